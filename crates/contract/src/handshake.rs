@@ -1,0 +1,303 @@
+//! The files on the run volume through which containers speak to each other. Each is JSON, written
+//! to a temporary name and renamed, in the writer's own folder, and void unless its `life` is the
+//! pod's present one.
+
+use serde::{Deserialize, Serialize};
+
+use crate::exit::Exit;
+
+/// File names, each in the folder of its writer.
+pub mod file {
+    /// `daemon`: [`super::Ready`].
+    pub const READY: &str = "ready.json";
+    /// `daemon`: [`super::Drain`], from the first SIGTERM on.
+    pub const DRAIN: &str = "drain.json";
+    /// Every agent: [`super::AgentStatus`].
+    pub const STATUS: &str = "status.json";
+    /// Every agent: number of failures in a row, for the pause before the next exit.
+    pub const FAILURES: &str = "failures.json";
+    /// `daemon`: [`super::DaemonActivity`]. `user`: [`super::UserActivity`].
+    pub const ACTIVITY: &str = "activity.json";
+    /// `shutdown-monitor`: [`super::StopRequest`].
+    pub const STOP: &str = "stop.json";
+    /// `daemon` and `user`: [`super::StopAck`].
+    pub const ACK: &str = "ack.json";
+    /// `shutdown-monitor`: [`super::IdleStatus`].
+    pub const IDLE: &str = "idle.json";
+    /// `maintenance`: [`super::StoreStatus`].
+    pub const STORE: &str = "store.json";
+    /// `user`: socket of user-init (sessions and jobs), for its own id alone.
+    pub const CONTROL: &str = "control.sock";
+    /// Store volume, below `MARK_DIR`: [`super::LastStop`].
+    pub const LAST_STOP: &str = "last-stop.json";
+}
+
+/// One life of the pod: the kernel's boot id and the start time of PID 1 of the shared PID namespace
+/// (`/proc/1/stat` field 22), as `BOOTID:TICKS`. A file of another life says nothing about this one.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Life(pub String);
+
+/// The daemon answers its protocol. Valid only while the named process lives.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ready {
+    /// This life.
+    pub life: Life,
+    /// daemon-init's own pid in the shared PID namespace.
+    pub pid: i32,
+    /// Field 22 of its `/proc/PID/stat`: a pid alone may be somebody else's by now.
+    pub start_time: u64,
+    /// The volume's identity, made when it was first seeded.
+    pub store_id: String,
+    /// As the daemon's handshake told, e.g. `2.26.3`.
+    pub nix_version: String,
+    /// [`crate::image::ImageManifest::id`] of the running image.
+    pub image: String,
+    /// Seconds since the epoch.
+    pub at: u64,
+}
+
+/// What an agent is doing, in its own words; the last words of a failed one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentStatus {
+    /// This life.
+    pub life: Life,
+    /// Binary's name.
+    pub agent: String,
+    /// Its version, to compare with the client's.
+    pub version: String,
+    /// Where it stands.
+    pub phase: Phase,
+    /// One line for a person: what it does, or why it failed and what to do next.
+    pub message: String,
+    /// Set when `phase` is `Failed`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit: Option<Exit>,
+    /// Work done of work known, for a progress bar (bytes while seeding).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<(u64, u64)>,
+    /// The configuration in force: first 12 hex digits of the file's sha256; `defaults` without a file.
+    #[serde(default)]
+    pub config: String,
+    /// A refused change of the configuration, or settings that wait for a restart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_note: Option<String>,
+    /// Seconds since the epoch.
+    pub at: u64,
+}
+
+/// See [`AgentStatus`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// Not yet serving.
+    Starting,
+    /// Serving.
+    Running,
+    /// Letting work end.
+    Draining,
+    /// Ended as asked.
+    Ended,
+    /// Ended, or about to, for `message`.
+    Failed,
+}
+
+/// A foreign SIGTERM reached daemon-init (hazard: it reaches all containers at once). user-init and the
+/// others leave when `drained` is true.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drain {
+    /// This life.
+    pub life: Life,
+    /// No build is left and the daemon is gone.
+    pub drained: bool,
+    /// Builds that are waited for.
+    pub builds: u32,
+    /// Seconds since the epoch at which builds are ended.
+    pub deadline: u64,
+}
+
+/// What the daemon container sees, written when it changes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DaemonActivity {
+    /// This life.
+    pub life: Life,
+    /// Held build-user locks.
+    pub builds: u32,
+    /// Processes of nix-daemon that serve a connection.
+    pub connections: u32,
+    /// Seconds since the epoch when a build was last seen running; 0: never in this life.
+    pub last_build: u64,
+}
+
+/// What the user container sees, written when it changes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserActivity {
+    /// This life.
+    pub life: Life,
+    /// Open ones.
+    pub sessions: Vec<Session>,
+    /// Ids of running jobs.
+    pub jobs: Vec<String>,
+    /// Seconds since the epoch when a session or job last began or ended; 0: never in this life.
+    pub last_work: u64,
+}
+
+/// A way in that is open.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    /// Pid of `user-init session`.
+    pub pid: i32,
+    /// How it came.
+    pub kind: SessionKind,
+    /// What runs in it, shortened; empty for a login shell.
+    pub command: String,
+    /// Seconds since the epoch.
+    pub since: u64,
+}
+
+/// See [`Session`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SessionKind {
+    /// Through sshd.
+    Ssh,
+    /// Through the engine's exec (`trampoline-cli shell`).
+    Exec,
+    /// A transfer by the client (push).
+    Transfer,
+}
+
+/// Two-phase stop: the monitor asks, the two that can admit work close admission and acknowledge with
+/// their count of it; only zero and zero is final, anything else opens again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StopRequest {
+    /// This life.
+    pub life: Life,
+    /// Grows by one with each `Ask`; an acknowledgement of another generation is void.
+    pub generation: u64,
+    /// Where it stands.
+    pub phase: StopPhase,
+    /// For a person, e.g. `idle for 30m`.
+    pub reason: String,
+    /// Seconds since the epoch of the last activity.
+    pub last_activity: u64,
+}
+
+/// See [`StopRequest`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StopPhase {
+    /// Work is admitted.
+    Open,
+    /// Close admission and acknowledge.
+    Ask,
+    /// Leave with exit code 0. Never taken back.
+    Final,
+}
+
+/// Answer to an `Ask`; admission stays closed until the request says `Open` or `Final`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StopAck {
+    /// This life.
+    pub life: Life,
+    /// Of the request.
+    pub generation: u64,
+    /// Builds (daemon) or sessions and jobs (user) that exist now.
+    pub work: u32,
+}
+
+/// The monitor's view, for `status`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdleStatus {
+    /// This life.
+    pub life: Life,
+    /// Seconds since the epoch.
+    pub last_activity: u64,
+    /// What it was, e.g. `build`, `session (ssh)`, `start`.
+    pub source: String,
+    /// Seconds since the epoch at which it stops if nothing happens; absent while work runs or where
+    /// stopping is switched off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stops_at: Option<u64>,
+}
+
+/// The store's size, for `status`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreStatus {
+    /// This life.
+    pub life: Life,
+    /// Valid paths.
+    pub paths: u64,
+    /// Sum of their NAR sizes, bytes.
+    pub nar_bytes: u64,
+    /// Size of the file system that holds the volume, bytes.
+    pub fs_bytes: u64,
+    /// Free on it for us, bytes.
+    pub fs_free_bytes: u64,
+    /// Inodes of it (0 where the file system has no such limit).
+    pub fs_inodes: u64,
+    /// Free ones.
+    pub fs_free_inodes: u64,
+    /// Seconds since the epoch.
+    pub at: u64,
+    /// The last collection of ours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_gc: Option<GcSummary>,
+}
+
+/// What a collection did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GcSummary {
+    /// Seconds since the epoch when it ended.
+    pub at: u64,
+    /// Deleted paths (or, for a dry run, dead ones).
+    pub paths: u64,
+    /// Bytes freed as Nix counts them.
+    pub freed_bytes: u64,
+    /// Whether identical files were linked afterwards.
+    pub optimised: bool,
+    /// Nothing was deleted.
+    pub dry_run: bool,
+    /// Why: `schedule`, `asked`.
+    pub cause: String,
+}
+
+/// Kept on the store volume, so that it is known after the pod has ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastStop {
+    /// Seconds since the epoch.
+    pub at: u64,
+    /// For a person.
+    pub reason: String,
+    /// Seconds since the epoch of the last activity, 0 if unknown.
+    pub last_activity: u64,
+    /// Free and total bytes of the volume's file system then.
+    pub fs_free_bytes: u64,
+    /// See `fs_free_bytes`.
+    pub fs_bytes: u64,
+}
+
+/// What `user-init status` prints: everything that the pod publishes, in one object.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BuilderStatus {
+    /// This life.
+    pub life: Life,
+    /// Present only while it is valid.
+    pub ready: Option<Ready>,
+    /// One per agent that has written one in this life.
+    pub agents: Vec<AgentStatus>,
+    /// From the daemon container.
+    pub daemon: Option<DaemonActivity>,
+    /// From the user container.
+    pub user: Option<UserActivity>,
+    /// From the monitor.
+    pub idle: Option<IdleStatus>,
+    /// From the monitor.
+    pub stop: Option<StopRequest>,
+    /// From daemon-init, once it was asked to leave.
+    pub drain: Option<Drain>,
+    /// From maintenance.
+    pub store: Option<StoreStatus>,
+    /// Limit on processes in force for the user (hazard: none under `kube play`).
+    pub pids_limit: Option<u64>,
+}

@@ -1,0 +1,41 @@
+//! What an image says of itself. `daemon-init bake` writes it when the image is built.
+
+use serde::{Deserialize, Serialize};
+
+/// `/opt/trampoline/image.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageManifest {
+    /// sha256 (hex) of the registration dump: two images with the same store have the same id.
+    pub id: String,
+    /// Version of the image's Nix, e.g. `2.26.3`.
+    pub nix_version: String,
+    /// `var/nix/db/schema` of the image's store.
+    pub schema: u32,
+    /// What `FROM` named.
+    pub base: String,
+    /// Nix's name of the platform, e.g. `x86_64-linux`.
+    pub system: String,
+    /// Store paths, full, sorted.
+    pub paths: Vec<String>,
+    /// Version of the agents.
+    pub version: String,
+}
+
+/// `.trampoline/mark.json` on the store volume: this store is ours.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// Of this file; an agent refuses a higher one.
+    pub format: u32,
+    /// 32 hex digits, made once.
+    pub store_id: String,
+    /// [`ImageManifest::id`] that was last seeded whole; empty: a first seeding has begun.
+    pub image: String,
+    /// The newest Nix that has opened the store.
+    pub nix_version: String,
+    /// Taken over from the shell scripts.
+    #[serde(default)]
+    pub adopted: bool,
+    /// Identity of the home volume that this store's indirect roots point into.
+    #[serde(default)]
+    pub home_id: String,
+}

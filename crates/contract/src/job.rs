@@ -1,0 +1,125 @@
+//! What the client asks of `user-init`, by subcommands run through the engine's exec, one JSON object a
+//! line. See `user-init`'s own docs for the exchange.
+
+use serde::{Deserialize, Serialize};
+
+/// First line that `user-init receive` reads; archive bytes follow if the answer says `send`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PushHeader {
+    /// Folder name below `projects`.
+    pub project: String,
+    /// Bytes of the (uncompressed) tar archive.
+    pub bytes: u64,
+    /// sha256 of it, hex.
+    pub sha256: String,
+    /// For a person: `main 1a2b3c4`, with ` + changes` for a dirty tree.
+    pub label: String,
+    /// `user@host` of the client.
+    pub from: String,
+    /// How the bytes travel.
+    pub encoding: Encoding,
+}
+
+/// See [`PushHeader`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Encoding {
+    /// As they are.
+    Plain,
+}
+
+/// Answers of `user-init receive`, a line each.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "answer", rename_all = "kebab-case")]
+pub enum PushAnswer {
+    /// Send the bytes.
+    Send,
+    /// The tree is there (it was already, or it has now been made current).
+    Done(Generation),
+}
+
+/// One pushed tree.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Generation {
+    /// Its project.
+    pub project: String,
+    /// Grows by one with each push of other content.
+    pub generation: u64,
+    /// Absolute path in the builder.
+    pub path: String,
+    /// [`PushHeader::sha256`].
+    pub sha256: String,
+    /// [`PushHeader::label`].
+    pub label: String,
+    /// [`PushHeader::from`].
+    pub from: String,
+    /// Whether `current` leads here.
+    pub current: bool,
+    /// Nothing had to be sent.
+    #[serde(default)]
+    pub unchanged: bool,
+}
+
+/// `user-init job start` reads it from its standard input and prints a [`JobStarted`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BuildRequest {
+    /// Project whose tree is built.
+    pub project: String,
+    /// Its generation; absent: the current one.
+    #[serde(default)]
+    pub generation: Option<u64>,
+    /// `-f FILE`, relative to the tree. Absent: the flake if there is one, else `default.nix`.
+    #[serde(default)]
+    pub file: Option<String>,
+    /// Attributes (or flake outputs); empty: the default.
+    #[serde(default)]
+    pub attrs: Vec<String>,
+    /// Passed to `nix build` as they are.
+    #[serde(default)]
+    pub nix_args: Vec<String>,
+    /// `user@host` of the client.
+    pub from: String,
+}
+
+/// Answer to a [`BuildRequest`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobStarted {
+    /// Names its folder below `JOBS`.
+    pub id: String,
+    /// The generation that it builds.
+    pub generation: u64,
+    /// Working directory, absolute.
+    pub dir: String,
+}
+
+/// `exit.json` of a job, and the last line that `user-init job follow` prints.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobEnd {
+    /// Nix's own exit code; 128 + the signal's number if one ended it.
+    pub code: i32,
+    /// Ended by `job cancel`.
+    #[serde(default)]
+    pub cancelled: bool,
+    /// Why, where Nix does not say (builder stopped, pod ended).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+    /// Store paths that were built, in the order asked for.
+    #[serde(default)]
+    pub outputs: Vec<String>,
+}
+
+/// Lines of `user-init job follow ID --from BYTE`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum FollowEvent {
+    /// Whole lines of the log (Nix's `internal-json`), in order, without their newline; `next` is the offset behind
+    /// them, from which a follower that lost its connection goes on.
+    Log {
+        /// The lines. Bytes that are not UTF-8 are replaced.
+        lines: Vec<String>,
+        /// Byte offset in the log.
+        next: u64,
+    },
+    /// It has ended; nothing follows.
+    End(JobEnd),
+}
