@@ -30,6 +30,8 @@ pub const IMAGE_NIX_CONF: &str = "/opt/trampoline/nix.conf";
 pub const CONFIG_DIR: &str = "/etc/trampoline/config";
 /// The operator's file, below [`CONFIG_DIR`].
 pub const CONFIG_FILE: &str = "/etc/trampoline/config/trampoline.toml";
+/// The operator's certificates (`[daemon] ca-bundle`), shipped as a second key of the same ConfigMap.
+pub const CA_BUNDLE: &str = "/etc/trampoline/config/ca-bundle.pem";
 
 /// The run volume: in memory, empty at each start of the pod, one folder per writer.
 pub const RUN: &str = "/run/trampoline";

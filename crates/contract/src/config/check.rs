@@ -1,0 +1,199 @@
+//! Strings with a form of their own.
+
+use super::base64;
+
+/// The form of a string. Each has its words for messages and docs, its pattern for the JSON schema (never
+/// stricter than the check) and its check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Text {
+    /// Names pod, volumes and SSH alias.
+    Name,
+    /// A container image.
+    Image,
+    /// Nix's name of a platform.
+    System,
+    /// Names a folder below `projects`.
+    Project,
+    /// A binary cache.
+    Substituter,
+    /// A key that signs paths.
+    TrustedKey,
+    /// A proxy.
+    Proxy,
+    /// A host that is reached without the proxy.
+    NoProxy,
+    /// A file on the client's machine.
+    Path,
+    /// A line of `authorized_keys`.
+    SshKey,
+}
+
+/// The longest name: Kubernetes allows labels of 63 letters, and we append to it.
+pub const NAME_MAX: usize = 40;
+
+const SSH_KEY_TYPES: [&str; 7] = [
+    "ssh-ed25519",
+    "ssh-rsa",
+    "ecdsa-sha2-nistp256",
+    "ecdsa-sha2-nistp384",
+    "ecdsa-sha2-nistp521",
+    "sk-ssh-ed25519@openssh.com",
+    "sk-ecdsa-sha2-nistp256@openssh.com",
+];
+const SUBSTITUTER_SCHEMES: [&str; 7] = ["https", "http", "s3", "file", "ssh", "ssh-ng", "unix"];
+const PROXY_SCHEMES: [&str; 6] = ["http", "https", "socks4", "socks4a", "socks5", "socks5h"];
+
+impl Text {
+    /// What is accepted, in words.
+    #[must_use]
+    pub fn form(self) -> &'static str {
+        match self {
+            Self::Name => {
+                "a string of 1 to 40 lower-case letters, digits and hyphens that begins with a letter and does not end with a hyphen"
+            }
+            Self::Image => "the name of an image such as \"localhost/nix-trampoline:1.0\"",
+            Self::System => "Nix's name of a Linux platform such as \"x86_64-linux\"",
+            Self::Project => {
+                "a string of 1 to 64 letters, digits, dots, hyphens and underscores that begins with a letter or digit"
+            }
+            Self::Substituter => {
+                "the URL of a binary cache (https, http, s3, file, ssh, ssh-ng, unix) or an absolute path, without spaces"
+            }
+            Self::TrustedKey => {
+                "a public key of the form \"NAME:BASE64\" (32 bytes), as `nix key convert-secret-to-public` prints it"
+            }
+            Self::Proxy => {
+                "a URL such as \"http://proxy.example:3128\" (http, https, socks4, socks4a, socks5, socks5h)"
+            }
+            Self::NoProxy => "a host, domain or address without spaces and commas",
+            Self::Path => "the path of a file",
+            Self::SshKey => {
+                "a public key as in ~/.ssh/id_ed25519.pub, without options in front: \"ssh-ed25519 AAAA… comment\""
+            }
+        }
+    }
+
+    /// For the JSON schema.
+    pub(crate) fn pattern(self) -> &'static str {
+        match self {
+            Self::Name => "^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$",
+            Self::Image => "^[A-Za-z0-9][A-Za-z0-9._:/@-]*$",
+            Self::System => "^[a-z0-9_]+-linux$",
+            Self::Project => "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
+            Self::Substituter => r"^((https?|s3|file|ssh|ssh-ng|unix)://|/)\S+$",
+            Self::TrustedKey => "^[^:\\s]+:[A-Za-z0-9+/]{43}=$",
+            Self::Proxy => r"^(https?|socks4a?|socks5h?)://\S+$",
+            Self::NoProxy => r"^[^\s,]+$",
+            Self::Path => r"^\S(.*\S)?$",
+            Self::SshKey => r"^(ssh-|ecdsa-sha2-|sk-)\S+ AAAA\S+( .*)?$",
+        }
+    }
+
+    /// What is wrong with this string, if anything; shorter than [`Self::form`], which follows it.
+    pub(crate) fn check(self, text: &str) -> Result<(), String> {
+        if text.is_empty() {
+            return Err("empty".to_owned());
+        }
+        if let Some(c) = text.chars().find(|c| c.is_control()) {
+            return Err(format!("holds the control character U+{:04X}", u32::from(c)));
+        }
+        match self {
+            Self::Name => name(text),
+            Self::Image => {
+                starts(text, |c| c.is_ascii_alphanumeric())?;
+                only(text, |c| c.is_ascii_alphanumeric() || "._:/@-".contains(c))
+            }
+            Self::System => match text.strip_suffix("-linux") {
+                Some(arch) if !arch.is_empty() => {
+                    only(arch, |c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+                }
+                _ => Err("not a Linux platform".to_owned()),
+            },
+            Self::Project => {
+                if text.len() > 64 {
+                    return Err(format!("{} letters long", text.len()));
+                }
+                starts(text, |c| c.is_ascii_alphanumeric())?;
+                only(text, |c| c.is_ascii_alphanumeric() || "._-".contains(c))
+            }
+            Self::Substituter if text.starts_with('/') => only(text, |c| !c.is_whitespace() && c != '#'),
+            Self::Substituter => url(text, &SUBSTITUTER_SCHEMES),
+            Self::TrustedKey => trusted_key(text),
+            Self::Proxy => url(text, &PROXY_SCHEMES),
+            Self::NoProxy => only(text, |c| !c.is_whitespace() && c != ','),
+            Self::Path if text.trim() != text => Err("begins or ends with a space".to_owned()),
+            Self::Path => Ok(()),
+            Self::SshKey => ssh_key(text),
+        }
+    }
+}
+
+fn only(text: &str, accepted: impl Fn(char) -> bool) -> Result<(), String> {
+    match text.chars().find(|c| !accepted(*c)) {
+        Some(c) => Err(format!("holds {c:?}")),
+        None => Ok(()),
+    }
+}
+
+fn starts(text: &str, accepted: impl Fn(char) -> bool) -> Result<(), String> {
+    match text.chars().next() {
+        Some(c) if !accepted(c) => Err(format!("begins with {c:?}")),
+        _ => Ok(()),
+    }
+}
+
+fn name(text: &str) -> Result<(), String> {
+    if text.len() > NAME_MAX {
+        return Err(format!("{} letters long", text.len()));
+    }
+    only(text, |c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')?;
+    starts(text, |c| c.is_ascii_lowercase())?;
+    if text.ends_with('-') { Err("ends with a hyphen".to_owned()) } else { Ok(()) }
+}
+
+fn url(text: &str, schemes: &[&str]) -> Result<(), String> {
+    // nix.conf cuts a line at `#` and a list at spaces; a proxy has no use for either.
+    only(text, |c| !c.is_whitespace() && c != '#')?;
+    match text.split_once("://") {
+        Some((scheme, _)) if !schemes.contains(&scheme) => Err(format!("scheme {scheme:?} is not known")),
+        Some((_, "")) => Err("nothing after \"://\"".to_owned()),
+        Some(_) => Ok(()),
+        None => Err("no scheme such as \"https://\"".to_owned()),
+    }
+}
+
+fn trusted_key(text: &str) -> Result<(), String> {
+    only(text, |c| !c.is_whitespace())?;
+    let Some((name, key)) = text.split_once(':') else {
+        return Err("no colon between name and key".to_owned());
+    };
+    if name.is_empty() {
+        return Err("no name before the colon".to_owned());
+    }
+    match base64::decode(key) {
+        None => Err("what follows the colon is not base64".to_owned()),
+        Some(bytes) if bytes.len() == 64 => Err("64 bytes long: that is a SECRET key".to_owned()),
+        Some(bytes) if bytes.len() != 32 => Err(format!("{} bytes long, not 32", bytes.len())),
+        Some(_) => Ok(()),
+    }
+}
+
+fn ssh_key(text: &str) -> Result<(), String> {
+    if text.contains("PRIVATE KEY") {
+        return Err("a PRIVATE key".to_owned());
+    }
+    let mut words = text.split_ascii_whitespace();
+    let kind = words.next().unwrap_or_default();
+    if !SSH_KEY_TYPES.contains(&kind) {
+        return Err(format!("{kind:?} is not a type of key"));
+    }
+    let Some(bytes) = words.next().and_then(base64::decode) else {
+        return Err("no base64 after the type".to_owned());
+    };
+    // The key itself begins with the length and name of its type.
+    let inner = bytes.get(4..4 + kind.len());
+    if bytes.len() < kind.len() + 4 + 32 || inner != Some(kind.as_bytes()) {
+        return Err(format!("cut off, or not a key of type {kind}"));
+    }
+    Ok(())
+}

@@ -1,0 +1,154 @@
+//! trampoline.toml: one table of options, from which the file with its comments, the JSON schema, the docs,
+//! the checks and the typed configuration are made.
+//!
+//! [`Config::parse`] takes the text of a file and either gives a configuration in which every value has been
+//! checked, or [all that is wrong](ConfigErrors) with it. Reading the file is up to the caller.
+
+mod base64;
+mod changes;
+mod check;
+mod docs;
+mod error;
+mod nearest;
+mod nix_conf;
+mod nix_settings;
+mod option;
+mod read;
+mod rules;
+mod schema;
+mod table;
+mod types;
+mod units;
+mod value;
+
+use std::collections::BTreeMap;
+
+pub use changes::{Change, live_changes, pending_note};
+pub use check::{NAME_MAX, Text};
+pub use docs::{default_file, markdown};
+pub use error::{ConfigError, ConfigErrors};
+pub use nix_conf::{Capacity, environment, nix_conf};
+pub use option::{Effect, Kind, Opt, Reader};
+pub use schema::json_schema;
+pub use table::{TABLES, Table, option, options};
+pub use types::{Builder, Daemon, Engine, Limits, Log, LogFormat, LogLevel, Maintenance, Shutdown, User};
+pub use units::{DURATION_FORM, NEVER, SIZE_FORM, Size, format_duration, parse_duration};
+pub use value::Value;
+
+/// The whole configuration, checked.
+#[derive(Debug, Clone, PartialEq, Default)]
+#[cfg_attr(test, derive(serde::Serialize))]
+pub struct Config {
+    /// The pod.
+    pub builder: Builder,
+    /// The store and nix-daemon.
+    pub daemon: Daemon,
+    /// Who may come in.
+    pub user: User,
+    /// When the builder stops.
+    pub shutdown: Shutdown,
+    /// Keeping the store small.
+    pub maintenance: Maintenance,
+    /// What the agents write.
+    pub log: Log,
+    /// Where each explicit value stands, by path.
+    #[cfg_attr(test, serde(skip))]
+    origins: BTreeMap<String, Origin>,
+}
+
+/// Where a value comes from.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Origin {
+    /// Nobody gave it.
+    Default,
+    /// A file.
+    File {
+        /// As it was given to [`Config::parse`].
+        file: String,
+        /// Counted from 1.
+        line: usize,
+    },
+}
+
+impl std::fmt::Display for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File { file, line } => write!(f, "{file}:{line}"),
+        }
+    }
+}
+
+/// One value, for `config show`.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Entry {
+    /// Its path, e.g. `builder.name` or `daemon.nix.keep-outputs`.
+    pub key: String,
+    /// As TOML; `None`: not set.
+    pub value: Option<String>,
+    /// Where it comes from.
+    pub origin: Origin,
+}
+
+impl Config {
+    /// Checks the text of a whole file; `file` is what messages call it.
+    ///
+    /// # Errors
+    /// All that is wrong, not only the first.
+    pub fn parse(text: &str, file: &str) -> Result<Self, ConfigErrors> {
+        let reading = read::read(text);
+        let mut errors = reading.errors;
+        let mut config = Self::default();
+        for (key, line) in reading.lines {
+            config.origins.insert(key, Origin::File { file: file.to_owned(), line });
+        }
+        for found in reading.found {
+            (found.option.field.set)(&mut config, found.value);
+        }
+        // A value that was refused is still its default here, and would be blamed for a contradiction.
+        let refused: Vec<String> = errors.iter().map(|error| error.key.clone()).collect();
+        errors.extend(rules::check(&config).into_iter().filter(|error| !refused.contains(&error.key)));
+        errors.sort_by_key(|error| error.line);
+        if errors.is_empty() { Ok(config) } else { Err(ConfigErrors { file: file.to_owned(), errors }) }
+    }
+
+    /// Whether the value of this path (e.g. `builder.daemon.memory`) was given, even if it equals the default.
+    #[must_use]
+    pub fn is_explicit(&self, path: &str) -> bool {
+        self.origins.contains_key(path)
+    }
+
+    /// Where the value of this path comes from.
+    #[must_use]
+    pub fn origin(&self, path: &str) -> Origin {
+        self.origins.get(path).cloned().unwrap_or(Origin::Default)
+    }
+
+    fn line(&self, path: &str) -> Option<usize> {
+        match self.origins.get(path) {
+            Some(Origin::File { line, .. }) => Some(*line),
+            _ => None,
+        }
+    }
+
+    /// Every value with where it comes from, in the order of the default file.
+    #[must_use]
+    pub fn entries(&self) -> Vec<Entry> {
+        let mut entries = Vec::new();
+        for option in options() {
+            let path = option.path();
+            match option.value(self) {
+                Value::Map(settings) => entries.extend(settings.into_iter().map(|(key, value)| {
+                    let key = format!("{path}.{key}");
+                    Entry { origin: self.origin(&key), key, value: Value::Text(value).to_toml() }
+                })),
+                _ => entries.push(Entry { origin: self.origin(&path), value: option.shown(self), key: path }),
+            }
+        }
+        entries
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,80 @@
+//! Which settings of nix.conf `[daemon.nix]` passes on.
+
+/// What a value may be, for messages and docs.
+pub(crate) const VALUE_FORM: &str =
+    "a string on one line without `#`, a whole number, a boolean, or a list of strings without spaces";
+
+/// Where a setting with a key of its own is set.
+const ELSEWHERE: [(&str, &str); 13] = [
+    ("max-jobs", "max-jobs"),
+    ("build-max-jobs", "max-jobs"),
+    ("cores", "cores"),
+    ("build-cores", "cores"),
+    ("substituters", "substituters"),
+    ("binary-caches", "substituters"),
+    ("extra-substituters", "extra-substituters"),
+    ("extra-binary-caches", "extra-substituters"),
+    ("trusted-public-keys", "trusted-public-keys"),
+    ("binary-cache-public-keys", "trusted-public-keys"),
+    ("extra-trusted-public-keys", "trusted-public-keys"),
+    ("extra-binary-cache-public-keys", "trusted-public-keys"),
+    ("ssl-cert-file", "ca-bundle"),
+];
+
+/// Settings that the builder relies on, and why.
+const OURS: [(&str, &str); 13] = [
+    ("sandbox", "builds are always sandboxed"),
+    ("build-use-sandbox", "builds are always sandboxed"),
+    ("build-use-chroot", "builds are always sandboxed"),
+    ("sandbox-fallback", "a build never runs without its sandbox"),
+    ("build-users-group", "running builds are seen by their build users"),
+    ("auto-allocate-uids", "running builds are seen by their build users"),
+    ("trusted-users", "the user of the builder is not trusted by the daemon"),
+    ("extra-trusted-users", "the user of the builder is not trusted by the daemon"),
+    ("allowed-users", "maintenance and user both speak to the daemon"),
+    ("extra-allowed-users", "maintenance and user both speak to the daemon"),
+    ("store", "the store is the builder's volume"),
+    ("system", "it is the image's"),
+    ("include", "it is no setting"),
+];
+
+pub(crate) struct Refusal {
+    pub(crate) problem: String,
+    pub(crate) accepted: String,
+}
+
+/// Whether we pass this setting on.
+pub(crate) fn check_key(key: &str) -> Result<(), Refusal> {
+    let letter = |b: u8| b.is_ascii_lowercase();
+    let shape = key.bytes().all(|b| letter(b) || b.is_ascii_digit() || b == b'-');
+    if !shape || !key.bytes().next().is_some_and(letter) {
+        return Err(Refusal {
+            problem: "not the name of a setting of nix.conf".to_owned(),
+            accepted: "lower-case letters, digits and hyphens, beginning with a letter".to_owned(),
+        });
+    }
+    if let Some((_, own)) = ELSEWHERE.iter().find(|(name, _)| *name == key) {
+        return Err(Refusal {
+            problem: format!("has a key of its own, `{own}` in [daemon]"),
+            accepted: "any other setting of nix.conf".to_owned(),
+        });
+    }
+    if let Some((_, why)) = OURS.iter().find(|(name, _)| *name == key) {
+        return Err(Refusal {
+            problem: format!("cannot be changed: {why}"),
+            accepted: "any setting of nix.conf that the builder does not rely on".to_owned(),
+        });
+    }
+    Ok(())
+}
+
+/// Whether nix.conf can hold this value.
+pub(crate) fn check_value(text: &str) -> Result<(), String> {
+    if text.contains('#') {
+        return Err("nix.conf takes the rest of the line for a comment".to_owned());
+    }
+    match text.chars().find(|c| c.is_control()) {
+        Some(c) => Err(format!("holds the control character U+{:04X}", u32::from(c))),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,298 @@
+//! From TOML to checked values, one option at a time. Nothing stops at the first error.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::error::ConfigError;
+use super::nearest::nearest;
+use super::nix_settings;
+use super::option::{Kind, Opt};
+use super::table::{TABLES, options};
+use super::units::{self, Size};
+use super::value::Value;
+
+/// A value that stands in the file.
+pub(super) struct Found {
+    pub(super) option: &'static Opt,
+    pub(super) value: Value,
+}
+
+/// What a file holds.
+#[derive(Default)]
+pub(super) struct Reading {
+    pub(super) found: Vec<Found>,
+    /// Line by path, for every key that was read, `daemon.nix.KEY` included.
+    pub(super) lines: BTreeMap<String, usize>,
+    pub(super) errors: Vec<ConfigError>,
+}
+
+/// Reads all that can be read. Broken syntax is reported alone: what the parser makes of the rest would only
+/// mislead.
+pub(super) fn read(text: &str) -> Reading {
+    let mut reader = Reader { text, out: Reading::default() };
+    let (document, errors) = DeTable::parse_recoverable(text);
+    for error in &errors {
+        let problem = error.message().replace('\n', "; ");
+        reader.refuse(error.span().unwrap_or(0..0), "", problem, "TOML, each key at most once", None);
+    }
+    if errors.is_empty() {
+        reader.table("", document.get_ref());
+    }
+    reader.out
+}
+
+struct Reader<'a> {
+    text: &'a str,
+    out: Reading,
+}
+
+impl Reader<'_> {
+    fn line(&self, span: &Range<usize>) -> usize {
+        let before = self.text.as_bytes().get(..span.start).unwrap_or_default();
+        1 + before.iter().filter(|byte| **byte == b'\n').count()
+    }
+
+    fn refuse(
+        &mut self,
+        span: Range<usize>,
+        key: impl Into<String>,
+        problem: impl Into<String>,
+        accepted: impl Into<String>,
+        nearest: Option<String>,
+    ) {
+        self.out.errors.push(ConfigError {
+            line: self.line(&span),
+            key: key.into(),
+            problem: problem.into(),
+            accepted: accepted.into(),
+            nearest,
+        });
+    }
+
+    /// `name` is empty for the document itself.
+    fn table(&mut self, name: &str, table: &DeTable<'_>) {
+        for (key, value) in table.iter() {
+            let path = join(name, key.get_ref());
+            if let Some(option) = options().find(|o| o.table == name && o.key == key.get_ref()) {
+                self.out.lines.insert(path, self.line(&key.span()));
+                self.option(option, value);
+            } else if TABLES.iter().any(|table| table.name == path) {
+                match value.get_ref() {
+                    DeValue::Table(inner) => self.table(&path, inner),
+                    other => {
+                        let problem = format!("{} where a table belongs", what(other));
+                        self.refuse(key.span(), &path, problem, format!("[{path}]"), None);
+                    }
+                }
+            } else {
+                self.unknown(name, key, value.get_ref());
+            }
+        }
+    }
+
+    fn unknown(&mut self, table: &str, key: &Spanned<std::borrow::Cow<'_, str>>, value: &DeValue<'_>) {
+        let word = key.get_ref().as_ref();
+        let keys: Vec<&str> = options().filter(|o| o.table == table).map(|o| o.key).collect();
+        let tables: Vec<&str> = TABLES.iter().filter_map(|t| child(t.name, table)).collect();
+        let is_table = matches!(value, DeValue::Table(_)) || table.is_empty();
+        let (first, second) = if is_table { (&tables, &keys) } else { (&keys, &tables) };
+        let elsewhere = || {
+            let same = options().find(|o| o.key == word).or_else(|| {
+                let key = nearest(word, options().map(|o| o.key))?;
+                options().find(|o| o.key == key)
+            });
+            same.map(|option| format!("`{}` in [{}]", option.key, option.table))
+        };
+        let near = nearest(word, first.iter().copied())
+            .or_else(|| nearest(word, second.iter().copied()))
+            .map(|near| format!("`{near}`"))
+            .or_else(elsewhere);
+        let problem = match value {
+            DeValue::Table(_) => "no such table",
+            _ => "no such key",
+        };
+        let headers: Vec<String> = tables.iter().map(|name| format!("[{}]", join(table, name))).collect();
+        let accepted = match (keys.is_empty(), headers.is_empty()) {
+            (true, _) => format!("the tables {}", headers.join(", ")),
+            (false, true) => format!("in [{table}]: {}", keys.join(", ")),
+            (false, false) => format!("in [{table}]: {}, and {}", keys.join(", "), headers.join(", ")),
+        };
+        self.refuse(key.span(), join(table, word), problem, accepted, near);
+    }
+
+    fn option(&mut self, option: &'static Opt, value: &Spanned<DeValue<'_>>) {
+        if let Kind::NixSettings = option.kind {
+            if let DeValue::Table(settings) = value.get_ref() {
+                let value = Value::Map(self.nix_settings(&option.path(), settings));
+                self.out.found.push(Found { option, value });
+                return;
+            }
+        }
+        if let Kind::List(form) = option.kind {
+            if let DeValue::Array(items) = value.get_ref() {
+                let mut texts = Vec::new();
+                for item in items.iter() {
+                    let problem = match item.get_ref() {
+                        DeValue::String(text) => match form.check(text) {
+                            Ok(()) => {
+                                texts.push(text.to_string());
+                                continue;
+                            }
+                            Err(why) => format!("{} is refused: {why}", what(item.get_ref())),
+                        },
+                        other => format!("{} in a list of strings", what(other)),
+                    };
+                    self.refuse(item.span(), option.path(), problem, option.kind.accepted(), None);
+                }
+                self.out.found.push(Found { option, value: Value::List(texts) });
+                return;
+            }
+        }
+        match scalar(&option.kind, value.get_ref()) {
+            Ok(value) => self.out.found.push(Found { option, value }),
+            Err(why) => {
+                let near = match (&option.kind, value.get_ref()) {
+                    (Kind::Word(words), DeValue::String(text)) => {
+                        nearest(text, words.iter().copied()).map(|word| format!("\"{word}\""))
+                    }
+                    _ => None,
+                };
+                let problem = format!("{}{why}", what(value.get_ref()));
+                self.refuse(value.span(), option.path(), problem, option.kind.accepted(), near);
+            }
+        }
+    }
+
+    fn nix_settings(&mut self, path: &str, settings: &DeTable<'_>) -> BTreeMap<String, String> {
+        let mut out = BTreeMap::new();
+        for (key, value) in settings.iter() {
+            let path = join(path, key.get_ref());
+            if let Err(refusal) = nix_settings::check_key(key.get_ref()) {
+                self.refuse(key.span(), path, refusal.problem, refusal.accepted, None);
+                continue;
+            }
+            match nix_setting(value.get_ref()) {
+                Ok(text) => {
+                    self.out.lines.insert(path, self.line(&key.span()));
+                    out.insert(key.get_ref().to_string(), text);
+                }
+                Err(problem) => {
+                    self.refuse(value.span(), path, problem, nix_settings::VALUE_FORM, None);
+                }
+            }
+        }
+        out
+    }
+}
+
+fn join(table: &str, key: &str) -> String {
+    if table.is_empty() { key.to_owned() } else { format!("{table}.{key}") }
+}
+
+/// `daemon` for `builder.daemon` below `builder`; `builder` below the document.
+fn child<'a>(name: &'a str, parent: &str) -> Option<&'a str> {
+    let rest = if parent.is_empty() { name } else { name.strip_prefix(parent)?.strip_prefix('.')? };
+    (!rest.contains('.')).then_some(rest)
+}
+
+/// The value as it was written, shortened, with its type.
+fn what(value: &DeValue<'_>) -> String {
+    match value {
+        DeValue::String(text) => {
+            let short: String = text.chars().take(60).collect();
+            let more = if short.len() < text.len() { "…" } else { "" };
+            format!("the string {short:?}{more}")
+        }
+        DeValue::Integer(number) => format!("the number {number}"),
+        DeValue::Float(number) => format!("the number {number}"),
+        DeValue::Boolean(value) => format!("the boolean {value}"),
+        DeValue::Datetime(_) => "a date".to_owned(),
+        DeValue::Array(_) => "a list".to_owned(),
+        DeValue::Table(_) => "a table".to_owned(),
+    }
+}
+
+/// What the kind makes of the value; the error follows the value in the message, and is empty for a wrong type.
+fn scalar(kind: &Kind, value: &DeValue<'_>) -> Result<Value, String> {
+    let wrong_type = || Err(String::new());
+    let out_of_range = || Err(" is out of range".to_owned());
+    let malformed = || Err(" is not understood".to_owned());
+    match (kind, value) {
+        (Kind::Bool, DeValue::Boolean(value)) => Ok(Value::Bool(*value)),
+        (Kind::Int(from, to), DeValue::Integer(number)) => {
+            match u64::from_str_radix(number.as_str(), number.radix()) {
+                Ok(number) if (*from..=*to).contains(&number) => Ok(Value::Int(number)),
+                _ => out_of_range(),
+            }
+        }
+        (Kind::Cpus, DeValue::Integer(_) | DeValue::Float(_) | DeValue::String(_)) => {
+            let number = match value {
+                DeValue::Integer(n) => u32::from_str_radix(n.as_str(), n.radix()).ok().map(f64::from),
+                DeValue::Float(n) => n.as_str().parse().ok(),
+                DeValue::String(text) => match units::parse_millicpus(text) {
+                    None => return malformed(),
+                    number => number,
+                },
+                _ => None,
+            };
+            match number {
+                Some(number) if (0.01..=4096.0).contains(&number) => Ok(Value::Cpus(number)),
+                _ => out_of_range(),
+            }
+        }
+        (Kind::Size(least), DeValue::String(text)) => match Size::parse(text) {
+            Some(size) if size < *least => Err(" is too little".to_owned()),
+            Some(size) => Ok(Value::Size(size)),
+            None => malformed(),
+        },
+        (Kind::DurationOrNever(..), DeValue::String(text)) if text == units::NEVER => Ok(Value::Unset),
+        (Kind::Duration(from, to) | Kind::DurationOrNever(from, to), DeValue::String(text)) => {
+            match units::parse_duration(text) {
+                Some(duration) if (*from..=*to).contains(&duration.as_secs()) => {
+                    Ok(Value::Duration(duration))
+                }
+                Some(_) => out_of_range(),
+                None => malformed(),
+            }
+        }
+        (Kind::Word(words), DeValue::String(text)) => {
+            if words.contains(&text.as_ref()) {
+                Ok(Value::Text(text.to_string()))
+            } else {
+                malformed()
+            }
+        }
+        (Kind::Text(form), DeValue::String(text)) => match form.check(text) {
+            Ok(()) => Ok(Value::Text(text.to_string())),
+            Err(why) => Err(format!(" is refused: {why}")),
+        },
+        _ => wrong_type(),
+    }
+}
+
+/// The value of a setting of nix.conf as one line.
+fn nix_setting(value: &DeValue<'_>) -> Result<String, String> {
+    let text = match value {
+        DeValue::String(text) => text.to_string(),
+        DeValue::Boolean(value) => value.to_string(),
+        DeValue::Integer(number) if number.radix() == 10 => number.as_str().to_owned(),
+        DeValue::Array(items) => {
+            let mut words = Vec::new();
+            for item in items.iter() {
+                match item.get_ref() {
+                    DeValue::String(text) if !text.is_empty() && !text.contains(char::is_whitespace) => {
+                        words.push(text.as_ref());
+                    }
+                    other => return Err(format!("{} in a list that is joined by spaces", what(other))),
+                }
+            }
+            words.join(" ")
+        }
+        other => return Err(what(other)),
+    };
+    nix_settings::check_value(&text).map_err(|why| format!("{} is refused: {why}", what(value)))?;
+    Ok(text)
+}

@@ -1,0 +1,54 @@
+//! Values that are fine alone and contradict each other.
+
+use super::Config;
+use super::error::ConfigError;
+
+/// Refuses contradictions, each at the line of a key that takes part in it.
+pub(super) fn check(config: &Config) -> Vec<ConfigError> {
+    let mut errors = Vec::new();
+    for container in ["daemon", "user", "maintenance", "shutdown-monitor"] {
+        let limits = match container {
+            "daemon" => config.builder.daemon,
+            "user" => config.builder.user,
+            "maintenance" => config.builder.maintenance,
+            _ => config.builder.shutdown_monitor,
+        };
+        let table = format!("builder.{container}");
+        if limits.memory_request > limits.memory {
+            errors.push(above(config, &table, ["memory-request", "memory"]));
+        }
+        if limits.cpu_request > limits.cpus {
+            errors.push(above(config, &table, ["cpu-request", "cpus"]));
+        }
+    }
+    if config.daemon.proxy.is_none() && config.is_explicit("daemon.no-proxy") {
+        errors.push(ConfigError {
+            line: config.line("daemon.no-proxy").unwrap_or(1),
+            key: "daemon.no-proxy".to_owned(),
+            problem: "does nothing without `proxy`".to_owned(),
+            accepted: "`no-proxy` together with `proxy`".to_owned(),
+            nearest: None,
+        });
+    }
+    errors
+}
+
+/// The first of two keys of the table is above the second.
+fn above(config: &Config, table: &str, keys: [&str; 2]) -> ConfigError {
+    let [request, limit] = keys.map(|key| format!("{table}.{key}"));
+    let side = |path: &str| {
+        let value = super::option(path).and_then(|option| option.shown(config)).unwrap_or_default();
+        let from = if config.is_explicit(path) { "" } else { ", the default" };
+        (value, from)
+    };
+    let ((small, small_from), (large, large_from)) = (side(&limit), side(&request));
+    // Where only one of the two was written, that is the one to look at.
+    let key = if config.is_explicit(&request) { &request } else { &limit };
+    ConfigError {
+        line: config.line(key).unwrap_or(1),
+        key: key.clone(),
+        problem: format!("`{}` ({large}{large_from}) is above `{}` ({small}{small_from})", keys[0], keys[1]),
+        accepted: format!("`{}` of at most `{}`", keys[0], keys[1]),
+        nearest: None,
+    }
+}

@@ -1,0 +1,253 @@
+//! The typed configuration with its defaults: what the programs see after everything has been checked.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::units::Size;
+
+/// `[builder]`: the pod as the client makes it.
+#[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(test, derive(serde::Serialize), serde(rename_all = "kebab-case"))]
+pub struct Builder {
+    /// Absent: the client makes one from the user's name.
+    pub name: Option<String>,
+    /// What runs the pod.
+    pub engine: Engine,
+    /// Image of all four containers.
+    pub image: String,
+    /// Nix's name of the platform that the image must have. Absent: the image's own.
+    pub system: Option<String>,
+    /// Name under which a push of this checkout arrives. Absent: the name of its top folder.
+    pub project: Option<String>,
+    /// Port of sshd on the client's loopback address. Absent: a free one, kept from then on.
+    pub ssh_port: Option<u16>,
+    /// Of the claim for `/nix`.
+    pub store_size: Size,
+    /// Of the claim for the user's home.
+    pub home_size: Size,
+    /// Of the daemon container, in which everything is built.
+    pub daemon: Limits,
+    /// Of the user container: evaluation, shells, sshd.
+    pub user: Limits,
+    /// Of the maintenance container.
+    pub maintenance: Limits,
+    /// Of the shutdown-monitor container.
+    pub shutdown_monitor: Limits,
+}
+
+/// What one container may use at most, and what the engine sets aside for it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(test, derive(serde::Serialize), serde(rename_all = "kebab-case"))]
+pub struct Limits {
+    /// Limit.
+    pub memory: Size,
+    /// Limit, in CPUs.
+    pub cpus: f64,
+    /// Set aside.
+    pub memory_request: Size,
+    /// Set aside, in CPUs.
+    pub cpu_request: f64,
+}
+
+/// What runs the pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(test, derive(serde::Serialize), serde(rename_all = "kebab-case"))]
+pub enum Engine {
+    /// On this machine.
+    Podman,
+    /// In a cluster.
+    Kubernetes,
+}
+
+/// `[daemon]`: the store and nix-daemon.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(test, derive(serde::Serialize), serde(rename_all = "kebab-case"))]
+pub struct Daemon {
+    /// From the start of the pod until the daemon answers, a first seeding included.
+    pub ready_timeout: Duration,
+    /// Threads that copy the image's store onto the volume; 0: as many as fit the CPU limit.
+    pub copy_threads: u32,
+    /// `RLIMIT_NPROC` of what daemon-init starts; counts per build user.
+    pub max_processes: u64,
+    /// Builds at once. Absent: from the container's limits.
+    pub max_jobs: Option<u32>,
+    /// CPUs that each build is told to use. Absent: from the container's limits.
+    pub cores: Option<u32>,
+    /// In place of Nix's own. Absent: Nix's own.
+    pub substituters: Option<Vec<String>>,
+    /// Besides the above.
+    pub extra_substituters: Vec<String>,
+    /// Besides Nix's own.
+    pub trusted_public_keys: Vec<String>,
+    /// URL for http and https.
+    pub proxy: Option<String>,
+    /// Hosts that are reached without it.
+    pub no_proxy: Vec<String>,
+    /// PEM file on the client's machine, shipped to [`crate::places::CA_BUNDLE`].
+    pub ca_bundle: Option<String>,
+    /// Further settings of nix.conf.
+    pub nix: BTreeMap<String, String>,
+}
+
+/// `[user]`: who may come in, and what is kept for them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(test, derive(serde::Serialize), serde(rename_all = "kebab-case"))]
+pub struct User {
+    /// Public keys, as in `authorized_keys`, without options.
+    pub authorized_keys: Vec<String>,
+    /// Finished jobs whose log and result are kept.
+    pub keep_jobs: u32,
+    /// Pushed trees that are kept per project, the current one included.
+    pub keep_generations: u32,
+    /// `RLIMIT_NPROC` of what user-init starts.
+    pub max_processes: u64,
+}
+
+/// `[shutdown]`: when the builder stops.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(test, derive(serde::Serialize), serde(rename_all = "kebab-case"))]
+pub struct Shutdown {
+    /// Without a build, job or session for so long. None: never by itself.
+    pub idle_timeout: Option<Duration>,
+    /// What running builds get when somebody else stops the pod.
+    pub grace: Duration,
+}
+
+/// `[maintenance]`: keeping the store small.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(test, derive(serde::Serialize), serde(rename_all = "kebab-case"))]
+pub struct Maintenance {
+    /// Between two collections. None: only when asked for.
+    pub interval: Option<Duration>,
+    /// Link identical files after a collection.
+    pub optimise: bool,
+    /// Old generations of profiles older than this go before a collection. None: all are kept.
+    pub delete_older_than: Option<Duration>,
+}
+
+/// `[log]`: what the agents write to their standard error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(test, derive(serde::Serialize), serde(rename_all = "kebab-case"))]
+pub struct Log {
+    /// The least important line that is written.
+    pub level: LogLevel,
+    /// For people or for programs.
+    pub format: LogFormat,
+}
+
+/// See [`Log`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(test, derive(serde::Serialize), serde(rename_all = "kebab-case"))]
+pub enum LogLevel {
+    /// What ends the agent.
+    Error,
+    /// What somebody should look at.
+    Warn,
+    /// What happens.
+    Info,
+    /// Why it happens.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// See [`Log`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(test, derive(serde::Serialize), serde(rename_all = "kebab-case"))]
+pub enum LogFormat {
+    /// A line for people.
+    Text,
+    /// An object a line.
+    Json,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self {
+            name: None,
+            engine: Engine::Podman,
+            image: concat!("localhost/nix-trampoline:", env!("CARGO_PKG_VERSION")).to_owned(),
+            system: None,
+            project: None,
+            ssh_port: None,
+            store_size: Size::gib(10),
+            // Sources, logs and caches of evaluation, not stores.
+            home_size: Size::gib(5),
+            daemon: Limits {
+                memory: Size::gib(16),
+                cpus: 8.0,
+                memory_request: Size::gib(1),
+                cpu_request: 0.5,
+            },
+            user: Limits {
+                memory: Size::gib(8),
+                cpus: 4.0,
+                memory_request: Size::mib(64),
+                cpu_request: 0.01,
+            },
+            // It asks the daemon, which does the work in its own container.
+            maintenance: Limits {
+                memory: Size::mib(128),
+                cpus: 0.5,
+                memory_request: Size::mib(16),
+                cpu_request: 0.01,
+            },
+            shutdown_monitor: Limits {
+                memory: Size::mib(64),
+                cpus: 0.25,
+                memory_request: Size::mib(16),
+                cpu_request: 0.01,
+            },
+        }
+    }
+}
+
+impl Default for Daemon {
+    fn default() -> Self {
+        Self {
+            ready_timeout: Duration::from_secs(600),
+            copy_threads: 0,
+            max_processes: 8192,
+            max_jobs: None,
+            cores: None,
+            substituters: None,
+            extra_substituters: Vec::new(),
+            trusted_public_keys: Vec::new(),
+            proxy: None,
+            no_proxy: ["localhost", "127.0.0.1", "::1"].map(str::to_owned).to_vec(),
+            ca_bundle: None,
+            nix: BTreeMap::new(),
+        }
+    }
+}
+
+impl Default for User {
+    fn default() -> Self {
+        Self {
+            authorized_keys: Vec::new(),
+            keep_jobs: 20,
+            // The one before stays for shells that still stand in it.
+            keep_generations: 2,
+            // On rootful podman the kernel counts a person of the host with the same id, too.
+            max_processes: 4096,
+        }
+    }
+}
+
+impl Default for Shutdown {
+    fn default() -> Self {
+        Self { idle_timeout: Some(Duration::from_secs(1800)), grace: Duration::from_secs(3600) }
+    }
+}
+
+impl Default for Maintenance {
+    fn default() -> Self {
+        Self { interval: Some(Duration::from_secs(24 * 3600)), optimise: true, delete_older_than: None }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { level: LogLevel::Info, format: LogFormat::Text }
+    }
+}
