@@ -19,6 +19,10 @@ pub struct ImageManifest {
     pub paths: Vec<String>,
     /// Version of the agents.
     pub version: String,
+    /// sha256 (hex) of the image's `var/nix/db/db.sqlite` while it is at rest: an empty volume gets a copy of that very
+    /// file. Absent or different: paths are registered one by one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database: Option<String>,
 }
 
 /// `.trampoline/mark.json` on the store volume: this store is ours.
@@ -28,7 +32,7 @@ pub struct Mark {
     pub format: u32,
     /// 32 hex digits, made once.
     pub store_id: String,
-    /// [`ImageManifest::id`] that was last seeded whole; empty: a first seeding has begun.
+    /// [`ImageManifest::id`] that was last seeded whole; empty: a seeding has begun and not ended.
     pub image: String,
     /// The newest Nix that has opened the store.
     pub nix_version: String,

@@ -1,7 +1,7 @@
 //! The default file and the table for the docs.
 
 use super::option::{Kind, Opt};
-use super::table::{TABLES, Table, options};
+use super::table::{TABLES, Table};
 use super::{Config, nix_settings};
 
 /// Where comments are folded.
@@ -24,27 +24,42 @@ pub fn default_file() -> String {
     let config = Config::default();
     let mut out = HEAD.to_owned();
     for table in TABLES {
-        out.push_str(&format!("\n{}[{}]\n", folded(table.doc), table.name));
+        let about = format!("{} A change counts {}{}.", table.doc, table.effect().when(), unless(table));
+        out.push_str(&format!("\n{}[{}]\n", folded(&about), table.name));
         // A table in the table must come last: what follows its header belongs to it.
         let (inner, keys): (Vec<&Opt>, Vec<&Opt>) =
-            of(table).partition(|option| matches!(option.kind, Kind::NixSettings));
+            table.options().partition(|option| matches!(option.kind, Kind::NixSettings));
         for option in keys {
-            let notes = format!("{} Counts {}.", option.doc, option.effect.when());
-            out.push_str(&format!("\n{}", folded(&notes)));
+            out.push_str(&format!("\n{}", folded(&notes(table, option))));
             match option.shown(&config) {
                 Some(value) => out.push_str(&format!("#{} = {value}\n", option.key)),
                 None => {
-                    out.push_str(&format!("# Not set, for example:\n#{} = {}\n", option.key, option.example))
+                    out.push_str(&format!(
+                        "# Not set by default; for example:\n#{} = {}\n",
+                        option.key, option.example
+                    ));
                 }
             }
         }
         for option in inner {
-            let notes = format!("{} Counts {}.", option.doc, option.effect.when());
-            out.push_str(&format!("\n{}[{}]\n# Not set, for example:\n", folded(&notes), option.path()));
-            out.push_str(&format!("#{}\n", option.example));
+            out.push_str(&format!("\n{}[{}]\n", folded(&notes(table, option)), option.path()));
+            out.push_str(&format!("# Not set by default; for example:\n#{}\n", option.example));
         }
     }
     out
+}
+
+/// What tells the reader of a table's comment that some of its options differ.
+fn unless(table: &Table) -> &'static str {
+    if table.options().any(|option| option.effect != table.effect()) { ", unless noted" } else { "" }
+}
+
+fn notes(table: &Table, option: &Opt) -> String {
+    if option.effect == table.effect() {
+        option.doc.to_owned()
+    } else {
+        format!("{} A change counts {}.", option.doc, option.effect.when())
+    }
 }
 
 /// One markdown table of options for each table of the file.
@@ -56,7 +71,7 @@ pub fn markdown() -> String {
         out.push_str(&format!("### `[{}]`\n\n{}\n\n", table.name, table.doc));
         out.push_str("| key | default | accepted | a change counts | read by | meaning |\n");
         out.push_str("|---|---|---|---|---|---|\n");
-        for option in of(table) {
+        for option in table.options() {
             let default = match option.shown(&config) {
                 Some(value) => format!("`{value}`"),
                 None => "not set".to_owned(),
@@ -77,10 +92,6 @@ pub fn markdown() -> String {
     out.truncate(out.trim_end().len());
     out.push('\n');
     out
-}
-
-fn of(table: &Table) -> impl Iterator<Item = &'static Opt> {
-    options().filter(|option| option.table == table.name)
 }
 
 fn accepted(option: &Opt) -> String {

@@ -5,7 +5,7 @@ use std::fmt;
 /// Everything that is wrong with one file.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct ConfigErrors {
-    /// As it was given to [`super::Config::parse`].
+    /// As it was given to [`super::Config::parse`] or [`super::Config::give`].
     pub file: String,
     /// In the order of the lines; never empty.
     pub errors: Vec<ConfigError>,
@@ -14,7 +14,7 @@ pub struct ConfigErrors {
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct ConfigError {
-    /// Counted from 1.
+    /// Counted from 1; 0 where it was no file.
     pub line: usize,
     /// Path of the key or table, e.g. `builder.store-size`; empty for broken syntax.
     pub key: String,
@@ -45,7 +45,11 @@ impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, error) in self.errors.iter().enumerate() {
             let newline = if index == 0 { "" } else { "\n" };
-            write!(f, "{newline}{}:{}: {error}", self.file, error.line)?;
+            f.write_str(newline)?;
+            match error.line {
+                0 => write!(f, "{}: {error}", self.file)?,
+                line => write!(f, "{}:{line}: {error}", self.file)?,
+            }
         }
         Ok(())
     }

@@ -69,6 +69,11 @@ pub enum Origin {
         /// Counted from 1.
         line: usize,
     },
+    /// A flag or the like.
+    Given {
+        /// As it was given to [`Config::give`].
+        by: String,
+    },
 }
 
 impl std::fmt::Display for Origin {
@@ -76,6 +81,7 @@ impl std::fmt::Display for Origin {
         match self {
             Self::Default => f.write_str("default"),
             Self::File { file, line } => write!(f, "{file}:{line}"),
+            Self::Given { by } => f.write_str(by),
         }
     }
 }
@@ -111,6 +117,47 @@ impl Config {
         errors.extend(rules::check(&config).into_iter().filter(|error| !refused.contains(&error.key)));
         errors.sort_by_key(|error| error.line);
         if errors.is_empty() { Ok(config) } else { Err(ConfigErrors { file: file.to_owned(), errors }) }
+    }
+
+    /// Takes one value from elsewhere, such as a flag, instead of from the file: `by` (`--name`) is what messages
+    /// call it. The text is what would stand in the file, for strings without the quotes.
+    ///
+    /// # Errors
+    /// There is no such option, or it does not accept this, or it contradicts the rest; nothing is changed then.
+    pub fn give(&mut self, path: &str, text: &str, by: &str) -> Result<(), ConfigErrors> {
+        let bare = match option(path).map(|option| option.kind) {
+            Some(Kind::Bool | Kind::Int(..) | Kind::List(_) | Kind::NixSettings) => true,
+            Some(Kind::Cpus) => text.parse::<f64>().is_ok(),
+            _ => false,
+        };
+        let toml = if bare { text.to_owned() } else { value::quoted(text) };
+        let reading = read::read(&format!("{path} = {toml}"));
+        let mut errors = reading.errors;
+        let mut config = self.clone();
+        for (key, _) in reading.lines {
+            config.origins.insert(key, Origin::Given { by: by.to_owned() });
+        }
+        for found in reading.found {
+            let value = match (found.value, found.option.value(self)) {
+                (Value::Map(new), Value::Map(mut all)) => {
+                    all.extend(new);
+                    Value::Map(all)
+                }
+                (value, _) => value,
+            };
+            (found.option.field.set)(&mut config, value);
+        }
+        if errors.is_empty() {
+            errors = rules::check(&config);
+        }
+        if errors.is_empty() {
+            *self = config;
+            return Ok(());
+        }
+        for error in &mut errors {
+            error.line = 0;
+        }
+        Err(ConfigErrors { file: by.to_owned(), errors })
     }
 
     /// Whether the value of this path (e.g. `builder.daemon.memory`) was given, even if it equals the default.

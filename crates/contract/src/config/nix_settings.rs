@@ -55,8 +55,8 @@ pub(crate) fn check_key(key: &str) -> Result<(), Refusal> {
     }
     if let Some((_, own)) = ELSEWHERE.iter().find(|(name, _)| *name == key) {
         return Err(Refusal {
-            problem: format!("has a key of its own, `{own}` in [daemon]"),
-            accepted: "any other setting of nix.conf".to_owned(),
+            problem: "has a key of its own".to_owned(),
+            accepted: format!("`{own}` in [daemon]"),
         });
     }
     if let Some((_, why)) = OURS.iter().find(|(name, _)| *name == key) {

@@ -215,9 +215,9 @@ fn what(value: &DeValue<'_>) -> String {
     }
 }
 
-/// What the kind makes of the value; the error follows the value in the message, and is empty for a wrong type.
+/// What the kind makes of the value; the error follows the value in the message.
 fn scalar(kind: &Kind, value: &DeValue<'_>) -> Result<Value, String> {
-    let wrong_type = || Err(String::new());
+    let wrong_type = || Err(" is of the wrong type".to_owned());
     let out_of_range = || Err(" is out of range".to_owned());
     let malformed = || Err(" is not understood".to_owned());
     match (kind, value) {
@@ -291,7 +291,7 @@ fn nix_setting(value: &DeValue<'_>) -> Result<String, String> {
             }
             words.join(" ")
         }
-        other => return Err(what(other)),
+        other => return Err(format!("{} is of the wrong type", what(other))),
     };
     nix_settings::check_value(&text).map_err(|why| format!("{} is refused: {why}", what(value)))?;
     Ok(text)

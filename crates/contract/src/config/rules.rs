@@ -23,7 +23,7 @@ pub(super) fn check(config: &Config) -> Vec<ConfigError> {
     }
     if config.daemon.proxy.is_none() && config.is_explicit("daemon.no-proxy") {
         errors.push(ConfigError {
-            line: config.line("daemon.no-proxy").unwrap_or(1),
+            line: config.line("daemon.no-proxy").unwrap_or(0),
             key: "daemon.no-proxy".to_owned(),
             problem: "does nothing without `proxy`".to_owned(),
             accepted: "`no-proxy` together with `proxy`".to_owned(),
@@ -45,7 +45,7 @@ fn above(config: &Config, table: &str, keys: [&str; 2]) -> ConfigError {
     // Where only one of the two was written, that is the one to look at.
     let key = if config.is_explicit(&request) { &request } else { &limit };
     ConfigError {
-        line: config.line(key).unwrap_or(1),
+        line: config.line(key).unwrap_or(0),
         key: key.clone(),
         problem: format!("`{}` ({large}{large_from}) is above `{}` ({small}{small_from})", keys[0], keys[1]),
         accepted: format!("`{}` of at most `{}`", keys[0], keys[1]),

@@ -4,7 +4,7 @@ use serde_json::{Map, Value as Json, json};
 
 use super::Config;
 use super::option::{Kind, Opt};
-use super::table::{TABLES, options};
+use super::table::TABLES;
 use super::units;
 use super::value::Value;
 
@@ -19,7 +19,7 @@ pub fn json_schema() -> String {
     for table in TABLES {
         let node = descend(&mut root, table.name);
         *node = object(table.doc);
-        for option in options().filter(|option| option.table == table.name) {
+        for option in table.options() {
             properties(node).insert(option.key.to_owned(), property(option, &defaults));
         }
     }

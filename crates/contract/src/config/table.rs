@@ -16,6 +16,21 @@ pub struct Table {
     pub doc: &'static str,
 }
 
+impl Table {
+    /// Its options.
+    pub fn options(&self) -> impl Iterator<Item = &'static Opt> {
+        let name = self.name;
+        options().filter(move |option| option.table == name)
+    }
+
+    /// When a change counts, for most of its options.
+    #[must_use]
+    pub fn effect(&self) -> Effect {
+        let count = |effect: &Effect| self.options().filter(|option| option.effect == *effect).count();
+        [Effect::Live, Effect::Restart, Effect::Setup].into_iter().max_by_key(count).unwrap_or(Effect::Setup)
+    }
+}
+
 /// All tables but `[daemon.nix]`, which is an option itself.
 pub static TABLES: &[Table] = &[
     Table { name: "builder", doc: "The pod, its image and its volumes." },
@@ -65,7 +80,7 @@ macro_rules! limits {
             Opt {
                 table: $table,
                 key: "memory-request",
-                kind: Kind::Size(Size(0)),
+                kind: Kind::Size(Size::mib(1)),
                 example: "",
                 doc: "Memory that a cluster sets aside for the container. Not above `memory`.",
                 readers: &[Reader::Client],

@@ -85,7 +85,7 @@ const DURATION_UNITS: [(&str, u64); 5] =
 pub const DURATION_FORM: &str = "a duration such as \"30m\", \"1h30m\" or \"2d\" (units w, d, h, m, s)";
 
 /// [`DURATION_FORM`] for the JSON schema.
-pub(crate) const DURATION_PATTERN: &str = r"^(?=.)([0-9]+w)?([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?$";
+pub(crate) const DURATION_PATTERN: &str = "^([0-9]+[wdhms])+$";
 
 /// The word for no duration at all, where an option has that.
 pub const NEVER: &str = "never";
