@@ -1,1 +1,25 @@
-//! Placeholder.
+//! The Linux runtime that the agents share: signals and waiting, files on the run volume, the
+//! pod's life, configuration that changes under way, and how an agent ends.
+//!
+//! Synchronous. Agents on tokio use the descriptors of [`watch::DirWatch`] with their own reactor.
+
+pub mod args;
+pub mod cgroup;
+pub mod config;
+pub mod files;
+pub mod last_words;
+pub mod life;
+pub mod log;
+pub mod paths;
+pub mod proc;
+pub mod ready;
+pub mod signals;
+pub mod status;
+pub mod wait;
+pub mod watch;
+
+/// Seconds since the epoch, for display and records; durations are measured with `Instant`.
+#[must_use]
+pub fn unix_now() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs())
+}

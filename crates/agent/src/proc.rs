@@ -1,0 +1,115 @@
+//! What `/proc` tells.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+/// Field 22 of `PROC/PID/stat`, in clock ticks since boot; `None` if there is no such process.
+///
+/// # Errors
+/// When `/proc` cannot be read.
+pub fn start_time(proc: &Path, pid: i32) -> io::Result<Option<u64>> {
+    match fs::read_to_string(proc.join(pid.to_string()).join("stat")) {
+        Ok(stat) => Ok(stat_fields(&stat).and_then(|f| f.start_time)),
+        // ESRCH: it ended between open and read.
+        Err(e) if e.kind() == io::ErrorKind::NotFound || e.raw_os_error() == Some(nix::libc::ESRCH) => {
+            Ok(None)
+        }
+        Err(e) => Err(e),
+    }
+}
+
+/// Some of `/proc/PID/stat`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stat {
+    /// One letter; `Z` for a zombie.
+    pub state: char,
+    /// Parent.
+    pub ppid: i32,
+    /// Ticks since boot.
+    pub start_time: Option<u64>,
+}
+
+/// The command name (field 2) may hold spaces and parentheses: count from its last one.
+fn stat_fields(stat: &str) -> Option<Stat> {
+    let rest = stat.rsplit_once(')')?.1;
+    let mut fields = rest.split_ascii_whitespace();
+    let state = fields.next()?.chars().next()?;
+    let ppid = fields.next()?.parse().ok()?;
+    Some(Stat { state, ppid, start_time: fields.nth(17).and_then(|f| f.parse().ok()) })
+}
+
+/// Pid, owner and [`Stat`] of every process that can be seen.
+///
+/// # Errors
+/// When `/proc` itself cannot be read; a process that ends meanwhile is left out.
+pub fn processes(proc: &Path) -> io::Result<Vec<(i32, u32, Stat)>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(proc)?.flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse::<i32>().ok()) else { continue };
+        let Ok(meta) = entry.metadata() else { continue };
+        let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else { continue };
+        if let Some(stat) = stat_fields(&stat) {
+            found.push((pid, meta.uid(), stat));
+        }
+    }
+    Ok(found)
+}
+
+/// Inodes under a held `flock`, from `/proc/locks`. Taking a build user's lock to test it would make Nix skip that user.
+/// Device numbers there differ from `stat` on btrfs, so that only inodes are compared.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn flocked_inodes(proc: &Path) -> io::Result<Vec<u64>> {
+    Ok(fs::read_to_string(proc.join("locks"))?.lines().filter_map(flock_inode).collect())
+}
+
+/// `1: FLOCK  ADVISORY  WRITE 1234 00:2f:5678 0 EOF`; a waiter has `->` as its second word.
+fn flock_inode(line: &str) -> Option<u64> {
+    let mut words = line.split_ascii_whitespace().skip(1);
+    if words.next()? != "FLOCK" {
+        return None;
+    }
+    words.nth(3)?.rsplit(':').next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_parentheses_is_skipped() {
+        let line = "42 (a) S b) (x) S 7 1 1 0 -1 1 1 1 1 1 1 1 1 1 20 0 1 0 987654 1 1";
+        assert_eq!(stat_fields(line), Some(Stat { state: 'S', ppid: 7, start_time: Some(987_654) }));
+    }
+
+    #[test]
+    fn only_held_flocks_count() {
+        let text = "1: FLOCK  ADVISORY  WRITE 12 fe:00:111 0 EOF\n1: -> FLOCK  ADVISORY  WRITE 13 fe:00:222 0 EOF\n\
+                    2: POSIX  ADVISORY  WRITE 14 fe:00:333 0 EOF\n";
+        assert_eq!(text.lines().filter_map(flock_inode).collect::<Vec<_>>(), [111]);
+    }
+
+    #[test]
+    fn a_lock_of_ours_is_seen_and_its_end_too() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let inode = file.as_file().metadata().unwrap().ino();
+        assert!(!flocked_inodes(Path::new("/proc")).unwrap().contains(&inode));
+        let lock =
+            nix::fcntl::Flock::lock(file.reopen().unwrap(), nix::fcntl::FlockArg::LockExclusiveNonblock)
+                .unwrap();
+        assert!(flocked_inodes(Path::new("/proc")).unwrap().contains(&inode));
+        drop(lock);
+        assert!(!flocked_inodes(Path::new("/proc")).unwrap().contains(&inode));
+    }
+
+    #[test]
+    fn we_have_a_start_time() {
+        let me = i32::try_from(std::process::id()).unwrap();
+        assert!(start_time(Path::new("/proc"), me).unwrap().is_some());
+        assert_eq!(start_time(Path::new("/proc"), i32::MAX).unwrap(), None);
+        assert!(processes(Path::new("/proc")).unwrap().iter().any(|p| p.0 == me));
+    }
+}

@@ -1,0 +1,85 @@
+//! Is the daemon there? The file, the process that wrote it, and the daemon's own answer.
+
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use contract::handshake::{Life, Ready, file};
+use contract::places::Container;
+
+use crate::files;
+use crate::paths::Paths;
+use crate::proc;
+use crate::signals::Signal;
+use crate::wait::{Waiter, Wake};
+
+/// A daemon that accepted a connection and says nothing for so long is not well.
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// The wait ended without a daemon.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// `deadline` passed.
+    #[error("the daemon was not ready in time")]
+    Deadline,
+    /// SIGTERM.
+    #[error("asked to leave while waiting for the daemon")]
+    Terminated,
+    /// Of the operating system.
+    #[error("wait for the daemon")]
+    Io(#[from] io::Error),
+}
+
+/// `ready.json`, if it is of this life and names a daemon-init that lives: it outlives a container that was killed and
+/// restarted under the same PID 1.
+#[must_use]
+pub fn published(paths: &Paths, life: &Life) -> Option<Ready> {
+    let path = paths.run_dir(Container::Daemon).join(file::READY);
+    let ready = files::read_live::<Ready>(&path, life).ok().flatten()?;
+    let alive = proc::start_time(&paths.proc, ready.pid).ok().flatten() == Some(ready.start_time);
+    alive.then_some(ready)
+}
+
+/// Speaks the daemon's protocol: a socket file proves nothing, a stale one survives on the volume. Returns Nix's version.
+///
+/// # Errors
+/// When it cannot be reached or does not answer as a daemon does.
+pub fn ask_daemon(paths: &Paths) -> io::Result<String> {
+    let mut stream = UnixStream::connect(paths.daemon_socket())?;
+    stream.set_read_timeout(Some(ANSWER))?;
+    stream.set_write_timeout(Some(ANSWER))?;
+    let hello = worker_protocol::handshake(&mut stream).map_err(io::Error::other)?;
+    Ok(hello.nix_version)
+}
+
+/// Waits until the daemon is ready and answers.
+///
+/// # Errors
+/// See [`Error`].
+pub fn wait_ready(
+    paths: &Paths,
+    life: &Life,
+    waiter: &mut Waiter<'_>,
+    deadline: Instant,
+) -> Result<Ready, Error> {
+    let daemon_dir = paths.run_dir(Container::Daemon);
+    waiter.watch_dir(&paths.run)?;
+    loop {
+        // The daemon's folder may come later than we do.
+        match waiter.watch_dir(&daemon_dir) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e.into()),
+            _ => {}
+        }
+        if let Some(ready) = published(paths, life) {
+            match ask_daemon(paths) {
+                Ok(_) => return Ok(ready),
+                Err(error) => tracing::warn!(error = %error, "published as ready, but it does not answer"),
+            }
+        }
+        match waiter.wait(Some(deadline))? {
+            Wake::Signals(seen) if seen.contains(&Signal::Terminate) => return Err(Error::Terminated),
+            Wake::Deadline => return Err(Error::Deadline),
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! Waiting: for a change, a signal or a descriptor, and never for ever by accident.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use crate::signals::{Signal, Signals};
+use crate::watch::DirWatch;
+
+/// Where inotify is used up, one look a second.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Why a wait ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wake {
+    /// Something changed in a watched folder (or it is time to look).
+    Changed,
+    /// Signals arrived.
+    Signals(Vec<Signal>),
+    /// The descriptor with this index can be read.
+    Fd(usize),
+    /// The deadline passed.
+    Deadline,
+}
+
+/// Watched folders and signals together.
+#[derive(Debug)]
+pub struct Waiter<'a> {
+    signals: &'a Signals,
+    watch: DirWatch,
+}
+
+impl<'a> Waiter<'a> {
+    /// Without folders yet.
+    ///
+    /// # Errors
+    /// When the kernel refuses for another reason than used-up instances.
+    pub fn new(signals: &'a Signals) -> io::Result<Self> {
+        Ok(Self { signals, watch: DirWatch::new()? })
+    }
+
+    /// See [`DirWatch::add`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn watch_dir(&mut self, dir: &Path) -> io::Result<()> {
+        self.watch.add(dir)
+    }
+
+    /// See [`DirWatch::add_opens`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn watch_dir_opens(&mut self, dir: &Path) -> io::Result<()> {
+        self.watch.add_opens(dir)
+    }
+
+    /// Waits until `deadline` (or, without one, until something happens) for a signal, a change in a watched folder, or
+    /// one of `fds` to be readable. Several at once: signals are told first, then descriptors, then changes; the rest next time.
+    ///
+    /// # Errors
+    /// When `poll` fails.
+    pub fn wait_fds(&mut self, deadline: Option<Instant>, fds: &[BorrowedFd<'_>]) -> io::Result<Wake> {
+        loop {
+            let now = Instant::now();
+            let left = deadline.map(|d| d.saturating_duration_since(now));
+            let look = self.watch.is_blind().then_some(LOOK);
+            let timeout = match (left, look) {
+                (Some(a), Some(b)) => Some(a.min(b)),
+                (a, b) => a.or(b),
+            };
+            let ready = self.poll(timeout, fds)?;
+            let signals = self.signals.drain();
+            if !signals.is_empty() {
+                return Ok(Wake::Signals(signals));
+            }
+            if let Some(index) = ready {
+                return Ok(Wake::Fd(index));
+            }
+            if self.watch.drain() {
+                return Ok(Wake::Changed);
+            }
+            if deadline.is_some_and(|d| Instant::now() >= d) {
+                return Ok(Wake::Deadline);
+            }
+            if self.watch.is_blind() {
+                return Ok(Wake::Changed);
+            }
+        }
+    }
+
+    /// As [`Self::wait_fds`] without further descriptors.
+    ///
+    /// # Errors
+    /// When `poll` fails.
+    pub fn wait(&mut self, deadline: Option<Instant>) -> io::Result<Wake> {
+        self.wait_fds(deadline, &[])
+    }
+
+    /// Index of the first readable one of `fds`, if any.
+    fn poll(&self, timeout: Option<Duration>, fds: &[BorrowedFd<'_>]) -> io::Result<Option<usize>> {
+        use std::os::fd::AsFd;
+        let mut polled: Vec<PollFd<'_>> = fds.iter().map(|fd| PollFd::new(*fd, PollFlags::POLLIN)).collect();
+        polled.push(PollFd::new(self.signals.as_fd(), PollFlags::POLLIN));
+        polled.extend(self.watch.fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+        // Rounded up: a wait that ends a fraction too early would spin.
+        let timeout = timeout.map_or(PollTimeout::NONE, |t| {
+            let millis = t.as_micros().div_ceil(1000);
+            PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX)
+        });
+        match poll(&mut polled, timeout) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(e) => return Err(e.into()),
+        }
+        Ok(polled[..fds.len()].iter().position(|p| p.any().unwrap_or(false)))
+    }
+}

@@ -1,0 +1,150 @@
+//! Changes in folders, told by the kernel.
+
+use std::collections::HashSet;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+
+use inotify::{Inotify, WatchMask};
+use nix::errno::Errno;
+
+/// What appears, is replaced or goes: our writers rename, and Kubernetes swaps a link (`..data`) in a ConfigMap's folder.
+const CHANGES: WatchMask = WatchMask::CLOSE_WRITE
+    .union(WatchMask::CREATE)
+    .union(WatchMask::DELETE)
+    .union(WatchMask::MOVED_TO)
+    .union(WatchMask::MOVED_FROM)
+    .union(WatchMask::ONLYDIR);
+/// Nix opens a build user's lock file when a build begins and closes it when it ends.
+const OPENS: WatchMask = CHANGES.union(WatchMask::OPEN).union(WatchMask::CLOSE);
+
+/// A set of watched folders. Where the kernel's instances or watches are used up (128 instances per uid of the *host*; on
+/// rootful podman uid 1000 is a person with an IDE), [`DirWatch::is_blind`] says that one has to look.
+#[derive(Debug)]
+pub struct DirWatch {
+    inotify: Option<Inotify>,
+    watched: HashSet<PathBuf>,
+    blind: bool,
+}
+
+fn used_up(error: &io::Error) -> bool {
+    let code = error.raw_os_error().map(Errno::from_raw);
+    matches!(code, Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOSPC))
+}
+
+impl DirWatch {
+    /// An empty set.
+    ///
+    /// # Errors
+    /// Any but the kernel's instances being used up.
+    pub fn new() -> io::Result<Self> {
+        Self::from_init(Inotify::init())
+    }
+
+    fn from_init(made: io::Result<Inotify>) -> io::Result<Self> {
+        match made {
+            Ok(inotify) => Ok(Self { inotify: Some(inotify), watched: HashSet::new(), blind: false }),
+            Err(e) if used_up(&e) => {
+                tracing::warn!(error = %e, "inotify is used up on this host (fs.inotify.max_user_instances): looking once a second instead");
+                Ok(Self { inotify: None, watched: HashSet::new(), blind: true })
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Tells of files that appear, change or go in `dir`. Watching twice is harmless.
+    ///
+    /// # Errors
+    /// Also when there is no such folder: watch its parent for it.
+    pub fn add(&mut self, dir: &Path) -> io::Result<()> {
+        self.add_with(dir, CHANGES)
+    }
+
+    /// As [`Self::add`], and of files that are opened or closed.
+    ///
+    /// # Errors
+    /// As [`Self::add`].
+    pub fn add_opens(&mut self, dir: &Path) -> io::Result<()> {
+        self.add_with(dir, OPENS)
+    }
+
+    fn add_with(&mut self, dir: &Path, mask: WatchMask) -> io::Result<()> {
+        let Some(inotify) = &self.inotify else { return dir.metadata().map(drop) };
+        match inotify.watches().add(dir, mask) {
+            Ok(_) => {
+                self.watched.insert(dir.to_owned());
+                Ok(())
+            }
+            Err(e) if used_up(&e) => {
+                if !self.blind {
+                    tracing::warn!(error = %e, dir = %dir.display(), "inotify is used up on this host (fs.inotify.max_user_watches): looking once a second instead");
+                }
+                self.blind = true;
+                Ok(())
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Takes all pending events; true if there were any.
+    pub fn drain(&mut self) -> bool {
+        let mut any = false;
+        let mut buffer = [0; 4096];
+        let Some(inotify) = &mut self.inotify else { return false };
+        // The descriptor does not block: an error is `WouldBlock`, the end of what is there.
+        while let Ok(events) = inotify.read_events(&mut buffer) {
+            let mut got = false;
+            for event in events {
+                got = true;
+                if event.mask.contains(inotify::EventMask::IGNORED) {
+                    // The folder went (a container's folder is never made again while we live).
+                    continue;
+                }
+                any = true;
+            }
+            if !got {
+                break;
+            }
+        }
+        any
+    }
+
+    /// Events may be missed: look at least once a second.
+    #[must_use]
+    pub fn is_blind(&self) -> bool {
+        self.blind
+    }
+
+    /// To wait on; none where there is no inotify.
+    #[must_use]
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.inotify.as_ref().map(AsFd::as_fd)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn used_up_instances_mean_looking() {
+        for code in [Errno::EMFILE, Errno::ENOSPC] {
+            let mut watch = DirWatch::from_init(Err(code.into())).unwrap();
+            assert!(watch.is_blind() && watch.fd().is_none() && !watch.drain());
+            assert!(watch.add(Path::new("/")).is_ok());
+            assert!(watch.add(Path::new("/no such folder")).is_err());
+        }
+        assert!(DirWatch::from_init(Err(Errno::EACCES.into())).is_err());
+    }
+
+    #[test]
+    fn a_rename_into_the_folder_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut watch = DirWatch::new().unwrap();
+        watch.add(dir.path()).unwrap();
+        assert!(!watch.drain());
+        crate::files::write_json(dir.path(), "x.json", &1u8).unwrap();
+        assert!(watch.drain());
+        assert!(!watch.drain());
+    }
+}
