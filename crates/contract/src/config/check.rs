@@ -89,6 +89,20 @@ impl Text {
         }
     }
 
+    /// What may be shown of a refused string: messages end up in logs, and somebody may have pasted a secret.
+    pub(crate) fn presentable(self, text: &str) -> String {
+        match self {
+            Self::TrustedKey => format!("{}:…", text.split_once(':').map_or("", |(name, _)| name)),
+            Self::SshKey if text.contains("PRIVATE") => "…".to_owned(),
+            Self::Proxy => match (text.find("://"), text.rfind('@')) {
+                (Some(start), Some(end)) if start < end => format!("{}…{}", &text[..start + 3], &text[end..]),
+                (None, Some(end)) => format!("…{}", &text[end..]),
+                _ => text.to_owned(),
+            },
+            _ => text.to_owned(),
+        }
+    }
+
     /// What is wrong with this string, if anything; shorter than [`Self::form`], which follows it.
     pub(crate) fn check(self, text: &str) -> Result<(), String> {
         if text.is_empty() {

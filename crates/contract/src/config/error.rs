@@ -34,13 +34,13 @@ impl fmt::Display for ConfigError {
         }
         f.write_str(&self.problem)?;
         if let Some(nearest) = &self.nearest {
-            write!(f, "; did you mean {nearest}?")?;
+            write!(f, " (did you mean {nearest}?)")?;
         }
         write!(f, "; accepted: {}", self.accepted)
     }
 }
 
-/// One line for each: `FILE:LINE: KEY: problem; did you mean X?; accepted: …`.
+/// One line for each: `FILE:LINE: KEY: problem (did you mean X?); accepted: …`.
 impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, error) in self.errors.iter().enumerate() {

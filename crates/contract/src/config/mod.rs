@@ -15,6 +15,7 @@ mod nix_settings;
 mod option;
 mod read;
 mod rules;
+mod scalar;
 mod schema;
 mod table;
 mod types;

@@ -35,7 +35,7 @@ const OURS: [(&str, &str); 13] = [
     ("extra-allowed-users", "maintenance and user both speak to the daemon"),
     ("store", "the store is the builder's volume"),
     ("system", "it is the image's"),
-    ("include", "it is no setting"),
+    ("include", "it is no setting, and would read another file"),
 ];
 
 pub(crate) struct Refusal {
@@ -61,7 +61,7 @@ pub(crate) fn check_key(key: &str) -> Result<(), Refusal> {
     }
     if let Some((_, why)) = OURS.iter().find(|(name, _)| *name == key) {
         return Err(Refusal {
-            problem: format!("cannot be changed: {why}"),
+            problem: format!("is not passed on: {why}"),
             accepted: "any setting of nix.conf that the builder does not rely on".to_owned(),
         });
     }

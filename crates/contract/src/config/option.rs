@@ -194,28 +194,30 @@ impl Effect {
     }
 }
 
-/// The words of an enum, as they stand in the file.
+/// An enum as it stands in the file: a name for each value, in the same order.
 pub(super) trait Word: Copy + PartialEq + 'static {
-    const WORDS: &'static [(&'static str, Self)];
+    const NAMES: &'static [&'static str];
+    const VALUES: &'static [Self];
+
+    fn from_name(name: &str) -> Option<Self> {
+        let place = Self::NAMES.iter().position(|known| *known == name)?;
+        Self::VALUES.get(place).copied()
+    }
 }
 
 impl Word for Engine {
-    const WORDS: &'static [(&'static str, Self)] =
-        &[("podman", Self::Podman), ("kubernetes", Self::Kubernetes)];
+    const NAMES: &'static [&'static str] = &["podman", "kubernetes"];
+    const VALUES: &'static [Self] = &[Self::Podman, Self::Kubernetes];
 }
 
 impl Word for LogLevel {
-    const WORDS: &'static [(&'static str, Self)] = &[
-        ("error", Self::Error),
-        ("warn", Self::Warn),
-        ("info", Self::Info),
-        ("debug", Self::Debug),
-        ("trace", Self::Trace),
-    ];
+    const NAMES: &'static [&'static str] = &["error", "warn", "info", "debug", "trace"];
+    const VALUES: &'static [Self] = &[Self::Error, Self::Warn, Self::Info, Self::Debug, Self::Trace];
 }
 
 impl Word for LogFormat {
-    const WORDS: &'static [(&'static str, Self)] = &[("text", Self::Text), ("json", Self::Json)];
+    const NAMES: &'static [&'static str] = &["text", "json"];
+    const VALUES: &'static [Self] = &[Self::Text, Self::Json];
 }
 
 macro_rules! as_str {
@@ -224,7 +226,8 @@ macro_rules! as_str {
             /// The word that stands in the file.
             #[must_use]
             pub fn as_str(self) -> &'static str {
-                Self::WORDS.iter().find(|(_, value)| *value == self).map_or("", |(word, _)| word)
+                let place = Self::VALUES.iter().position(|value| *value == self);
+                place.and_then(|place| Self::NAMES.get(place)).copied().unwrap_or_default()
             }
         }
         impl fmt::Display for $name {

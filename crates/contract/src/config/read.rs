@@ -10,8 +10,8 @@ use super::error::ConfigError;
 use super::nearest::nearest;
 use super::nix_settings;
 use super::option::{Kind, Opt};
+use super::scalar::{nix_setting, scalar, string, what};
 use super::table::{TABLES, options};
-use super::units::{self, Size};
 use super::value::Value;
 
 /// A value that stands in the file.
@@ -35,8 +35,12 @@ pub(super) fn read(text: &str) -> Reading {
     let mut reader = Reader { text, out: Reading::default() };
     let (document, errors) = DeTable::parse_recoverable(text);
     for error in &errors {
-        let problem = error.message().replace('\n', "; ");
-        reader.refuse(error.span().unwrap_or(0..0), "", problem, "TOML, each key at most once", None);
+        let span = error.span().unwrap_or(0..0);
+        let mut problem = error.message().replace('\n', "; ");
+        if let Some(key) = text.get(span.clone()).filter(|_| problem == "duplicate key") {
+            problem.push_str(&format!(" `{key}`"));
+        }
+        reader.refuse(span, "", problem, "TOML, each key at most once", None);
     }
     if errors.is_empty() {
         reader.table("", document.get_ref());
@@ -77,14 +81,23 @@ impl Reader<'_> {
         for (key, value) in table.iter() {
             let path = join(name, key.get_ref());
             if let Some(option) = options().find(|o| o.table == name && o.key == key.get_ref()) {
-                self.out.lines.insert(path, self.line(&key.span()));
+                // A header of a table of settings alone gives nothing.
+                if !value.get_ref().as_table().is_some_and(|table| table.is_empty()) {
+                    self.out.lines.insert(path, self.line(&key.span()));
+                }
                 self.option(option, value);
             } else if TABLES.iter().any(|table| table.name == path) {
                 match value.get_ref() {
                     DeValue::Table(inner) => self.table(&path, inner),
                     other => {
                         let problem = format!("{} where a table belongs", what(other));
-                        self.refuse(key.span(), &path, problem, format!("[{path}]"), None);
+                        self.refuse(
+                            key.span(),
+                            &path,
+                            problem,
+                            format!("a table, with the header [{path}]"),
+                            None,
+                        );
                     }
                 }
             } else {
@@ -141,7 +154,7 @@ impl Reader<'_> {
                                 texts.push(text.to_string());
                                 continue;
                             }
-                            Err(why) => format!("{} is refused: {why}", what(item.get_ref())),
+                            Err(why) => format!("{} is refused: {why}", string(&form.presentable(text))),
                         },
                         other => format!("{} in a list of strings", what(other)),
                     };
@@ -160,8 +173,7 @@ impl Reader<'_> {
                     }
                     _ => None,
                 };
-                let problem = format!("{}{why}", what(value.get_ref()));
-                self.refuse(value.span(), option.path(), problem, option.kind.accepted(), near);
+                self.refuse(value.span(), option.path(), why, option.kind.accepted(), near);
             }
         }
     }
@@ -196,103 +208,4 @@ fn join(table: &str, key: &str) -> String {
 fn child<'a>(name: &'a str, parent: &str) -> Option<&'a str> {
     let rest = if parent.is_empty() { name } else { name.strip_prefix(parent)?.strip_prefix('.')? };
     (!rest.contains('.')).then_some(rest)
-}
-
-/// The value as it was written, shortened, with its type.
-fn what(value: &DeValue<'_>) -> String {
-    match value {
-        DeValue::String(text) => {
-            let short: String = text.chars().take(60).collect();
-            let more = if short.len() < text.len() { "…" } else { "" };
-            format!("the string {short:?}{more}")
-        }
-        DeValue::Integer(number) => format!("the number {number}"),
-        DeValue::Float(number) => format!("the number {number}"),
-        DeValue::Boolean(value) => format!("the boolean {value}"),
-        DeValue::Datetime(_) => "a date".to_owned(),
-        DeValue::Array(_) => "a list".to_owned(),
-        DeValue::Table(_) => "a table".to_owned(),
-    }
-}
-
-/// What the kind makes of the value; the error follows the value in the message.
-fn scalar(kind: &Kind, value: &DeValue<'_>) -> Result<Value, String> {
-    let wrong_type = || Err(" is of the wrong type".to_owned());
-    let out_of_range = || Err(" is out of range".to_owned());
-    let malformed = || Err(" is not understood".to_owned());
-    match (kind, value) {
-        (Kind::Bool, DeValue::Boolean(value)) => Ok(Value::Bool(*value)),
-        (Kind::Int(from, to), DeValue::Integer(number)) => {
-            match u64::from_str_radix(number.as_str(), number.radix()) {
-                Ok(number) if (*from..=*to).contains(&number) => Ok(Value::Int(number)),
-                _ => out_of_range(),
-            }
-        }
-        (Kind::Cpus, DeValue::Integer(_) | DeValue::Float(_) | DeValue::String(_)) => {
-            let number = match value {
-                DeValue::Integer(n) => u32::from_str_radix(n.as_str(), n.radix()).ok().map(f64::from),
-                DeValue::Float(n) => n.as_str().parse().ok(),
-                DeValue::String(text) => match units::parse_millicpus(text) {
-                    None => return malformed(),
-                    number => number,
-                },
-                _ => None,
-            };
-            match number {
-                Some(number) if (0.01..=4096.0).contains(&number) => Ok(Value::Cpus(number)),
-                _ => out_of_range(),
-            }
-        }
-        (Kind::Size(least), DeValue::String(text)) => match Size::parse(text) {
-            Some(size) if size < *least => Err(" is too little".to_owned()),
-            Some(size) => Ok(Value::Size(size)),
-            None => malformed(),
-        },
-        (Kind::DurationOrNever(..), DeValue::String(text)) if text == units::NEVER => Ok(Value::Unset),
-        (Kind::Duration(from, to) | Kind::DurationOrNever(from, to), DeValue::String(text)) => {
-            match units::parse_duration(text) {
-                Some(duration) if (*from..=*to).contains(&duration.as_secs()) => {
-                    Ok(Value::Duration(duration))
-                }
-                Some(_) => out_of_range(),
-                None => malformed(),
-            }
-        }
-        (Kind::Word(words), DeValue::String(text)) => {
-            if words.contains(&text.as_ref()) {
-                Ok(Value::Text(text.to_string()))
-            } else {
-                malformed()
-            }
-        }
-        (Kind::Text(form), DeValue::String(text)) => match form.check(text) {
-            Ok(()) => Ok(Value::Text(text.to_string())),
-            Err(why) => Err(format!(" is refused: {why}")),
-        },
-        _ => wrong_type(),
-    }
-}
-
-/// The value of a setting of nix.conf as one line.
-fn nix_setting(value: &DeValue<'_>) -> Result<String, String> {
-    let text = match value {
-        DeValue::String(text) => text.to_string(),
-        DeValue::Boolean(value) => value.to_string(),
-        DeValue::Integer(number) if number.radix() == 10 => number.as_str().to_owned(),
-        DeValue::Array(items) => {
-            let mut words = Vec::new();
-            for item in items.iter() {
-                match item.get_ref() {
-                    DeValue::String(text) if !text.is_empty() && !text.contains(char::is_whitespace) => {
-                        words.push(text.as_ref());
-                    }
-                    other => return Err(format!("{} in a list that is joined by spaces", what(other))),
-                }
-            }
-            words.join(" ")
-        }
-        other => return Err(format!("{} is of the wrong type", what(other))),
-    };
-    nix_settings::check_value(&text).map_err(|why| format!("{} is refused: {why}", what(value)))?;
-    Ok(text)
 }

@@ -29,6 +29,13 @@ fn every_option_is_kept_in_a_field_of_its_own() {
         let mut config = Config::default();
         let default = option.value(&config);
         assert!((option.field.set)(&mut config, default.clone()), "{option:?} does not take its default");
+        if let Kind::Word(names) = &option.kind {
+            for name in *names {
+                let value = Value::Text((*name).to_owned());
+                assert!((option.field.set)(&mut config, value.clone()), "{option:?} does not take {name}");
+                assert_eq!(option.value(&config), value);
+            }
+        }
         let other = match &option.kind {
             Kind::Bool => Value::Bool(default != Value::Bool(true)),
             Kind::Int(from, _) => Value::Int(from + 5),

@@ -128,8 +128,7 @@ macro_rules! stored_word {
                 Value::Text(self.as_str().to_owned())
             }
             fn from_value(value: Value) -> Option<Self> {
-                let text = String::from_value(value)?;
-                Self::WORDS.iter().find(|(word, _)| *word == text).map(|(_, value)| *value)
+                Self::from_name(&String::from_value(value)?)
             }
         }
     )+ };

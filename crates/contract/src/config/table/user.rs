@@ -1,0 +1,132 @@
+//! The options of the user, of stopping, of maintenance and of logs.
+
+use super::{DAY, YEAR};
+use crate::config::check::Text;
+use crate::config::option::{Effect, Kind, Opt, Reader, Word, field};
+use crate::config::types::{LogFormat, LogLevel};
+
+pub(super) static USER: [Opt; 4] = [
+    Opt {
+        table: "user",
+        key: "authorized-keys",
+        kind: Kind::List(Text::SshKey),
+        example: "",
+        doc: "Public keys that may log in, besides the one of whoever ran `setup`. All keys of a builder are one \
+              trust domain.",
+        readers: &[Reader::Client, Reader::User],
+        effect: Effect::Live,
+        field: field!(user.authorized_keys),
+    },
+    Opt {
+        table: "user",
+        key: "keep-jobs",
+        kind: Kind::Int(1, 10_000),
+        example: "",
+        doc: "Finished builds whose log is kept and whose result no collection deletes.",
+        readers: &[Reader::User],
+        effect: Effect::Live,
+        field: field!(user.keep_jobs),
+    },
+    Opt {
+        table: "user",
+        key: "keep-generations",
+        kind: Kind::Int(1, 1000),
+        example: "",
+        doc: "Pushed trees that are kept of each project, the current one included. One in which a build runs or \
+              a shell stands is kept in any case.",
+        readers: &[Reader::User],
+        effect: Effect::Live,
+        field: field!(user.keep_generations),
+    },
+    Opt {
+        table: "user",
+        key: "max-processes",
+        kind: Kind::Int(64, 1_000_000),
+        example: "",
+        doc: "Most processes and threads that the user may have.",
+        readers: &[Reader::User],
+        effect: Effect::Restart,
+        field: field!(user.max_processes),
+    },
+];
+
+pub(super) static SHUTDOWN: [Opt; 2] = [
+    Opt {
+        table: "shutdown",
+        key: "idle-timeout",
+        kind: Kind::DurationOrNever(1, YEAR),
+        example: "",
+        doc: "The builder stops after so long without a build, a session or a transfer. The next command that \
+              needs it starts it again.",
+        readers: &[Reader::ShutdownMonitor],
+        effect: Effect::Live,
+        field: field!(shutdown.idle_timeout),
+    },
+    Opt {
+        table: "shutdown",
+        key: "grace",
+        kind: Kind::Duration(30, 7 * DAY),
+        example: "",
+        doc: "When somebody else stops the pod, running builds get so long to end.",
+        readers: &[Reader::Client, Reader::Daemon, Reader::User],
+        effect: Effect::Setup,
+        field: field!(shutdown.grace),
+    },
+];
+
+pub(super) static MAINTENANCE: [Opt; 3] = [
+    Opt {
+        table: "maintenance",
+        key: "interval",
+        kind: Kind::DurationOrNever(60, YEAR),
+        example: "",
+        doc: "Time between two garbage collections. With \"never\", only `trampoline-cli maintenance` collects.",
+        readers: &[Reader::Maintenance],
+        effect: Effect::Live,
+        field: field!(maintenance.interval),
+    },
+    Opt {
+        table: "maintenance",
+        key: "optimise",
+        kind: Kind::Bool,
+        example: "",
+        doc: "Link identical files of the store to each other after a collection.",
+        readers: &[Reader::Maintenance],
+        effect: Effect::Live,
+        field: field!(maintenance.optimise),
+    },
+    Opt {
+        table: "maintenance",
+        key: "delete-older-than",
+        kind: Kind::DurationOrNever(3600, 100 * YEAR),
+        example: "",
+        doc: "Delete old generations of the user's profiles that are older, so that a collection can free what they \
+              hold.",
+        readers: &[Reader::Maintenance],
+        effect: Effect::Live,
+        field: field!(maintenance.delete_older_than),
+    },
+];
+
+pub(super) static LOG: [Opt; 2] = [
+    Opt {
+        table: "log",
+        key: "level",
+        kind: Kind::Word(LogLevel::NAMES),
+        example: "",
+        doc: "The least important lines that are written.",
+        readers: Reader::AGENTS,
+        effect: Effect::Restart,
+        field: field!(log.level),
+    },
+    Opt {
+        table: "log",
+        key: "format",
+        kind: Kind::Word(LogFormat::NAMES),
+        example: "",
+        doc: "Lines for people, or one JSON object a line.",
+        readers: Reader::AGENTS,
+        effect: Effect::Restart,
+        field: field!(log.format),
+    },
+];

@@ -1,0 +1,116 @@
+//! The schema knows every option, and refuses nothing that the parser accepts.
+
+use contract::config::{self, Config, Kind, Text};
+use regex_lite::Regex;
+use serde_json::Value;
+
+fn schema() -> Value {
+    serde_json::from_str(&config::json_schema()).expect("the schema is JSON")
+}
+
+/// The schema of a path such as `builder.name`.
+fn at<'a>(schema: &'a Value, path: &str) -> &'a Value {
+    path.split('.').fold(schema, |node, part| &node["properties"][part])
+}
+
+#[test]
+fn every_option_has_its_description_and_default() {
+    let schema = schema();
+    for option in config::options() {
+        let node = at(&schema, &option.path());
+        assert_eq!(node["description"], option.doc, "{option:?}");
+        let default = option.shown(&Config::default());
+        assert_eq!(node.get("default").is_some(), default.is_some(), "{option:?}");
+    }
+    for table in config::TABLES {
+        let node = at(&schema, table.name);
+        assert_eq!(node["additionalProperties"], false, "{}", table.name);
+        let inner = config::TABLES.iter().filter(|other| other.name.starts_with(&format!("{}.", table.name)));
+        let known = node["properties"].as_object().unwrap().len();
+        assert_eq!(known, table.options().count() + inner.count(), "{}", table.name);
+    }
+}
+
+/// Every pattern below this node.
+fn patterns(node: &Value, out: &mut Vec<Regex>) {
+    match node {
+        Value::Object(map) => {
+            if let Some(Value::String(pattern)) = map.get("pattern") {
+                out.push(Regex::new(pattern).expect("a regular expression"));
+            }
+            map.values().for_each(|value| patterns(value, out));
+        }
+        Value::Array(items) => items.iter().for_each(|value| patterns(value, out)),
+        _ => {}
+    }
+}
+
+#[test]
+fn patterns_match_what_is_accepted_and_not_all_that_is_refused() {
+    let schema = schema();
+    for option in config::options() {
+        let (good, bad): (&[&str], &str) = match option.kind {
+            Kind::Size(_) => (&["10Gi", "1.5Ti", "999999999B"], "10"),
+            Kind::Duration(..) | Kind::DurationOrNever(..) => (&["1h30m", "2h5s"], "30"),
+            Kind::Cpus => (&["1500m"], "1"),
+            Kind::Text(text) | Kind::List(text) => match text {
+                Text::Name => (&["a", "team-a2", "a234567890123456789012345678901234567890"], "A"),
+                Text::Image => (&["localhost/a:1", "e.org:5000/a/b_c@sha256:0f"], "a b"),
+                Text::System => (&["x86_64-linux", "armv7l-linux"], "x86_64-darwin"),
+                Text::Project => (&["a", "Web.Site_2", "0-1"], ".git"),
+                Text::Substituter => (&["https://c.example?priority=1", "ssh-ng://a@b", "/a"], "c.example"),
+                Text::TrustedKey => (&["c-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY="], "c-1"),
+                Text::Proxy => (&["http://u:p@h:1", "socks5h://h"], "h:1"),
+                Text::NoProxy => (&["localhost", ".example", "::1", "10.0.0.0/8"], "a,b"),
+                Text::Path => (&["a", "/a b/c.pem", "../ä"], " a"),
+                Text::SshKey => (
+                    &[
+                        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl me@x",
+                    ],
+                    "restrict ssh-ed25519 AAAA",
+                ),
+            },
+            Kind::Bool | Kind::Int(..) | Kind::Word(_) | Kind::NixSettings => continue,
+        };
+        let mut found = Vec::new();
+        patterns(at(&schema, &option.path()), &mut found);
+        let [pattern] = found.as_slice() else { panic!("{option:?} has {} patterns", found.len()) };
+        let value = |text: &str| match option.kind {
+            Kind::List(_) => format!("{} = [\"{text}\"]", option.path()),
+            _ => format!("{} = \"{text}\"", option.path()),
+        };
+        for text in good {
+            let mut file = value(text);
+            if option.key == "no-proxy" {
+                file.push_str("\ndaemon.proxy = \"http://h\"");
+            }
+            if option.key == "memory" || option.key == "cpus" {
+                file.push_str(&format!("\n{}.memory-request = \"1Mi\"", option.table));
+                file.push_str(&format!("\n{}.cpu-request = 0.01", option.table));
+            }
+            if option.key.ends_with("-request") {
+                file.push_str(&format!("\n{}.memory = \"9Ti\"\n{}.cpus = 99", option.table, option.table));
+            }
+            if let Err(errors) = Config::parse(&file, "test") {
+                panic!("{errors}");
+            }
+            assert!(pattern.is_match(text), "{option:?}: {pattern} does not match {text}");
+        }
+        assert!(Config::parse(&value(bad), "test").is_err(), "{option:?} accepts {bad}");
+        assert!(!pattern.is_match(bad), "{option:?}: {pattern} matches {bad}");
+    }
+}
+
+#[test]
+fn the_docs_name_every_option() {
+    let markdown = config::markdown();
+    for table in config::TABLES {
+        let heading = format!("### `[{}]`\n", table.name);
+        let section = markdown.split(&heading).nth(1).unwrap().split("\n### ").next().unwrap();
+        for option in table.options() {
+            let row = section.lines().find(|line| line.starts_with(&format!("| `{}` |", option.key)));
+            let row = row.unwrap_or_else(|| panic!("no row for {option:?}"));
+            assert_eq!(row.replace("\\|", "").matches('|').count(), 7, "{row}");
+        }
+    }
+}
