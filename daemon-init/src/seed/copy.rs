@@ -1,0 +1,182 @@
+//! Copies store paths with the metadata that Nix gives them: owner root, modes 0444 and 0555, time 1.
+
+use std::fs::{self, DirBuilder, File, FileTimes, OpenOptions};
+use std::io::{Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use nix::fcntl::{AT_FDCWD, OFlag};
+use nix::sys::stat::{UtimensatFlags, utimensat};
+use nix::sys::time::TimeSpec;
+
+use super::error::{Context, StoreError};
+use super::pool::{self, Pool};
+use super::watch::Watch;
+
+/// The disk is kept writing from this much on, which hides most of the final barrier.
+const SYNC_EVERY: u64 = 32 << 20;
+/// Progress is told as often as this.
+const TELL_EVERY: u64 = 4 << 20;
+/// Larger buffers made no difference.
+const BUFFER: usize = 128 << 10;
+/// Files of one folder that a thread takes at once.
+const CHUNK: usize = 32;
+
+/// One tree, or a part of one.
+enum Task {
+    /// Of any kind.
+    Tree(PathBuf, PathBuf),
+    /// Files and links of one folder.
+    Leaves(Arc<(PathBuf, PathBuf)>, Vec<fs::DirEntry>),
+}
+
+/// Copies each `(from, to)`; `to` must not exist. Nothing is durable yet on return. `volume` is what the side
+/// thread makes durable meanwhile, `total` the expected bytes.
+pub(super) fn copy(
+    trees: Vec<(PathBuf, PathBuf)>,
+    total: u64,
+    threads: usize,
+    volume: &File,
+    watch: &Watch<'_>,
+) -> Result<(), StoreError> {
+    let (wake, woken) = sync_channel(1);
+    let copier = Copier { watch, wake, total, done: AtomicU64::new(0), folders: Mutex::new(Vec::new()) };
+    let tasks = trees.into_iter().map(|(from, to)| Task::Tree(from, to)).collect();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            while woken.recv().is_ok() {
+                // The barrier at the end is the one that counts, and reports.
+                let _ = watch.durability.filesystem(volume);
+            }
+        });
+        // Owned here, so that the side thread ends with it.
+        let copier = copier;
+        pool::run(
+            threads,
+            tasks,
+            || vec![0; BUFFER],
+            |task, buffer, pool| {
+                watch.abort.check()?;
+                match task {
+                    Task::Tree(from, to) => copier.tree(from, to, buffer, pool),
+                    Task::Leaves(folders, entries) => entries.iter().try_for_each(|entry| {
+                        watch.abort.check()?;
+                        let name = entry.file_name();
+                        copier.leaf(&folders.0.join(&name), &folders.1.join(&name), buffer)
+                    }),
+                }
+            },
+        )?;
+        // Last: each entry made below a folder changes its time.
+        for folder in copier.folders.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            set_time(&folder)?;
+        }
+        watch.observer.progress(total, total);
+        Ok(())
+    })
+}
+
+struct Copier<'a> {
+    watch: &'a Watch<'a>,
+    wake: SyncSender<()>,
+    total: u64,
+    done: AtomicU64,
+    folders: Mutex<Vec<PathBuf>>,
+}
+
+impl Copier<'_> {
+    fn tree(
+        &self,
+        from: PathBuf,
+        to: PathBuf,
+        buffer: &mut [u8],
+        pool: &Pool<Task>,
+    ) -> Result<(), StoreError> {
+        if !fs::symlink_metadata(&from).context("look at", &from)?.is_dir() {
+            return self.leaf(&from, &to, buffer);
+        }
+        DirBuilder::new().mode(0o555).create(&to).context("make", &to)?;
+        let mut leaves = Vec::new();
+        let folders = Arc::new((from, to));
+        for entry in fs::read_dir(&folders.0).context("list", &folders.0)? {
+            let entry = entry.context("list", &folders.0)?;
+            if entry.file_type().context("look at", &folders.0)?.is_dir() {
+                let name = entry.file_name();
+                pool.add(Task::Tree(folders.0.join(&name), folders.1.join(&name)));
+            } else {
+                leaves.push(entry);
+                if leaves.len() == CHUNK {
+                    pool.add(Task::Leaves(Arc::clone(&folders), std::mem::take(&mut leaves)));
+                }
+            }
+        }
+        if !leaves.is_empty() {
+            pool.add(Task::Leaves(Arc::clone(&folders), leaves));
+        }
+        let folder = folders.1.clone();
+        self.folders.lock().unwrap_or_else(PoisonError::into_inner).push(folder);
+        Ok(())
+    }
+
+    fn leaf(&self, from: &Path, to: &Path, buffer: &mut [u8]) -> Result<(), StoreError> {
+        let kind = fs::symlink_metadata(from).context("look at", from)?;
+        if kind.is_symlink() {
+            let target = fs::read_link(from).context("read", from)?;
+            symlink(target, to).context("make", to)?;
+            return set_time(to);
+        }
+        if !kind.is_file() {
+            return Err(StoreError::Image {
+                path: from.into(),
+                reason: "it is neither a file, nor a folder, nor a link".into(),
+            });
+        }
+        // A file that is replaced by a link or a pipe meanwhile is not followed.
+        let flags = (OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits();
+        let mut source =
+            OpenOptions::new().read(true).custom_flags(flags).open(from).context("open", from)?;
+        let stat = source.metadata().context("look at", from)?;
+        // Final from the start: the file can be written through this handle all the same.
+        let mode = if stat.mode() & 0o100 == 0 { 0o444 } else { 0o555 };
+        let mut copy =
+            OpenOptions::new().write(true).create_new(true).mode(mode).open(to).context("make", to)?;
+        if copy.metadata().context("look at", to)?.mode() & 0o7777 != mode {
+            copy.set_permissions(fs::Permissions::from_mode(mode)).context("set the mode of", to)?;
+        }
+        let mut left = stat.size();
+        // By its size: reading on to the end would cost each small file a second call.
+        while left > 0 {
+            let want = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+            let got = source.read(&mut buffer[..want]).context("read", from)?;
+            if got == 0 {
+                return Err(StoreError::Image { path: from.into(), reason: "it shrank while read".into() });
+            }
+            copy.write_all(&buffer[..got]).context("write", to)?;
+            left -= got as u64;
+            self.count(got as u64);
+        }
+        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1);
+        copy.set_times(FileTimes::new().set_accessed(time).set_modified(time)).context("set the time of", to)
+    }
+
+    fn count(&self, bytes: u64) {
+        let before = self.done.fetch_add(bytes, Ordering::Relaxed);
+        let after = before + bytes;
+        if before / SYNC_EVERY != after / SYNC_EVERY {
+            // Full: it has been told already.
+            let _ = self.wake.try_send(());
+        }
+        if before / TELL_EVERY != after / TELL_EVERY {
+            self.watch.observer.progress(after.min(self.total), self.total);
+        }
+    }
+}
+
+fn set_time(path: &Path) -> Result<(), StoreError> {
+    let time = TimeSpec::new(1, 0);
+    utimensat(AT_FDCWD, path, &time, &time, UtimensatFlags::NoFollowSymlink).context("set the time of", path)
+}
