@@ -1,3 +1,20 @@
-//! Placeholder.
+//! `daemon-init`: makes the store and runs nix-daemon. See the library.
 
-fn main() {}
+use std::process::ExitCode;
+
+use agent::args;
+
+const ABOUT: &str = "daemon-init: seeds the store volume from the image, mounts it over /nix, runs nix-daemon and says when it is ready.
+
+Usage: daemon-init [OPTIONS] [COMMAND]
+
+Commands:
+  serve [--adopt-store]  the container's entry point (default); take over a store that was copied onto the volume
+  prepare                only set up the run volume and the mount points (a root init container)
+  accept-home            the mounted home volume is the one for this store: collections may run again
+  bake [BASE]            while an image is built: write down what its store holds";
+
+fn main() -> ExitCode {
+    let args = args::parse("daemon-init", env!("CARGO_PKG_VERSION"), ABOUT);
+    ExitCode::from(daemon_init::run(&args).code())
+}

@@ -46,6 +46,16 @@ pub fn parse(agent: &str, version: &str, about: &str) -> Args {
     }
 }
 
+/// Says that these words mean nothing to this agent.
+#[must_use]
+pub fn refuse(agent: &str, command: &str, rest: &[String]) -> Exit {
+    use std::io::Write;
+    let words = std::iter::once(command).chain(rest.iter().map(String::as_str)).collect::<Vec<_>>().join(" ");
+    // Without a standard error there is nobody to tell.
+    let _ = writeln!(std::io::stderr(), "{agent}: cannot make sense of `{words}`\nhint: {agent} --help");
+    Exit::Usage
+}
+
 fn parse_from(agent: &str, version: &str, about: &str, mut words: impl Iterator<Item = String>) -> Parsed {
     let mut args = Args::default();
     while let Some(word) = words.next() {

@@ -1,0 +1,107 @@
+//! What the daemon container sees of work: held build-user locks and connections.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use agent::files;
+use agent::paths::Paths;
+use agent::proc;
+use agent::wait::Waiter;
+use contract::handshake::{DaemonActivity, Life, file};
+use contract::places::Container;
+
+/// Nix opens a lock file a moment before it locks it, and only the opening is told: look once more then.
+const SETTLE: Duration = Duration::from_millis(300);
+
+/// Looks when the kernel tells of lock files being opened or closed, and publishes what changed.
+#[derive(Debug)]
+pub struct Evidence {
+    paths: Paths,
+    pools: [PathBuf; 2],
+    published: DaemonActivity,
+    again: Option<Instant>,
+}
+
+impl Evidence {
+    /// Makes Nix's lock folders where they are missing, so that they can be watched before the first build. `userpool2` is that of
+    /// `auto-allocate-uids`.
+    ///
+    /// # Errors
+    /// When they can be neither made nor watched.
+    pub fn watch(paths: &Paths, life: &Life, waiter: &mut Waiter<'_>) -> io::Result<Self> {
+        let state = paths.nix.join("var/nix");
+        let pools = [state.join("userpool"), state.join("userpool2")];
+        for pool in &pools {
+            fs::DirBuilder::new().recursive(true).mode(0o755).create(pool)?;
+            waiter.watch_dir_opens(pool)?;
+        }
+        let published = DaemonActivity { life: life.clone(), builds: 0, connections: 0, last_build: 0 };
+        let this = Self { paths: paths.clone(), pools, published, again: None };
+        this.publish();
+        Ok(this)
+    }
+
+    /// Something may have changed. Returns what is now.
+    pub fn look(&mut self, daemon: Option<i32>) -> &DaemonActivity {
+        self.again = Some(Instant::now() + SETTLE);
+        self.look_now(daemon)
+    }
+
+    /// When [`Self::settle`] wants to be called.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        self.again
+    }
+
+    /// The second look, if its time has come.
+    pub fn settle(&mut self, daemon: Option<i32>) {
+        if self.again.is_some_and(|at| Instant::now() >= at) {
+            self.again = None;
+            self.look_now(daemon);
+        }
+    }
+
+    fn look_now(&mut self, daemon: Option<i32>) -> &DaemonActivity {
+        match self.sample(daemon) {
+            Ok((builds, connections)) => {
+                let ended = self.published.builds > 0;
+                let changed = (builds, connections) != (self.published.builds, self.published.connections);
+                if builds > 0 || ended {
+                    self.published.last_build = agent::unix_now();
+                }
+                (self.published.builds, self.published.connections) = (builds, connections);
+                if changed || ended {
+                    self.publish();
+                }
+            }
+            Err(error) => tracing::warn!(error = %error, "cannot look for builds"),
+        }
+        &self.published
+    }
+
+    fn sample(&self, daemon: Option<i32>) -> io::Result<(u32, u32)> {
+        let held = proc::flocked_inodes(&self.paths.proc)?;
+        let mut builds = 0;
+        for pool in &self.pools {
+            for entry in fs::read_dir(pool)? {
+                let inode = entry?.metadata()?.ino();
+                builds += u32::from(held.contains(&inode));
+            }
+        }
+        let serves = |parent: i32| daemon == Some(parent);
+        let processes = proc::processes(&self.paths.proc)?;
+        let connections =
+            processes.iter().filter(|(_, _, stat)| serves(stat.ppid) && stat.state != 'Z').count();
+        Ok((builds, u32::try_from(connections).unwrap_or(u32::MAX)))
+    }
+
+    fn publish(&self) {
+        let dir = self.paths.run_dir(Container::Daemon);
+        if let Err(error) = files::write_json(&dir, file::ACTIVITY, &self.published) {
+            tracing::warn!(error = %error, "activity not published");
+        }
+    }
+}

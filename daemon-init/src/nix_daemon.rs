@@ -1,0 +1,156 @@
+//! `nix-daemon` as a child: start it, ask it whether it serves, end its listener.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use agent::paths::Paths;
+use agent::signals::Signal;
+use agent::wait::{Waiter, Wake};
+use agent::{files, ready};
+use contract::config::Config;
+use contract::places::Container;
+use nix::sys::signal::{Signal as Number, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+/// Starting or asking it failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Not in the image, or not executable.
+    #[error("start {}", program.display())]
+    Start {
+        /// Its path.
+        program: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It ended before it answered.
+    #[error("nix-daemon ended at once ({0}): its own words are above in this container's log")]
+    Ended(String),
+    /// It never answered.
+    #[error("nix-daemon did not answer on {} within {} s", socket.display(), after.as_secs())]
+    Silent {
+        /// Where it was asked.
+        socket: PathBuf,
+        /// How long.
+        after: Duration,
+        /// What the last attempt gave.
+        source: io::Error,
+    },
+    /// SIGTERM while it started.
+    #[error("asked to leave while nix-daemon started")]
+    Terminated,
+    /// The settings for it could not be written.
+    #[error("write nix-daemon's settings")]
+    Settings(#[from] files::Error),
+    /// Of the operating system.
+    #[error("wait for nix-daemon")]
+    Io(#[from] io::Error),
+}
+
+/// Writes the settings that nix.conf includes.
+///
+/// # Errors
+/// When the run volume cannot be written.
+pub fn write_settings(paths: &Paths, config: &Config) -> Result<(), files::Error> {
+    let capacity = agent::cgroup::capacity("/sys/fs/cgroup".as_ref(), &paths.proc);
+    let text = contract::config::nix_conf(config, capacity);
+    files::write_bytes(&paths.run_dir(Container::Daemon), "nix.conf", 0o644, text.as_bytes())
+}
+
+/// Starts the listener and returns its pid. It forks a process per connection; those become our children when it ends,
+/// because we are a subreaper.
+///
+/// # Errors
+/// When it cannot be started.
+pub fn start(paths: &Paths, config: &Config) -> Result<Pid, Error> {
+    let program = paths.default_profile().join("bin/nix-daemon");
+    // A socket left by an earlier life would answer "connection refused" and tell nothing.
+    files::withdraw(&paths.daemon_socket())?;
+    if let Some(dir) = paths.daemon_socket().parent() {
+        fs::DirBuilder::new().recursive(true).mode(0o755).create(dir)?;
+    }
+    let child = Command::new(&program)
+        .env_remove("NIX_REMOTE")
+        .envs(contract::config::environment(config))
+        .stdin(Stdio::null())
+        .spawn()
+        .map_err(|source| Error::Start { program, source })?;
+    // Reaped by pid together with its orphans, so the handle is not needed.
+    Ok(Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX)))
+}
+
+/// Waits until it speaks its protocol; returns its version.
+///
+/// # Errors
+/// See [`Error`].
+pub fn await_answer(
+    paths: &Paths,
+    waiter: &mut Waiter<'_>,
+    daemon: Pid,
+    timeout: Duration,
+) -> Result<String, Error> {
+    let socket = paths.daemon_socket();
+    if let Some(dir) = socket.parent() {
+        waiter.watch_dir(dir)?;
+    }
+    let deadline = Instant::now() + timeout;
+    // Between bind(2), which is told, and listen(2), which is not, a connection is refused for a moment.
+    let mut next = Instant::now();
+    loop {
+        let source = match ready::ask_daemon(paths) {
+            Ok(version) => return Ok(version),
+            Err(error) => error,
+        };
+        next = if source.kind() == io::ErrorKind::ConnectionRefused {
+            Instant::now() + Duration::from_millis(20)
+        } else {
+            next.max(deadline)
+        };
+        match waiter.wait(Some(next.min(deadline)))? {
+            Wake::Signals(seen) if seen.contains(&Signal::Terminate) => return Err(Error::Terminated),
+            Wake::Signals(seen) if seen.contains(&Signal::Child) => {
+                if let Some((_, how)) = reap().into_iter().find(|(pid, _)| *pid == daemon) {
+                    return Err(Error::Ended(how));
+                }
+            }
+            Wake::Deadline if Instant::now() >= deadline => {
+                return Err(Error::Silent { socket, after: timeout, source });
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Takes the statuses of all children that have ended: `(pid, how)`.
+#[must_use]
+pub fn reap() -> Vec<(Pid, String)> {
+    let mut ended = Vec::new();
+    loop {
+        match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::Exited(pid, code)) => ended.push((pid, format!("exit code {code}"))),
+            Ok(WaitStatus::Signaled(pid, signal, _)) => ended.push((pid, format!("signal {signal}"))),
+            Ok(WaitStatus::StillAlive) | Err(_) => return ended,
+            Ok(_) => {}
+        }
+    }
+}
+
+/// Ends the listener alone: new connections are refused, running builds go on in their own processes.
+pub fn end_listener(daemon: Pid) {
+    if let Err(error) = kill(daemon, Number::SIGTERM) {
+        tracing::debug!(%error, "nix-daemon had ended already");
+    }
+}
+
+/// Ends what is left of it: the processes that serve connections are our children now. Returns how many.
+pub fn end_workers(paths: &Paths) -> usize {
+    let me = nix::unistd::getpid().as_raw();
+    let Ok(processes) = agent::proc::processes(&paths.proc) else { return 0 };
+    let children = processes.iter().filter(|(_, _, stat)| stat.ppid == me && stat.state != 'Z');
+    children.filter(|(pid, ..)| kill(Pid::from_raw(*pid), Number::SIGTERM).is_ok()).count()
+}

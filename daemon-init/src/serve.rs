@@ -1,0 +1,150 @@
+//! The daemon container's life, a step a line.
+
+use std::thread;
+
+use agent::config::Watched;
+use agent::files;
+use agent::last_words;
+use agent::life;
+use agent::log;
+use agent::paths::Paths;
+use agent::signals::Signals;
+use agent::status::{Reporter, chain};
+use agent::wait::Waiter;
+use contract::exit::Exit;
+use contract::handshake::{Life, Phase, file};
+use contract::places::Container;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+use crate::seed::abort::Abort;
+use crate::seed::error::StoreError;
+use crate::supervise::{Ended, Supervisor};
+use crate::volume::Volume;
+use crate::{bind, home, last_stop, prepare, seed, store, supervise};
+
+/// A step that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// An old ready file stays.
+    #[error("withdraw ready")]
+    Withdraw(#[source] files::Error),
+    /// Run volume and mount points.
+    #[error("prepare the mount points")]
+    Prepare(#[from] prepare::Error),
+    /// `trampoline.toml`.
+    #[error(transparent)]
+    Config(#[from] agent::config::Error),
+    /// Limits and the place in the process tree.
+    #[error("set up this process")]
+    Process(#[source] nix::Error),
+    /// The volume, or bringing the image's store onto it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// `nix-daemon` and what surrounds it.
+    #[error(transparent)]
+    Supervise(#[from] supervise::Error),
+    /// The bind mount.
+    #[error(transparent)]
+    Bind(#[from] bind::Error),
+    /// The wait for events could not be set up.
+    #[error("watch for events")]
+    Watch(#[source] std::io::Error),
+}
+
+impl Error {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Withdraw(_) | Self::Watch(_) => Exit::Io,
+            Self::Prepare(error) => error.exit(),
+            Self::Store(error) => error.exit(),
+            Self::Config(_) => Exit::Config,
+            Self::Process(_) => Exit::Internal,
+            Self::Bind(_) => Exit::Unsupported,
+            Self::Supervise(_) => Exit::ChildFailed,
+        }
+    }
+}
+
+/// Runs until asked to leave; a failure waits before it ends (see [`last_words`]).
+#[must_use]
+pub fn serve(paths: &Paths, adopt: bool) -> Exit {
+    let (signals, life) = match (Signals::install(), life::current(paths)) {
+        (Ok(signals), Ok(life)) => (signals, life),
+        (Err(error), _) | (_, Err(error)) => {
+            log::init(&contract::config::Config::default().log);
+            tracing::error!(%error, "cannot start");
+            return Exit::Internal;
+        }
+    };
+    let mut reporter = Reporter::new(paths, &life, Container::Daemon, env!("CARGO_PKG_VERSION"));
+    match steps(paths, adopt, &life, &signals, &mut reporter) {
+        Ok(ended) => {
+            tracing::info!("leaving: {}", ended.reason);
+            reporter.phase(Phase::Ended, ended.reason);
+            Exit::Ok
+        }
+        Err(Error::Store(StoreError::Aborted)) => {
+            reporter.phase(Phase::Ended, "asked to leave while seeding; the next start goes on from here");
+            Exit::Ok
+        }
+        Err(error) => {
+            // Where the configuration itself is refused there is none yet.
+            log::init(&contract::config::Config::default().log);
+            let last = (error.exit(), chain(&error));
+            last_words::fail(paths, &life, Container::Daemon, &mut reporter, &signals, last)
+        }
+    }
+}
+
+fn steps(
+    paths: &Paths,
+    adopt: bool,
+    life: &Life,
+    signals: &Signals,
+    reporter: &mut Reporter,
+) -> Result<Ended, Error> {
+    // First of all, before anything can fail: a ready file of a daemon that was killed must not stand.
+    files::withdraw(&paths.run_dir(Container::Daemon).join(file::READY)).map_err(Error::Withdraw)?;
+    prepare::prepare(paths)?;
+    let config = Watched::load(&paths.config)?;
+    log::init(&config.config().log);
+    reporter.config(config.digest(), None);
+    let settings = config.config().daemon.clone();
+    let home = home::identity(paths)?;
+    let store = store::open(paths, settings.copy_threads, adopt, &home, signals, reporter)?;
+    bind::bind(&paths.volume(), &paths.nix)?;
+    limit_processes(settings.max_processes).map_err(Error::Process)?;
+    // Workers of a listener that has ended come to us, so that they can be waited for.
+    nix::sys::prctl::set_child_subreaper(true).map_err(Error::Process)?;
+    let waiter = Waiter::new(signals).map_err(Error::Watch)?;
+    let store_id = store.volume.mark().map(|mark| mark.store_id.clone()).unwrap_or_default();
+    let image = store.image.manifest().id.clone();
+    let home = home::Guard::new(paths, home, store.volume.mark())?;
+    let mut supervisor = Supervisor { paths, life, config, reporter, waiter, store_id, image, home };
+    let abort = Abort::new();
+    thread::scope(|scope| {
+        let ended = supervisor.run(|| {
+            scope.spawn(|| tidy(&store.volume, &abort));
+        });
+        abort.trigger();
+        let ended = ended?;
+        last_stop::record(paths, &ended);
+        Ok(ended)
+    })
+}
+
+/// What killed seedings left behind goes when the builder serves.
+fn tidy(volume: &Volume, abort: &Abort) {
+    match seed::delete_leftovers(volume, abort) {
+        Ok(0) | Err(StoreError::Aborted) => {}
+        Ok(leftovers) => tracing::info!(leftovers, "deleted what earlier starts had left behind"),
+        Err(error) => tracing::warn!(error = %chain(&error), "leftovers stay until the next start"),
+    }
+}
+
+/// No pids limit stands in a pod under `kube play`; build users inherit this one. Root itself is not bound by it.
+fn limit_processes(most: u64) -> nix::Result<()> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NPROC)?;
+    let most = most.min(hard);
+    setrlimit(Resource::RLIMIT_NPROC, most, most)
+}

@@ -1,0 +1,150 @@
+//! The volume's store, made ready for this image while signals are still heard.
+
+use std::io::{self, Read};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use agent::paths::Paths;
+use agent::signals::{Signal, Signals};
+use agent::status::Reporter;
+use agent::wait::{Waiter, Wake};
+use contract::handshake::Phase;
+use nix::sys::resource::{Resource, getrlimit};
+
+use crate::home;
+use crate::seed::abort::Abort;
+use crate::seed::error::StoreError;
+use crate::seed::watch::{Observer, Step, Watch};
+use crate::seed::{self, Image, ImagePaths, Options, Seeded};
+use crate::volume::{self, Open, Volume};
+
+/// A status file a second is enough for a progress bar.
+const REPORT: Duration = Duration::from_secs(1);
+
+/// What serving needs.
+#[derive(Debug)]
+pub struct Store {
+    /// Locked until it is dropped.
+    pub volume: Volume,
+    /// The running image.
+    pub image: Image,
+}
+
+/// Opens the volume and brings the image's paths onto it. SIGTERM ends it, and the next start goes on from there.
+///
+/// # Errors
+/// See [`StoreError`].
+pub fn open(
+    paths: &Paths,
+    threads: u32,
+    adopt: bool,
+    home: &str,
+    signals: &Signals,
+    reporter: &mut Reporter,
+) -> Result<Store, StoreError> {
+    let image = Image::load(ImagePaths {
+        nix: paths.nix.clone(),
+        manifest: paths.image.join("image.json"),
+        registration: paths.image.join("registration"),
+    })?;
+    let abort = Abort::new();
+    let progress = Progress::new(reporter.clone());
+    let watch = Watch::new(&progress, &abort);
+    let (mut volume, seeded) = abortable(signals, &abort, || {
+        let mut volume =
+            volume::open(&Open { root: &paths.volume_root, image: &image, adopt, abort: &abort })?;
+        let options =
+            Options { threads: fitting(threads), may_collect: !home::is_another(volume.mark(), home) };
+        let seeded = seed::run(&mut volume, &image, options, &watch)?;
+        Ok((volume, seeded))
+    })?;
+    report(seeded, &image);
+    if volume.mark().is_some_and(|mark| mark.home_id.is_empty()) {
+        volume.remember_home(home)?;
+    }
+    Ok(Store { volume, image })
+}
+
+fn report(seeded: Seeded, image: &Image) {
+    let version = &image.manifest().nix_version;
+    if seeded == Seeded::default() {
+        tracing::info!(nix = version, "the volume holds this image's store");
+    } else {
+        let (paths, mib) = (seeded.paths, seeded.room.bytes >> 20);
+        tracing::info!(
+            nix = version,
+            paths,
+            mib,
+            collected = seeded.collected,
+            "store brought onto the volume"
+        );
+    }
+}
+
+/// Copying threads must not run into the limit on processes of a small machine.
+fn fitting(threads: u32) -> u32 {
+    let limit = getrlimit(Resource::RLIMIT_NPROC).map_or(u64::MAX, |(soft, _)| soft);
+    threads.min(u32::try_from(limit / 4).unwrap_or(u32::MAX))
+}
+
+/// Runs `work` in a thread, and has it aborted by SIGTERM.
+fn abortable<T: Send>(
+    signals: &Signals,
+    abort: &Abort,
+    work: impl FnOnce() -> Result<T, StoreError> + Send,
+) -> Result<T, StoreError> {
+    let wait = |e: io::Error| StoreError::io("wait for", "seeding".as_ref(), e);
+    let (ended, end) = UnixStream::pair().map_err(wait)?;
+    let mut waiter = Waiter::new(signals).map_err(wait)?;
+    thread::scope(|scope| {
+        let work = scope.spawn(move || {
+            // Closed when the work is over, however it ends.
+            let _end = end;
+            work()
+        });
+        loop {
+            match waiter.wait_fds(None, &[ended.as_fd()]).map_err(wait)? {
+                Wake::Fd(_) => {
+                    // The end of the stream: nothing was ever written.
+                    let _ = (&ended).read(&mut [0]);
+                    break;
+                }
+                Wake::Signals(seen) if seen.contains(&Signal::Terminate) => abort.trigger(),
+                _ => {}
+            }
+        }
+        work.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// Tells the status file and the log.
+struct Progress {
+    state: Mutex<(Reporter, Instant)>,
+}
+
+impl Progress {
+    fn new(reporter: Reporter) -> Self {
+        Self { state: Mutex::new((reporter, Instant::now())) }
+    }
+}
+
+impl Observer for Progress {
+    fn progress(&self, done: u64, total: u64) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.1.elapsed() >= REPORT {
+            state.1 = Instant::now();
+            state.0.progress(done, total);
+            tracing::info!("seeding: {} of {} MiB", done >> 20, total >> 20);
+        }
+    }
+
+    fn step(&self, step: Step) {
+        if step == Step::Begun {
+            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            state.0.phase(Phase::Starting, "bringing the image's store onto the volume");
+        }
+    }
+}

@@ -1,0 +1,289 @@
+//! The life of a ready daemon: publish evidence, answer the monitor, drain on SIGTERM, restart a daemon that died.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use agent::config::Watched;
+use agent::files;
+use agent::last_words;
+use agent::paths::Paths;
+use agent::signals::Signal;
+use agent::status::Reporter;
+use agent::wait::{Waiter, Wake};
+use contract::handshake::{Drain, Life, Phase, Ready, StopAck, StopPhase, StopRequest, UserActivity, file};
+use contract::places::Container;
+use nix::unistd::Pid;
+
+use crate::evidence::Evidence;
+use crate::home::Guard;
+use crate::nix_daemon;
+
+/// A daemon that dies sooner than this after its start counts as a failed start.
+const SHORT_LIFE: Duration = Duration::from_secs(10);
+/// So many in a row, and the container ends and says why.
+const SHORT_LIVES: u32 = 5;
+/// Connections without a build get this long to notice that we leave.
+const LEAVE: Duration = Duration::from_secs(5);
+
+/// Why the life ended.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// For a person.
+    pub reason: String,
+    /// Seconds since the epoch, 0 if unknown.
+    pub last_activity: u64,
+}
+
+/// It could not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// nix-daemon.
+    #[error("keep nix-daemon running")]
+    Daemon(#[from] nix_daemon::Error),
+    /// It died again and again.
+    #[error(
+        "nix-daemon ended {SHORT_LIVES} times in a row soon after its start ({0}): its own words are above in this container's log"
+    )]
+    Flapping(String),
+    /// Publishing failed.
+    #[error("publish on the run volume")]
+    Publish(#[from] files::Error),
+    /// Of the operating system.
+    #[error("wait for events")]
+    Io(#[from] io::Error),
+}
+
+/// What the loop works on.
+pub struct Supervisor<'a> {
+    /// Places.
+    pub paths: &'a Paths,
+    /// This life.
+    pub life: &'a Life,
+    /// Settings, re-read when they change.
+    pub config: Watched,
+    /// Status file.
+    pub reporter: &'a mut Reporter,
+    /// Events.
+    pub waiter: Waiter<'a>,
+    /// Identity of the store.
+    pub store_id: String,
+    /// Identity of the image.
+    pub image: String,
+    /// Is this the home that the store knows?
+    pub home: Guard,
+}
+
+struct State {
+    daemon: Pid,
+    started: Instant,
+    short_lives: u32,
+    evidence: Evidence,
+    acked: u64,
+    drain: Option<Drain>,
+    drain_deadline: Option<Instant>,
+}
+
+impl Supervisor<'_> {
+    /// Starts the daemon, publishes ready, calls `served` once and stays until asked to leave.
+    ///
+    /// # Errors
+    /// When the daemon cannot be kept running.
+    pub fn run(&mut self, served: impl FnOnce()) -> Result<Ended, Error> {
+        let (daemon, started) = (self.start_daemon()?, Instant::now());
+        served();
+        for container in [Container::ShutdownMonitor, Container::User] {
+            self.waiter.watch_dir(&self.paths.run_dir(container))?;
+        }
+        if let Some(dir) = self.paths.config.parent().filter(|d| d.is_dir()) {
+            self.waiter.watch_dir(dir)?;
+        }
+        self.waiter.watch_dir(&self.paths.mark_dir())?;
+        let evidence = Evidence::watch(self.paths, self.life, &mut self.waiter)?;
+        let mut state =
+            State { daemon, started, short_lives: 0, evidence, acked: 0, drain: None, drain_deadline: None };
+        last_words::recovered(self.paths, Container::Daemon);
+        loop {
+            if let Some(ended) = self.look(&mut state)? {
+                self.leave(&state)?;
+                return Ok(ended);
+            }
+            let deadline = [state.evidence.deadline(), state.drain_deadline].into_iter().flatten().min();
+            match self.waiter.wait(deadline)? {
+                Wake::Signals(seen) => {
+                    if seen.contains(&Signal::Child) {
+                        self.children_ended(&mut state)?;
+                    }
+                    if seen.contains(&Signal::Terminate) {
+                        self.terminate(&mut state)?;
+                    }
+                    if seen.contains(&Signal::Reload) {
+                        self.reload();
+                    }
+                }
+                Wake::Changed => {
+                    self.reload();
+                    self.home.look(self.reporter);
+                    state.evidence.look(Some(state.daemon.as_raw()));
+                }
+                Wake::Deadline | Wake::Fd(_) => state.evidence.settle(Some(state.daemon.as_raw())),
+            }
+        }
+    }
+
+    /// Answers the monitor, and tells whether it is time to leave.
+    fn look(&mut self, state: &mut State) -> Result<Option<Ended>, Error> {
+        if let Some(stop) = self.stop_request() {
+            match stop.phase {
+                StopPhase::Final => {
+                    return Ok(Some(Ended { reason: stop.reason, last_activity: stop.last_activity }));
+                }
+                StopPhase::Ask if stop.generation != state.acked => {
+                    let work = state.evidence.look(Some(state.daemon.as_raw())).builds;
+                    let ack = StopAck { life: self.life.clone(), generation: stop.generation, work };
+                    files::write_json(&self.paths.run_dir(Container::Daemon), file::ACK, &ack)?;
+                    state.acked = stop.generation;
+                }
+                StopPhase::Ask | StopPhase::Open => {}
+            }
+        }
+        self.drained(state)
+    }
+
+    /// While draining: is there anything left to wait for?
+    fn drained(&mut self, state: &mut State) -> Result<Option<Ended>, Error> {
+        let Some(drain) = &mut state.drain else { return Ok(None) };
+        let builds = state.evidence.look(None).builds;
+        let user = self.paths.run_dir(Container::User).join(file::ACTIVITY);
+        let user = files::read_live::<UserActivity>(&user, self.life).ok().flatten();
+        let jobs = user.map_or(0, |u| u.jobs.len());
+        let late = state.drain_deadline.is_some_and(|d| Instant::now() >= d);
+        if (builds > 0 || jobs > 0) && !late {
+            if drain.builds != builds {
+                drain.builds = builds;
+                publish_drain(self.paths, drain)?;
+            }
+            return Ok(None);
+        }
+        let reason = if late {
+            format!("asked to leave by a signal; {builds} builds and {jobs} jobs had not ended in time")
+        } else {
+            "asked to leave by a signal (down, or the engine)".to_owned()
+        };
+        Ok(Some(Ended { reason, last_activity: 0 }))
+    }
+
+    /// The first SIGTERM begins a drain, another ends the wait.
+    fn terminate(&mut self, state: &mut State) -> Result<(), Error> {
+        if state.drain.is_some() {
+            tracing::info!("second signal: not waiting any longer");
+            state.drain_deadline = Some(Instant::now());
+            return Ok(());
+        }
+        files::withdraw(&self.paths.run_dir(Container::Daemon).join(file::READY))?;
+        let grace = self.config.config().shutdown.grace;
+        nix_daemon::end_listener(state.daemon);
+        let builds = state.evidence.look(None).builds;
+        let drain = Drain {
+            life: self.life.clone(),
+            drained: false,
+            builds,
+            deadline: agent::unix_now() + grace.as_secs(),
+        };
+        publish_drain(self.paths, &drain)?;
+        let words = format!("asked to leave; {builds} builds running, waiting up to {} s", grace.as_secs());
+        tracing::info!("{words}");
+        self.reporter.phase(Phase::Draining, words);
+        state.drain = Some(drain);
+        state.drain_deadline = Some(Instant::now() + grace);
+        Ok(())
+    }
+
+    fn children_ended(&mut self, state: &mut State) -> Result<(), Error> {
+        let ended = nix_daemon::reap();
+        state.evidence.look(Some(state.daemon.as_raw()));
+        let Some((_, how)) = ended.into_iter().find(|(pid, _)| *pid == state.daemon) else { return Ok(()) };
+        if state.drain.is_some() {
+            return Ok(());
+        }
+        tracing::error!("nix-daemon ended ({how}); starting it again, running builds go on");
+        files::withdraw(&self.paths.run_dir(Container::Daemon).join(file::READY))?;
+        let short = state.started.elapsed() < SHORT_LIFE;
+        state.short_lives = if short { state.short_lives + 1 } else { 0 };
+        if state.short_lives >= SHORT_LIVES {
+            return Err(Error::Flapping(how));
+        }
+        (state.daemon, state.started) = (self.start_daemon()?, Instant::now());
+        Ok(())
+    }
+
+    /// Start, ask, publish.
+    fn start_daemon(&mut self) -> Result<Pid, Error> {
+        let config = self.config.config();
+        nix_daemon::write_settings(self.paths, config)?;
+        let timeout = config.daemon.ready_timeout;
+        let daemon = nix_daemon::start(self.paths, config)?;
+        let nix_version = nix_daemon::await_answer(self.paths, &mut self.waiter, daemon, timeout)?;
+        let pid = nix::unistd::getpid().as_raw();
+        let ready = Ready {
+            life: self.life.clone(),
+            pid,
+            start_time: agent::proc::start_time(&self.paths.proc, pid)?.unwrap_or(0),
+            store_id: self.store_id.clone(),
+            nix_version,
+            image: self.image.clone(),
+            at: agent::unix_now(),
+        };
+        files::write_json(&self.paths.run_dir(Container::Daemon), file::READY, &ready)?;
+        tracing::info!(nix = ready.nix_version, "ready");
+        self.reporter.phase(Phase::Running, format!("nix-daemon {} serves", ready.nix_version));
+        self.home.report(self.reporter);
+        Ok(daemon)
+    }
+
+    /// Withdraws ready, ends the daemon and tells the others that nothing is left.
+    fn leave(&mut self, state: &State) -> Result<(), Error> {
+        files::withdraw(&self.paths.run_dir(Container::Daemon).join(file::READY))?;
+        nix_daemon::end_listener(state.daemon);
+        let deadline = Instant::now() + LEAVE;
+        loop {
+            // Children of the listener become ours only when it has ended, so this may take more than one round.
+            let _ = nix_daemon::reap();
+            if nix_daemon::end_workers(self.paths) == 0 {
+                break;
+            }
+            if self.waiter.wait(Some(deadline))? == Wake::Deadline {
+                tracing::warn!(
+                    "some connections of nix-daemon did not end; the container's end will end them"
+                );
+                break;
+            }
+        }
+        let drain = Drain { life: self.life.clone(), drained: true, builds: 0, deadline: agent::unix_now() };
+        publish_drain(self.paths, &drain)?;
+        Ok(())
+    }
+
+    fn stop_request(&self) -> Option<StopRequest> {
+        let path = self.paths.run_dir(Container::ShutdownMonitor).join(file::STOP);
+        match files::read_live(&path, self.life) {
+            Ok(request) => request,
+            Err(error) => {
+                tracing::warn!(error = %agent::status::chain(&error), "stop request not read");
+                None
+            }
+        }
+    }
+
+    /// A changed configuration: the daemon's settings count for new connections (each process reads nix.conf).
+    fn reload(&mut self) {
+        if self.config.reload(self.reporter) {
+            if let Err(error) = nix_daemon::write_settings(self.paths, self.config.config()) {
+                tracing::error!(error = %error, "nix-daemon's settings not written");
+            }
+        }
+    }
+}
+
+fn publish_drain(paths: &Paths, drain: &Drain) -> Result<(), files::Error> {
+    files::write_json(&paths.run_dir(Container::Daemon), file::DRAIN, drain)
+}
