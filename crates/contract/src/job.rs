@@ -123,3 +123,19 @@ pub enum FollowEvent {
     /// It has ended; nothing follows.
     End(JobEnd),
 }
+
+/// One of the lines of `user-init job list`, newest first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobInfo {
+    /// See [`JobStarted::id`].
+    pub id: String,
+    /// What was asked for.
+    pub request: BuildRequest,
+    /// The generation that it builds.
+    pub generation: u64,
+    /// Seconds since the epoch.
+    pub started: u64,
+    /// Absent while it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end: Option<JobEnd>,
+}

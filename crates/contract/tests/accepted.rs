@@ -77,6 +77,26 @@ fn every_kind_of_value_arrives() {
 }
 
 #[test]
+fn a_file_that_was_cut_off_or_scratched_is_read_or_refused() {
+    for (at, c) in FULL.char_indices() {
+        for text in [
+            FULL[..at].to_owned(),
+            format!("{}{}", &FULL[..at], &FULL[at + c.len_utf8()..]),
+            format!("{}\"{}", &FULL[..at], &FULL[at..]),
+            format!("{}\n{}", &FULL[..at], &FULL[at..]),
+            format!("{}é{}", &FULL[..at], &FULL[at..]),
+        ] {
+            if let Err(errors) = Config::parse(&text, "scratched.toml") {
+                assert!(!errors.errors.is_empty());
+                for error in errors.errors {
+                    assert!((1..=text.lines().count().max(1) + 1).contains(&error.line), "{error:?}\n{text}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn it_is_known_where_each_value_comes_from() {
     let config = Config::parse(FULL, "full.toml").unwrap();
     for (key, line) in [

@@ -35,6 +35,18 @@ fn each_change_is_named_with_what_it_needs() {
 }
 
 #[test]
+fn a_log_shows_no_secrets() {
+    let config = config(
+        "[daemon]\nproxy = \"http://user:secret@proxy.example\"\nnix = { access-tokens = \"secret\" }\n",
+    );
+    let logged: Vec<String> =
+        contract::config::options().filter_map(|option| option.logged(&config)).collect();
+    assert!(!logged.iter().any(|text| text.contains("secret")), "{logged:?}");
+    assert!(logged.contains(&"\"http://…@proxy.example\"".to_owned()), "{logged:?}");
+    assert!(logged.contains(&"{ access-tokens = \"…\" }".to_owned()), "{logged:?}");
+}
+
+#[test]
 fn giving_a_default_or_moving_a_line_is_no_change() {
     let old = config("");
     let new = config("# moved\n[shutdown]\nidle-timeout = \"1800s\"\n[builder.daemon]\ncpus = 8.0\n");

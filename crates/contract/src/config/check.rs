@@ -103,8 +103,11 @@ impl Text {
         }
     }
 
-    /// What is wrong with this string, if anything; shorter than [`Self::form`], which follows it.
-    pub(crate) fn check(self, text: &str) -> Result<(), String> {
+    /// Whether the string has this form.
+    ///
+    /// # Errors
+    /// What is wrong with it, in few words; [`Self::form`] tells what would be accepted.
+    pub fn check(self, text: &str) -> Result<(), String> {
         if text.is_empty() {
             return Err("empty".to_owned());
         }

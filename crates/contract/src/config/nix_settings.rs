@@ -38,6 +38,12 @@ const OURS: [(&str, &str); 13] = [
     ("include", "it is no setting, and would read another file"),
 ];
 
+/// Every setting that is not passed on.
+pub(crate) fn refused() -> Vec<&'static str> {
+    ELSEWHERE.iter().chain(&OURS).map(|(name, _)| *name).collect()
+}
+
+/// Why a setting is not passed on.
 pub(crate) struct Refusal {
     pub(crate) problem: String,
     pub(crate) accepted: String,

@@ -50,6 +50,19 @@ impl Opt {
             value => value.to_toml(),
         }
     }
+
+    /// The same for a log, without what may be secret: the password of a proxy, and the values of the settings of
+    /// nix.conf, one of which may be an access token.
+    #[must_use]
+    pub fn logged(&self, config: &Config) -> Option<String> {
+        match (self.kind, self.value(config)) {
+            (Kind::Text(form), Value::Text(text)) => Value::Text(form.presentable(&text)).to_toml(),
+            (_, Value::Map(settings)) => {
+                Value::Map(settings.into_keys().map(|key| (key, "…".to_owned())).collect()).to_toml()
+            }
+            _ => self.shown(config),
+        }
+    }
 }
 
 impl fmt::Debug for Opt {

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value as Json, json};
 
 use super::Config;
+use super::nix_settings;
 use super::option::{Kind, Opt};
 use super::table::TABLES;
 use super::units;
@@ -91,7 +92,7 @@ fn shape(kind: &Kind) -> Json {
         }
         Kind::NixSettings => json!({
             "type": "object",
-            "propertyNames": { "pattern": "^[a-z][a-z0-9-]*$" },
+            "propertyNames": { "pattern": "^[a-z][a-z0-9-]*$", "not": { "enum": nix_settings::refused() } },
             "additionalProperties": { "anyOf": [
                 { "type": ["string", "integer", "boolean"] },
                 { "type": "array", "items": { "type": "string" } },
