@@ -7,11 +7,13 @@
 //! The peer is not trusted: each length is bounded, memory is taken as bytes arrive, and lists of store paths are handed
 //! over one by one.
 
+mod connection;
 mod error;
 mod hello;
 mod stderr;
 mod wire;
 
+pub use connection::{Connection, GcAction, GcOutcome, PathInfo};
 pub use error::{DaemonError, Error, Result};
 pub use hello::{Hello, OLDEST_MINOR, OUR_MINOR, handshake};
 pub use stderr::{Field, Message};

@@ -1,0 +1,123 @@
+//! A real nix-daemon on a scratch store, and a stream that keeps what went over it.
+#![expect(clippy::unwrap_used, reason = "scaffolding of tests: what fails here fails the test")]
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+/// The store and the daemon; both go with it.
+pub(crate) struct Daemon {
+    dir: tempfile::TempDir,
+    child: Child,
+}
+
+impl Daemon {
+    /// Starts the machine's own `nix-daemon` (package nix-bin) on an empty store below a scratch folder, without build users,
+    /// sandbox or substituters.
+    pub(crate) fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        for made in ["store", "state", "etc"] {
+            std::fs::create_dir(dir.path().join(made)).unwrap();
+        }
+        let conf = "build-users-group =\nsandbox = false\nsubstituters =\n";
+        std::fs::write(dir.path().join("etc/nix.conf"), conf).unwrap();
+        let mut daemon = Self::command(&dir, "nix-daemon");
+        // Without it a daemon that finds its socket and no writable state takes itself for its client, and forks for ever.
+        daemon.env("NIX_REMOTE", "local").stdout(Stdio::null()).stderr(Stdio::piped());
+        let child = daemon.spawn().expect("nix-daemon is needed: apt-get install nix-bin");
+        let mut daemon = Self { dir, child };
+        daemon.wait_until_it_listens();
+        daemon
+    }
+
+    fn command(dir: &tempfile::TempDir, program: &str) -> Command {
+        let mut command = Command::new(program);
+        for (name, place) in [
+            ("NIX_STORE_DIR", "store"),
+            ("NIX_STATE_DIR", "state"),
+            ("NIX_LOG_DIR", "log"),
+            ("NIX_CONF_DIR", "etc"),
+            ("NIX_DAEMON_SOCKET_PATH", "socket"),
+            ("HOME", "home"),
+        ] {
+            command.env(name, dir.path().join(place));
+        }
+        command.env("NIX_REMOTE", "daemon");
+        command
+    }
+
+    /// The socket is bound before it listens, and the daemon says nothing when it does: a client of Nix that got through
+    /// is the proof. It fails at once where nobody listens, hence the loop.
+    fn wait_until_it_listens(&mut self) {
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        while UnixStream::connect(self.socket()).is_err() {
+            assert!(self.child.try_wait().unwrap().is_none(), "nix-daemon has ended");
+            assert!(std::time::Instant::now() < deadline, "nix-daemon does not listen");
+            std::thread::yield_now();
+        }
+        // From now on its words are of no interest; without a reader it would block on a full pipe.
+        let words = BufReader::new(self.child.stderr.take().unwrap());
+        std::thread::spawn(move || words.lines().map_while(Result::ok).for_each(drop));
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.dir.path().join("socket")
+    }
+
+    pub(crate) fn connect(&self) -> Recorder {
+        let stream = UnixStream::connect(self.socket()).unwrap();
+        stream.set_read_timeout(Some(std::time::Duration::from_secs(30))).unwrap();
+        Recorder { stream, received: Vec::new() }
+    }
+
+    /// Adds a file to the store and returns its path.
+    pub(crate) fn add(&self, name: &str, content: &[u8]) -> String {
+        let file = self.dir.path().join(name);
+        std::fs::write(&file, content).unwrap();
+        self.nix_store(&["--add", file.to_str().unwrap()])
+    }
+
+    /// Makes `path` a root.
+    pub(crate) fn root(&self, path: &str) {
+        let link = self.dir.path().join("state/gcroots/kept");
+        std::os::unix::fs::symlink(path, link).unwrap();
+    }
+
+    pub(crate) fn nix_store(&self, args: &[&str]) -> String {
+        let out = Self::command(&self.dir, "nix-store").args(args).output().unwrap();
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        String::from_utf8(out.stdout).unwrap().trim().to_owned()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Keeps what the daemon sent.
+pub(crate) struct Recorder {
+    pub(crate) stream: UnixStream,
+    pub(crate) received: Vec<u8>,
+}
+
+impl Read for Recorder {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = self.stream.read(buffer)?;
+        self.received.extend_from_slice(&buffer[..n]);
+        Ok(n)
+    }
+}
+
+impl Write for Recorder {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
+    }
+}

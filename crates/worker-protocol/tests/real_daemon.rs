@@ -1,0 +1,143 @@
+//! Against the machine's own nix-daemon on a scratch store.
+
+mod common;
+
+use std::fs;
+use std::net::Shutdown;
+use std::path::Path;
+
+use common::Daemon;
+use worker_protocol::{Connection, Error, GcAction, Message, OUR_MINOR, handshake};
+
+#[test]
+fn it_greets_and_says_its_version() {
+    let daemon = Daemon::start();
+    let hello = handshake(&mut daemon.connect()).unwrap();
+    let version = daemon.nix_store(&["--version"]);
+    assert!(version.ends_with(&hello.nix_version), "{version} is not {}", hello.nix_version);
+    assert!(hello.minor <= OUR_MINOR);
+    // Daemons before 1.35 do not say whom they trust.
+    assert_eq!(hello.trusted, (hello.minor >= 35).then_some(true));
+}
+
+#[test]
+fn all_paths_and_their_sizes() {
+    let daemon = Daemon::start();
+    let mut added = vec![daemon.add("a", b"first"), daemon.add("b", &[0; 100_000])];
+    added.sort();
+    let (mut names, mut infos) =
+        (Connection::open(daemon.connect()).unwrap(), Connection::open(daemon.connect()).unwrap());
+    let (mut seen, mut bytes) = (Vec::new(), 0);
+    let count = names.all_valid_paths(|path| {
+        bytes += infos.path_info(path)?.unwrap().nar_size;
+        seen.push(path.to_owned());
+        Ok(())
+    });
+    assert_eq!(count.unwrap(), 2);
+    seen.sort();
+    assert_eq!(seen, added);
+    let said: u64 = daemon
+        .nix_store(&["-q", "--size", &added[0], &added[1]])
+        .lines()
+        .map(|l| l.parse::<u64>().unwrap())
+        .sum();
+    assert_eq!(bytes, said);
+    let absent = added[0].replace("/store/", "/store/0").replacen("-", "", 1);
+    assert!(matches!(infos.path_info(&absent), Ok(None) | Err(Error::Daemon(_))), "{absent}");
+}
+
+#[test]
+fn a_refusal_does_not_end_the_conversation() {
+    let daemon = Daemon::start();
+    let path = daemon.add("a", b"first");
+    daemon.root(&path);
+    let mut connection = Connection::open(daemon.connect()).unwrap();
+    let delete = GcAction::DeleteSpecific(vec![path.clone()]);
+    let refused = connection.collect_garbage(&delete, &mut |_| {}, |_| {});
+    let Err(Error::Daemon(error)) = refused else { panic!("{refused:?}") };
+    assert!(error.message.contains("alive"), "{error}");
+    assert!(connection.path_info(&path).unwrap().is_some());
+}
+
+#[test]
+fn a_collection_spares_roots_and_tells_what_went() {
+    let daemon = Daemon::start();
+    let (kept, dead, held) = (daemon.add("kept", b"1"), daemon.add("dead", b"2"), daemon.add("held", b"3"));
+    daemon.root(&kept);
+    let mut holder = Connection::open(daemon.connect()).unwrap();
+    holder.add_temp_root(&held).unwrap();
+
+    let mut connection = Connection::open(daemon.connect()).unwrap();
+    connection.set_verbosity(3).unwrap();
+    let mut told = Vec::new();
+    let found = connection.collect_garbage(&GcAction::ReturnDead, &mut |_| {}, |p| told.push(p.to_owned()));
+    assert_eq!((found.unwrap().paths, told.as_slice()), (1, &[dead.clone()][..]));
+    assert!(Path::new(&dead).exists(), "a dry run must not delete");
+
+    let mut lines = Vec::new();
+    let mut log = |m| {
+        if let Message::Line(line) = m {
+            lines.push(line)
+        }
+    };
+    told.clear();
+    let delete = GcAction::DeleteDead { max_freed: None };
+    let outcome = connection.collect_garbage(&delete, &mut log, |p| told.push(p.to_owned())).unwrap();
+    assert!(outcome.bytes_freed > 0 && told.contains(&dead), "{outcome:?} {told:?}");
+    assert!(lines.iter().any(|l| l.contains(&dead)), "{lines:?}");
+    assert!(!Path::new(&dead).exists());
+    assert!(Path::new(&kept).exists() && Path::new(&held).exists());
+
+    // Its holder gone, the temporary root is none any more.
+    drop(holder);
+    let specific = GcAction::DeleteSpecific(vec![held.clone()]);
+    wait_for_temp_root(&mut connection, &specific);
+    assert!(!Path::new(&held).exists());
+    let live = GcAction::ReturnLive;
+    assert_eq!(connection.collect_garbage(&live, &mut |_| {}, |_| {}).unwrap().paths, 1);
+}
+
+/// The daemon's process for a closed connection takes a moment to end.
+fn wait_for_temp_root(connection: &mut Connection<common::Recorder>, delete: &GcAction) {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while let Err(error) = connection.collect_garbage(delete, &mut |_| {}, |_| {}) {
+        assert!(matches!(error, Error::Daemon(_)), "{error}");
+        assert!(std::time::Instant::now() < deadline, "{error}");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_bound_on_what_is_freed() {
+    let daemon = Daemon::start();
+    for name in ["a", "b", "c", "d"] {
+        daemon.add(name, &[name.as_bytes()[0]; 50_000]);
+    }
+    let mut connection = Connection::open(daemon.connect()).unwrap();
+    let some = GcAction::DeleteDead { max_freed: Some(60_000) };
+    let outcome = connection.collect_garbage(&some, &mut |_| {}, |_| {}).unwrap();
+    assert!((60_000..200_000).contains(&outcome.bytes_freed), "{outcome:?}");
+    assert!(connection.all_valid_paths(|_| Ok(())).unwrap() >= 1);
+}
+
+#[test]
+fn optimising_links_equal_files() {
+    use std::os::unix::fs::MetadataExt;
+    let daemon = Daemon::start();
+    let (a, b) = (daemon.add("a", &[7; 9000]), daemon.add("b", &[7; 9000]));
+    let mut connection = Connection::open(daemon.connect()).unwrap();
+    connection.optimise(&mut |_| {}).unwrap();
+    assert_eq!(fs::metadata(a).unwrap().ino(), fs::metadata(b).unwrap().ino());
+}
+
+#[test]
+fn shutting_the_stream_down_ends_a_conversation() {
+    let daemon = Daemon::start();
+    daemon.add("a", b"first");
+    let stream = daemon.connect();
+    let other_end = stream.stream.try_clone().unwrap();
+    let mut connection = Connection::open(stream).unwrap();
+    other_end.shutdown(Shutdown::Both).unwrap();
+    assert!(matches!(connection.all_valid_paths(|_| Ok(())), Err(Error::Io(_))));
+    assert!(matches!(connection.path_info("/x"), Err(Error::Io(_))), "nothing can follow");
+}
