@@ -1,4 +1,4 @@
-//! What the daemon container sees of work: held build-user locks and connections.
+//! What the daemon container sees of work: held build-user locks.
 
 use std::fs;
 use std::io;
@@ -38,16 +38,16 @@ impl Evidence {
             fs::DirBuilder::new().recursive(true).mode(0o755).create(pool)?;
             waiter.watch_dir_opens(pool)?;
         }
-        let published = DaemonActivity { life: life.clone(), builds: 0, connections: 0, last_build: 0 };
+        let published = DaemonActivity { life: life.clone(), builds: 0, last_build: 0 };
         let this = Self { paths: paths.clone(), pools, published, again: None };
         this.publish();
         Ok(this)
     }
 
     /// Something may have changed. Returns what is now.
-    pub fn look(&mut self, daemon: Option<i32>) -> &DaemonActivity {
+    pub fn look(&mut self) -> &DaemonActivity {
         self.again = Some(Instant::now() + SETTLE);
-        self.look_now(daemon)
+        self.look_now()
     }
 
     /// When [`Self::settle`] wants to be called.
@@ -57,22 +57,22 @@ impl Evidence {
     }
 
     /// The second look, if its time has come.
-    pub fn settle(&mut self, daemon: Option<i32>) {
+    pub fn settle(&mut self) {
         if self.again.is_some_and(|at| Instant::now() >= at) {
             self.again = None;
-            self.look_now(daemon);
+            self.look_now();
         }
     }
 
-    fn look_now(&mut self, daemon: Option<i32>) -> &DaemonActivity {
-        match self.sample(daemon) {
-            Ok((builds, connections)) => {
+    fn look_now(&mut self) -> &DaemonActivity {
+        match self.sample() {
+            Ok(builds) => {
                 let ended = self.published.builds > 0;
-                let changed = (builds, connections) != (self.published.builds, self.published.connections);
+                let changed = builds != self.published.builds;
                 if builds > 0 || ended {
                     self.published.last_build = agent::unix_now();
                 }
-                (self.published.builds, self.published.connections) = (builds, connections);
+                self.published.builds = builds;
                 if changed || ended {
                     self.publish();
                 }
@@ -82,7 +82,7 @@ impl Evidence {
         &self.published
     }
 
-    fn sample(&self, daemon: Option<i32>) -> io::Result<(u32, u32)> {
+    fn sample(&self) -> io::Result<u32> {
         let held = proc::flocked_inodes(&self.paths.proc)?;
         let mut builds = 0;
         for pool in &self.pools {
@@ -91,11 +91,7 @@ impl Evidence {
                 builds += u32::from(held.contains(&inode));
             }
         }
-        let serves = |parent: i32| daemon == Some(parent);
-        let processes = proc::processes(&self.paths.proc)?;
-        let connections =
-            processes.iter().filter(|(_, _, stat)| serves(stat.ppid) && stat.state != 'Z').count();
-        Ok((builds, u32::try_from(connections).unwrap_or(u32::MAX)))
+        Ok(builds)
     }
 
     fn publish(&self) {

@@ -123,9 +123,9 @@ impl Supervisor<'_> {
                 Wake::Changed => {
                     self.reload();
                     self.home.look(self.reporter);
-                    state.evidence.look(Some(state.daemon.as_raw()));
+                    state.evidence.look();
                 }
-                Wake::Deadline | Wake::Fd(_) => state.evidence.settle(Some(state.daemon.as_raw())),
+                Wake::Deadline | Wake::Fd(_) => state.evidence.settle(),
             }
         }
     }
@@ -138,7 +138,7 @@ impl Supervisor<'_> {
                     return Ok(Some(Ended { reason: stop.reason, last_activity: stop.last_activity }));
                 }
                 StopPhase::Ask if stop.generation != state.acked => {
-                    let work = state.evidence.look(Some(state.daemon.as_raw())).builds;
+                    let work = state.evidence.look().builds;
                     let ack = StopAck { life: self.life.clone(), generation: stop.generation, work };
                     files::write_json(&self.paths.run_dir(Container::Daemon), file::ACK, &ack)?;
                     state.acked = stop.generation;
@@ -152,7 +152,7 @@ impl Supervisor<'_> {
     /// While draining: is there anything left to wait for?
     fn drained(&mut self, state: &mut State) -> Result<Option<Ended>, Error> {
         let Some(drain) = &mut state.drain else { return Ok(None) };
-        let builds = state.evidence.look(None).builds;
+        let builds = state.evidence.look().builds;
         let user = self.paths.run_dir(Container::User).join(file::ACTIVITY);
         let user = files::read_live::<UserActivity>(&user, self.life).ok().flatten();
         let jobs = user.map_or(0, |u| u.jobs.len());
@@ -182,7 +182,7 @@ impl Supervisor<'_> {
         files::withdraw(&self.paths.run_dir(Container::Daemon).join(file::READY))?;
         let grace = self.config.config().shutdown.grace;
         nix_daemon::end_listener(state.daemon);
-        let builds = state.evidence.look(None).builds;
+        let builds = state.evidence.look().builds;
         let drain = Drain {
             life: self.life.clone(),
             drained: false,
@@ -200,7 +200,7 @@ impl Supervisor<'_> {
 
     fn children_ended(&mut self, state: &mut State) -> Result<(), Error> {
         let ended = nix_daemon::reap();
-        state.evidence.look(Some(state.daemon.as_raw()));
+        state.evidence.look();
         let Some((_, how)) = ended.into_iter().find(|(pid, _)| *pid == state.daemon) else { return Ok(()) };
         if state.drain.is_some() {
             return Ok(());

@@ -123,8 +123,6 @@ pub struct DaemonActivity {
     pub life: Life,
     /// Held build-user locks.
     pub builds: u32,
-    /// Processes of nix-daemon that serve a connection.
-    pub connections: u32,
     /// Seconds since the epoch when a build was last seen running; 0: never in this life.
     pub last_build: u64,
 }

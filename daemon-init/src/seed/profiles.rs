@@ -168,7 +168,7 @@ mod tests {
         link(&volume, "per-user/root/channels-7-link", "/nix/store/users-channels");
 
         for _ in 0..2 {
-            switch(&state, &scratch.path().join("volume"), &found, &[old.clone()]).unwrap();
+            switch(&state, &scratch.path().join("volume"), &found, std::slice::from_ref(&old)).unwrap();
             assert_eq!(fs::read_link(volume.join("default")).unwrap(), Path::new("default-4-link"));
             assert_eq!(
                 fs::read_link(volume.join("default-4-link")).unwrap(),

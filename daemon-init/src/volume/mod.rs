@@ -149,6 +149,12 @@ impl Volume {
         self.path.join("var/nix")
     }
 
+    /// The store's roots point into this home from now on.
+    pub(crate) fn remember_home(&mut self, home: &str) -> Result<(), StoreError> {
+        let Some(mark) = self.mark.clone() else { return Ok(()) };
+        self.set_mark(Mark { home_id: home.to_owned(), ..mark }, &crate::seed::durability::Disk)
+    }
+
     /// Replaces the mark; durable on return.
     pub(crate) fn set_mark(&mut self, mark: Mark, durability: &dyn Durability) -> Result<(), StoreError> {
         mark::write(&self.mark_dir(), &mark, durability)?;
