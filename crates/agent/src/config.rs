@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use contract::config::{Config, ConfigErrors};
+use contract::exit::Exit;
 use sha2::{Digest, Sha256};
 
 use crate::status::Reporter;
@@ -107,7 +108,7 @@ impl Watched {
             .filter(|change| change.concerns(reporter.reader()))
             .collect();
         for change in &changes {
-            let shown = |config| change.option.shown(config).unwrap_or_default();
+            let shown = |config| change.option.logged(config).unwrap_or_default();
             let (old, new) = (shown(&self.config), shown(&new));
             tracing::info!(
                 key = change.option.path(),
@@ -129,5 +130,22 @@ impl Watched {
         tracing::error!("the changed configuration is refused, the last good one stays in force: {why}");
         reporter.config(&self.digest, Some(format!("refused: {why}")));
         self.refused = Some(digest);
+    }
+}
+
+/// `--check-config`: says what is wrong, or that nothing is.
+#[must_use]
+pub fn check(path: &Path) -> Exit {
+    use std::io::Write;
+    // A closed standard output or error is the reader's wish; the code says it all.
+    match Watched::load(path) {
+        Ok(loaded) => {
+            let _ = writeln!(std::io::stdout(), "{} is good ({})", path.display(), loaded.digest());
+            Exit::Ok
+        }
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "{}", crate::status::chain(&error));
+            Exit::Config
+        }
     }
 }

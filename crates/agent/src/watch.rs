@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
-use inotify::{Inotify, WatchMask};
+use inotify::{EventMask, Inotify, WatchMask};
 use nix::errno::Errno;
 
 /// What appears, is replaced or goes: our writers rename, and Kubernetes swaps a link (`..data`) in a ConfigMap's folder.
@@ -25,6 +25,13 @@ pub struct DirWatch {
     inotify: Option<Inotify>,
     watched: HashSet<PathBuf>,
     blind: bool,
+}
+
+/// Reading a folder opens it, which is told like any opening: whoever looks because it was told would be told because it looks.
+/// And a folder that goes (`IGNORED`) is never made again while we live.
+fn is_noise(mask: EventMask) -> bool {
+    let read = EventMask::OPEN | EventMask::CLOSE_NOWRITE;
+    mask.contains(EventMask::IGNORED) || (mask.contains(EventMask::ISDIR) && mask.intersects(read))
 }
 
 fn used_up(error: &io::Error) -> bool {
@@ -96,11 +103,7 @@ impl DirWatch {
             let mut got = false;
             for event in events {
                 got = true;
-                if event.mask.contains(inotify::EventMask::IGNORED) {
-                    // The folder went (a container's folder is never made again while we live).
-                    continue;
-                }
-                any = true;
+                any |= !is_noise(event.mask);
             }
             if !got {
                 break;
@@ -135,6 +138,18 @@ mod tests {
             assert!(watch.add(Path::new("/no such folder")).is_err());
         }
         assert!(DirWatch::from_init(Err(Errno::EACCES.into())).is_err());
+    }
+
+    #[test]
+    fn looking_is_not_told_but_opening_a_file_is() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("lock"), "").unwrap();
+        let mut watch = DirWatch::new().unwrap();
+        watch.add_opens(dir.path()).unwrap();
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+        assert!(!watch.drain());
+        drop(std::fs::File::open(dir.path().join("lock")).unwrap());
+        assert!(watch.drain());
     }
 
     #[test]
