@@ -1,0 +1,189 @@
+//! From words to subcommands. Data goes to standard output, everything for people to standard error.
+
+use std::io::{self, BufReader, Read, Write};
+use std::os::fd::AsFd;
+
+use agent::args::Args;
+use agent::config::Watched;
+use agent::status::chain;
+use contract::config::Config;
+use contract::exit::Exit;
+use contract::handshake::SessionKind;
+use contract::job::{BuildRequest, Generation};
+use serde::Serialize;
+
+use crate::control::{Client, Reply, Request};
+use crate::error::{Error, Result, io_error};
+use crate::job::{self, Jobs};
+use crate::project::{self, Project, Source};
+use crate::session::{self, Asked};
+use crate::{Place, serve, ssh, status};
+
+/// Most that is read from standard input as a whole: keys, a build request.
+const INPUT_MAX: u64 = 1 << 20;
+
+/// See [`crate::run`].
+pub(crate) fn run(place: &Place, args: Args) -> u8 {
+    let mut place = place.clone();
+    if let Some(config) = args.config {
+        place.paths.config = config;
+    }
+    let command = args.command.as_deref().unwrap_or("serve");
+    let done = if args.check_config {
+        Watched::load(&place.paths.config).map(|_| 0).map_err(Error::from)
+    } else if command == "serve" {
+        return serve::run(&place).code();
+    } else {
+        dispatch(&place, command, &args.rest)
+    };
+    done.unwrap_or_else(|error| {
+        // Nobody may be there to read it.
+        let _ = writeln!(io::stderr(), "user-init: {}", chain(&error));
+        error.exit().code()
+    })
+}
+
+/// What is in force; a file that is refused is `serve`'s to complain about and no reason to lock people out.
+pub(crate) fn config(place: &Place) -> Config {
+    Watched::load(&place.paths.config).map(|w| w.config().clone()).unwrap_or_default()
+}
+
+fn dispatch(place: &Place, command: &str, rest: &[String]) -> Result<u8> {
+    let words: Vec<&str> = rest.iter().map(String::as_str).collect();
+    match (command, words.as_slice()) {
+        ("session", _) => return session::run(place, &asked(rest)?),
+        ("receive", []) => receive(place)?,
+        ("job", ["start"]) => start(place)?,
+        ("job", ["list"]) => print(&Jobs::new(place.paths.jobs()).list()?)?,
+        ("job", ["cancel", id]) => cancel(place, id)?,
+        ("job", ["follow", id]) => follow(place, id, 0)?,
+        ("job", ["follow", id, "--from", from]) => {
+            let wrong = |_| Error::Usage(format!("--from needs a number of bytes, not {from:?}"));
+            follow(place, id, from.parse().map_err(wrong)?)?;
+        }
+        ("projects", []) => print(&projects(place)?)?,
+        ("keys", ["add"]) => {
+            let new = ssh::add(&place.paths, &input()?)?;
+            say(&format!("{new} new"));
+        }
+        ("keys", ["ls"]) => {
+            let mut text = ssh::listed(&place.paths)?.join("\n");
+            if !text.is_empty() {
+                text.push('\n');
+            }
+            write(text.as_bytes())?;
+        }
+        ("host-key", []) => write(ssh::host_key(&place.paths)?.as_bytes())?,
+        ("status", []) => {
+            let life = agent::life::current(&place.paths).map_err(io_error("read", &place.paths.proc))?;
+            print(&status::assemble(&place.paths, &life, &config(place)))?;
+        }
+        _ => {
+            return Err(Error::Usage(format!(
+                "unknown: {command} {}\nhint: user-init --help",
+                rest.join(" ")
+            )));
+        }
+    }
+    Ok(Exit::Ok.code())
+}
+
+fn asked(rest: &[String]) -> Result<Asked> {
+    let mut asked = Asked { kind: SessionKind::Exec, project: None, generation: None, command: Vec::new() };
+    let mut words = rest.iter();
+    while let Some(word) = words.next() {
+        let mut value = || words.next().ok_or_else(|| Error::Usage(format!("{word} needs a value")));
+        match word.as_str() {
+            "--kind" => {
+                asked.kind = match value()?.as_str() {
+                    "ssh" => SessionKind::Ssh,
+                    "exec" => SessionKind::Exec,
+                    "transfer" => SessionKind::Transfer,
+                    other => {
+                        return Err(Error::Usage(format!("--kind is ssh, exec or transfer, not {other:?}")));
+                    }
+                }
+            }
+            "--project" => asked.project = Some(value()?.clone()),
+            "--generation" => {
+                let text = value()?;
+                let wrong = |_| Error::Usage(format!("--generation needs a number, not {text:?}"));
+                asked.generation = Some(text.parse().map_err(wrong)?);
+            }
+            "--" => asked.command = words.by_ref().cloned().collect(),
+            other => {
+                return Err(Error::Usage(format!("unknown: session {other}; a command stands behind `--`")));
+            }
+        }
+    }
+    Ok(asked)
+}
+
+fn say(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+fn write(bytes: &[u8]) -> Result<()> {
+    let mut out = io::stdout().lock();
+    let gone = |e: io::Error| Error::Transfer(format!("standard output: {e}"));
+    out.write_all(bytes).map_err(gone)?;
+    out.flush().map_err(gone)
+}
+
+fn print<T: Serialize>(value: &T) -> Result<()> {
+    let mut bytes = serde_json::to_vec(value).map_err(|e| Error::Transfer(e.to_string()))?;
+    bytes.push(b'\n');
+    write(&bytes)
+}
+
+fn input() -> Result<String> {
+    let mut text = String::new();
+    let read = io::stdin().lock().take(INPUT_MAX).read_to_string(&mut text);
+    read.map_err(|e| Error::Usage(format!("standard input: {e}")))?;
+    Ok(text)
+}
+
+fn receive(place: &Place) -> Result<()> {
+    let request = Request::Session { kind: SessionKind::Transfer, command: "push".into() };
+    let socket = place.paths.control_socket();
+    // Held until the tree is there: the push is a session.
+    let (_session, _) = Client::ask(&socket, &request, say)?;
+    let boot = serve::boot_id(&place.paths)?;
+    let source = Source::new(io::stdin()).map_err(|e| Error::Transfer(e.to_string()))?;
+    let mut input = BufReader::with_capacity(64 << 10, source);
+    let project =
+        project::receive(&place.paths.projects(), &boot, &mut input, &mut io::stdout().lock(), say)?;
+    // Off the client's path: deleting is slow on some file systems.
+    let prune = Request::Prune { project: project.name().to_owned() };
+    if let Err(error) = Client::ask(&socket, &prune, |_| {}) {
+        tracing::debug!(error = %chain(&error), "old trees stay until the next push");
+    }
+    Ok(())
+}
+
+fn start(place: &Place) -> Result<()> {
+    let wrong = |e| Error::Usage(format!("the build request is wrong: {e}"));
+    let request: BuildRequest = serde_json::from_str(&input()?).map_err(wrong)?;
+    match Client::ask(&place.paths.control_socket(), &Request::Build(request), say)? {
+        (_, Reply::Started(started)) => print(&started),
+        _ => Err(Error::Child("no job was started".into())),
+    }
+}
+
+fn cancel(place: &Place, id: &str) -> Result<()> {
+    Client::ask(&place.paths.control_socket(), &Request::Cancel { id: id.to_owned() }, say).map(drop)
+}
+
+fn follow(place: &Place, id: &str, from: u64) -> Result<()> {
+    let dir = Jobs::new(place.paths.jobs()).folder(id)?;
+    let stdout = io::stdout();
+    job::follow(&dir, from, &mut stdout.lock(), Some(stdout.as_fd()))
+}
+
+fn projects(place: &Place) -> Result<Vec<Generation>> {
+    let mut all = Vec::new();
+    for project in Project::all(&place.paths.projects())? {
+        all.extend(project.generations()?);
+    }
+    Ok(all)
+}

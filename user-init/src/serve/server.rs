@@ -1,0 +1,255 @@
+//! What `serve` holds, and what clients ask of it.
+
+use std::collections::BTreeSet;
+use std::os::unix::net::UnixListener;
+use std::time::Instant;
+
+use agent::config::Watched;
+use agent::files;
+use agent::paths::Paths;
+use agent::status::{Reporter, chain};
+use agent::wait::Waiter;
+use contract::exit::Exit;
+use contract::handshake::{Life, Session, UserActivity, file};
+
+use super::CONTAINER;
+use super::admission::Admission;
+use super::connection::{Connection, Got, State};
+use crate::Place;
+use crate::control::{Reply, Request};
+use crate::error::Error;
+use crate::job::{self, Ending, Jobs, Running};
+use crate::project::{self, Links, Project};
+use crate::ssh::Sshd;
+
+/// More clients at once than anybody has; a runaway loop of one must not use up our descriptors.
+const CONNECTIONS_MAX: usize = 4000;
+
+/// Why and until when we are leaving.
+#[derive(Debug, Clone)]
+pub(super) struct Leaving {
+    /// Nothing is waited for after this.
+    pub(super) deadline: Instant,
+    /// For jobs that are cut short.
+    pub(super) reason: String,
+    /// Sessions have been told and jobs are being ended.
+    pub(super) told: bool,
+}
+
+/// The agent, serving.
+pub(super) struct Server<'a> {
+    pub(super) place: &'a Place,
+    pub(super) life: &'a Life,
+    pub(super) config: Watched,
+    pub(super) reporter: &'a mut Reporter,
+    pub(super) waiter: Waiter<'a>,
+    pub(super) listener: UnixListener,
+    pub(super) connections: Vec<Connection>,
+    pub(super) jobs: Vec<Running>,
+    pub(super) sshd: Option<Sshd>,
+    pub(super) admission: Admission,
+    pub(super) acknowledged: u64,
+    pub(super) leaving: Option<Leaving>,
+    last_work: u64,
+}
+
+impl<'a> Server<'a> {
+    pub(super) fn new(
+        place: &'a Place,
+        life: &'a Life,
+        config: Watched,
+        reporter: &'a mut Reporter,
+        waiter: Waiter<'a>,
+        listener: UnixListener,
+        sshd: Option<Sshd>,
+    ) -> Self {
+        Self {
+            place,
+            life,
+            config,
+            reporter,
+            waiter,
+            listener,
+            connections: Vec::new(),
+            jobs: Vec::new(),
+            sshd,
+            admission: Admission::Open,
+            acknowledged: 0,
+            leaving: None,
+            last_work: 0,
+        }
+    }
+
+    pub(super) fn paths(&self) -> &'a Paths {
+        &self.place.paths
+    }
+
+    fn sessions(&self) -> impl Iterator<Item = &Session> {
+        self.connections.iter().filter_map(|c| match &c.state {
+            State::Session(session) => Some(session),
+            _ => None,
+        })
+    }
+
+    /// Sessions and jobs.
+    pub(super) fn work(&self) -> u32 {
+        u32::try_from(self.sessions().count() + self.jobs.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Something began or ended.
+    pub(super) fn publish(&mut self, work: bool) {
+        if work {
+            self.last_work = agent::unix_now();
+        }
+        let activity = UserActivity {
+            life: self.life.clone(),
+            sessions: self.sessions().cloned().collect(),
+            jobs: self.jobs.iter().map(|j| j.id.clone()).collect(),
+            last_work: self.last_work,
+        };
+        let dir = self.paths().run_dir(CONTAINER);
+        if let Err(error) = files::write_json(&dir, file::ACTIVITY, &activity) {
+            tracing::error!(error = %chain(&error), "activity not published");
+        }
+    }
+
+    pub(super) fn accept(&mut self) {
+        while let Ok((stream, _)) = self.listener.accept() {
+            if self.connections.len() >= CONNECTIONS_MAX {
+                tracing::warn!("too many connections: one is turned away");
+                continue;
+            }
+            match Connection::new(stream) {
+                Ok(connection) => self.connections.push(connection),
+                Err(error) => tracing::debug!(error = %error, "a client went before it was heard"),
+            }
+        }
+    }
+
+    /// A connection can be read.
+    pub(super) fn hear(&mut self, index: usize) {
+        match self.connections[index].read() {
+            Got::Nothing => {}
+            Got::Request(request) => self.decide(index, request),
+            Got::End => {
+                let gone = self.connections.swap_remove(index);
+                if let State::Session(session) = gone.state {
+                    tracing::info!(pid = session.pid, kind = ?session.kind, "session ended");
+                    self.publish(true);
+                }
+            }
+        }
+    }
+
+    fn decide(&mut self, index: usize, request: Request) {
+        match (&self.admission, &request) {
+            // Neither is new work.
+            (_, Request::Cancel { .. } | Request::Prune { .. }) | (Admission::Open, _) => {
+                self.admit(index, request)
+            }
+            (Admission::Asked { .. }, _) => {
+                let connection = &mut self.connections[index];
+                connection.say(&Reply::Wait);
+                connection.state = State::Waiting(request);
+            }
+            (Admission::Closed { reason }, _) => {
+                let message = format!("the builder is stopping ({reason}): nothing new is taken");
+                self.refuse(index, &Error::Stopping(message));
+            }
+        }
+    }
+
+    fn refuse(&mut self, index: usize, error: &Error) {
+        let exit = match error.exit() {
+            Exit::Stopping => Exit::Stopping,
+            Exit::Usage => Exit::Usage,
+            _ => Exit::ChildFailed,
+        };
+        let connection = &mut self.connections[index];
+        connection.say(&Reply::Refused { exit, message: chain(error) });
+        connection.state = State::Answered;
+    }
+
+    /// The monitor has decided: whoever waits comes in, or is told why not.
+    pub(super) fn decide_waiting(&mut self) {
+        for index in 0..self.connections.len() {
+            if !matches!(self.connections[index].state, State::Waiting(_)) {
+                continue;
+            }
+            let state = std::mem::replace(&mut self.connections[index].state, State::New);
+            if let State::Waiting(request) = state {
+                self.decide(index, request);
+            }
+        }
+    }
+
+    fn admit(&mut self, index: usize, request: Request) {
+        match request {
+            Request::Session { kind, command } => {
+                let connection = &mut self.connections[index];
+                let session = Session { pid: connection.pid, kind, command, since: agent::unix_now() };
+                tracing::info!(pid = session.pid, ?kind, "session begins");
+                connection.state = State::Session(session);
+                // Published first: who reads that it is in finds it counted.
+                self.publish(true);
+                self.connections[index].say(&Reply::Admitted);
+            }
+            Request::Build(request) => match job::start(self.place, self.config.config(), request) {
+                Ok((running, started)) => {
+                    self.jobs.push(running);
+                    self.publish(true);
+                    self.answer(index, &Reply::Started(started));
+                }
+                Err(error) => self.refuse(index, &error),
+            },
+            Request::Cancel { id } => match self.jobs.iter_mut().find(|j| j.id == id) {
+                Some(job) => {
+                    job.end(Ending::Cancelled);
+                    self.answer(index, &Reply::Admitted);
+                }
+                // To cancel what has just ended is no mistake.
+                None => match Jobs::new(self.paths().jobs()).folder(&id) {
+                    Ok(_) => self.answer(index, &Reply::Admitted),
+                    Err(error) => self.refuse(index, &error),
+                },
+            },
+            Request::Prune { project } => {
+                self.answer(index, &Reply::Admitted);
+                self.prune(&project);
+            }
+        }
+    }
+
+    fn answer(&mut self, index: usize, reply: &Reply) {
+        let connection = &mut self.connections[index];
+        connection.say(reply);
+        connection.state = State::Answered;
+    }
+
+    /// Removes what is old, in a thread: deleting a tree takes time.
+    pub(super) fn prune(&self, project: &str) {
+        let paths = self.paths().clone();
+        let user = self.config.config().user.clone();
+        let Ok(project) = Project::new(&paths.projects(), project) else { return };
+        let in_project = self.jobs.iter().filter(|j| j.project.name() == project.name());
+        let generations: BTreeSet<u64> = in_project.map(|j| j.generation).collect();
+        let running: BTreeSet<String> = self.jobs.iter().map(|j| j.id.clone()).collect();
+        let spawned = std::thread::Builder::new().name("prune".into()).spawn(move || {
+            let done =
+                project::prune(&project, user.keep_generations, &generations, &paths.proc).and_then(|gone| {
+                    if !gone.is_empty() {
+                        tracing::info!(project = project.name(), ?gone, "old trees removed");
+                    }
+                    let mut pinned = running;
+                    pinned.extend(Project::all(&paths.projects())?.iter().map(|p| Links::of(p).job));
+                    Jobs::new(paths.jobs()).prune(user.keep_jobs, &pinned)
+                });
+            if let Err(error) = done {
+                tracing::warn!(error = %chain(&error), "old trees or jobs are not removed");
+            }
+        });
+        if let Err(error) = spawned {
+            tracing::warn!(error = %error, "old trees and jobs stay");
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! `user-init session`: one way in. It asks `serve`, runs what was asked for with its own descriptors (no byte is copied), and
+//! holds the connection to `serve` meanwhile.
+
+use std::io::{self, IsTerminal, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::PathBuf;
+use std::process::{Child, Command};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use contract::handshake::SessionKind;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::unistd::{Pid, tcgetpgrp};
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+
+use crate::Place;
+use crate::control::{Client, Reply, Request};
+use crate::environment;
+use crate::error::{Error, Result, io_error};
+use crate::project::Project;
+
+/// From SIGHUP to SIGKILL when the builder stops. Within what `serve` waits for its sessions.
+const HANG_UP: Duration = Duration::from_secs(3);
+/// As shells do.
+const NOT_FOUND: u8 = 127;
+/// Longest command that `status` shows, bytes.
+const SHOWN: usize = 80;
+
+/// What was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    /// How it came.
+    pub kind: SessionKind,
+    /// Where to start; the home without one.
+    pub project: Option<String>,
+    /// Of the project; the current one without.
+    pub generation: Option<u64>,
+    /// A login shell if empty (and sshd has none either).
+    pub command: Vec<String>,
+}
+
+/// Signals of a session. SIGINT and SIGQUIT belong to the child in the terminal's foreground; a handler that does nothing and
+/// not "ignore", which the child would inherit.
+struct Caught {
+    pipe: UnixStream,
+    terminate: Arc<AtomicBool>,
+    hang_up: Arc<AtomicBool>,
+}
+
+impl Caught {
+    fn install() -> io::Result<Self> {
+        let (pipe, write) = UnixStream::pair()?;
+        pipe.set_nonblocking(true)?;
+        let flag = |number| {
+            let flag = Arc::new(AtomicBool::new(false));
+            signal_hook::flag::register(number, Arc::clone(&flag)).map(|_| flag)
+        };
+        flag(SIGINT)?;
+        flag(SIGQUIT)?;
+        let caught = Self { pipe, terminate: flag(SIGTERM)?, hang_up: flag(SIGHUP)? };
+        for number in [SIGCHLD, SIGTERM, SIGHUP] {
+            signal_hook::low_level::pipe::register(number, write.try_clone()?)?;
+        }
+        Ok(caught)
+    }
+
+    /// What to pass on.
+    fn drain(&self) -> Option<Signal> {
+        let mut bytes = [0; 64];
+        while matches!((&self.pipe).read(&mut bytes), Ok(n) if n > 0) {}
+        let terminate = self.terminate.swap(false, Ordering::SeqCst);
+        let hang_up = self.hang_up.swap(false, Ordering::SeqCst);
+        if terminate { Some(Signal::SIGTERM) } else { hang_up.then_some(Signal::SIGHUP) }
+    }
+}
+
+/// Runs it to its end.
+///
+/// # Errors
+/// When it is not admitted or cannot be started.
+pub fn run(place: &Place, asked: &Asked) -> Result<u8> {
+    let config = crate::commands::config(place);
+    let dir = folder(place, asked)?;
+    let words = words(asked);
+    let caught = Caught::install().map_err(io_error("catch signals for", &dir))?;
+    let request = Request::Session { kind: asked.kind, command: shown(&words) };
+    let (mut client, _) = Client::ask(&place.paths.control_socket(), &request, say)?;
+    environment::limit_processes(&config);
+    let shell = environment::shell(&place.paths);
+    let mut command = match &words {
+        Words::Login => {
+            let mut command = Command::new(&shell);
+            // A login shell by the old sign: its name begins with a dash.
+            let name = shell.file_name().unwrap_or_default().to_string_lossy();
+            command.arg0(format!("-{name}"));
+            command
+        }
+        Words::Line(line) => {
+            let mut command = Command::new(&shell);
+            command.arg("-c").arg(line);
+            command
+        }
+        Words::List(list) => {
+            let mut command = Command::new(&list[0]);
+            command.args(&list[1..]);
+            command
+        }
+    };
+    command.current_dir(&dir).envs(environment::variables(&place.paths, &config)).env("SHELL", &shell);
+    command.env_remove("SSH_ORIGINAL_COMMAND");
+    // In a terminal the child shares our group, the foreground one; elsewhere a group of its own lets us reach all of it.
+    let terminal = io::stdin().is_terminal() || io::stdout().is_terminal() || io::stderr().is_terminal();
+    if !terminal {
+        command.process_group(0);
+    }
+    let mut child = match command.spawn() {
+        Ok(child) => child,
+        Err(e) => {
+            say(&format!("{}: {e}", command.get_program().to_string_lossy()));
+            return Ok(NOT_FOUND);
+        }
+    };
+    wait(&mut child, &mut client, &caught, terminal).map_err(io_error("wait for a command in", &dir))
+}
+
+fn say(text: &str) {
+    // Nobody may be there to read it.
+    let _ = writeln!(io::stderr(), "trampoline: {text}");
+}
+
+fn folder(place: &Place, asked: &Asked) -> Result<PathBuf> {
+    let Some(name) = &asked.project else {
+        if asked.generation.is_some() {
+            return Err(Error::Usage("--generation needs --project".into()));
+        }
+        return Ok(place.paths.home.clone());
+    };
+    let project = Project::new(&place.paths.projects(), name)?;
+    Ok(project.tree(project.pick(asked.generation)?))
+}
+
+/// What runs.
+enum Words {
+    Login,
+    /// For a shell, as sshd hands it over.
+    Line(String),
+    List(Vec<String>),
+}
+
+fn words(asked: &Asked) -> Words {
+    if !asked.command.is_empty() {
+        return Words::List(asked.command.clone());
+    }
+    let original = std::env::var("SSH_ORIGINAL_COMMAND").ok().filter(|_| asked.kind == SessionKind::Ssh);
+    original.map_or(Words::Login, Words::Line)
+}
+
+fn shown(words: &Words) -> String {
+    let text = match words {
+        Words::Login => String::new(),
+        Words::Line(line) => line.clone(),
+        Words::List(list) => list.join(" "),
+    };
+    let mut end = text.len().min(SHOWN);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    if end < text.len() { format!("{}...", &text[..end]) } else { text }
+}
+
+fn wait(child: &mut Child, client: &mut Client, caught: &Caught, terminal: bool) -> io::Result<u8> {
+    let mut serving = true;
+    let mut kill_at: Option<Instant> = None;
+    loop {
+        if let Some(status) = child.try_wait()? {
+            let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
+            return Ok(u8::try_from(code).unwrap_or(u8::MAX));
+        }
+        let mut fds = vec![PollFd::new(caught.pipe.as_fd(), PollFlags::POLLIN)];
+        if serving {
+            fds.push(PollFd::new(client.as_fd(), PollFlags::POLLIN));
+        }
+        let timeout = kill_at.map_or(PollTimeout::NONE, |at| {
+            let left = at.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
+            PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
+        });
+        match poll(&mut fds, timeout) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(e) => return Err(e.into()),
+        }
+        let told = serving && fds[1].any().unwrap_or(false);
+        if let Some(signal) = caught.drain() {
+            send(child, signal, terminal);
+        }
+        if told {
+            match client.reply() {
+                Ok(Some(Reply::Leave { message })) => {
+                    say(&message);
+                    send(child, Signal::SIGHUP, terminal);
+                    kill_at = Some(Instant::now() + HANG_UP);
+                }
+                Ok(Some(_)) => {}
+                // `serve` is gone; the container goes with it.
+                Ok(None) | Err(_) => serving = false,
+            }
+        }
+        if kill_at.is_some_and(|at| Instant::now() >= at) {
+            send(child, Signal::SIGKILL, terminal);
+            kill_at = Some(Instant::now() + HANG_UP);
+        }
+    }
+}
+
+/// To the child and what it started: its group, or, in a terminal, whatever is in the foreground.
+fn send(child: &Child, signal: Signal, terminal: bool) {
+    let Ok(id) = i32::try_from(child.id()) else { return };
+    let pid = Pid::from_raw(id);
+    // Each may have ended by now.
+    if terminal {
+        if let Ok(foreground) = tcgetpgrp(io::stdin()) {
+            if foreground != nix::unistd::getpgrp() {
+                let _ = killpg(foreground, signal);
+            }
+        }
+        let _ = kill(pid, signal);
+        if signal == Signal::SIGHUP {
+            // An interactive shell that is stopped or ignores it wakes up for it.
+            let _ = kill(pid, Signal::SIGCONT);
+        }
+    } else {
+        let _ = killpg(pid, signal);
+    }
+}
