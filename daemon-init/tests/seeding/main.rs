@@ -1,6 +1,14 @@
 //! Seeding on scratch stores, as root, with the machine's own Nix and without containers.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod adoption;
+mod child;
+mod full;
 mod image;
+mod kill_points;
 mod merging;
 mod mounts;
+mod power_cuts;
+mod random;
+mod refusals;
 mod store;
