@@ -1,5 +1,5 @@
 //! What is known of one option. The file, the schema, the docs, the checks and the typed configuration are
-//! all made from [`super::OPTIONS`]; the defaults stand in [`super::types`].
+//! all made from [`super::options`]; the defaults stand in [`super::types`].
 
 use std::fmt;
 
