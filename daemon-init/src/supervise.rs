@@ -274,13 +274,10 @@ impl Supervisor<'_> {
         }
     }
 
-    /// A changed configuration: the daemon's settings count for new connections (each process reads nix.conf).
+    /// What changed is said in the status. nix-daemon's settings wait for a restart: a connection is served by a fork of the
+    /// listener, which has read them once.
     fn reload(&mut self) {
-        if self.config.reload(self.reporter) {
-            if let Err(error) = nix_daemon::write_settings(self.paths, self.config.config()) {
-                tracing::error!(error = %error, "nix-daemon's settings not written");
-            }
-        }
+        self.config.reload(self.reporter);
     }
 }
 
