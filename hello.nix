@@ -27,4 +27,7 @@ derivation {
     ''
   ];
   inherit profile;
+  # Nobody's cache has it: do not ask.
+  allowSubstitutes = false;
+  preferLocalBuild = true;
 }
