@@ -1,0 +1,190 @@
+//! A builder and the checkouts that are pushed into it.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use serde_json::Value;
+
+use crate::call::Call;
+use crate::checkout::Checkout;
+use crate::output::Output;
+use crate::person::Person;
+use crate::setting::setting;
+
+static BUILDERS: AtomicU32 = AtomicU32::new(0);
+
+/// A builder with a name that nobody else uses, described by a `trampoline.toml` above all checkouts of its person.
+/// Dropped, it is taken away with its volumes; if its scenario has failed, its logs are kept.
+#[derive(Debug)]
+pub struct Builder {
+    name: String,
+    person: Arc<Person>,
+}
+
+impl Builder {
+    /// Describes one; nothing is made yet. `options` are dotted keys with their values as TOML.
+    #[must_use]
+    pub fn new(person: Person, options: &[(&str, &str)]) -> Self {
+        let name = format!("t-{}-{}", std::process::id(), BUILDERS.fetch_add(1, Ordering::Relaxed));
+        let builder = Self { name, person: Arc::new(person) };
+        builder.configure(options);
+        builder
+    }
+
+    /// Described and set up.
+    #[must_use]
+    pub fn set_up(options: &[(&str, &str)]) -> Self {
+        let builder = Self::new(Person::new(), options);
+        builder.cli(["setup", "--yes"]).run().ok();
+        builder
+    }
+
+    /// Somebody else's view of the same builder.
+    ///
+    /// # Panics
+    /// If their `trampoline.toml` cannot be written.
+    #[must_use]
+    pub fn seen_by(&self, person: Person) -> Other {
+        let text = std::fs::read(self.file()).expect("it was written");
+        std::fs::write(person.work().join("trampoline.toml"), text).expect("a folder of ours");
+        Other { person }
+    }
+
+    /// Writes `trampoline.toml` anew.
+    ///
+    /// # Panics
+    /// If it cannot be written.
+    pub fn configure(&self, options: &[(&str, &str)]) {
+        let image = &setting().image;
+        let mut text = format!("builder.name = {:?}\n", self.name);
+        if !options.iter().any(|(key, _)| *key == "builder.image") {
+            writeln!(text, "builder.image = {image:?}").expect("memory");
+        }
+        // Nothing answers on a machine without a network, and asking costs seconds.
+        text += "daemon.substituters = []\n";
+        for (key, value) in options {
+            writeln!(text, "{key} = {value}").expect("memory");
+        }
+        std::fs::write(self.file(), text).expect("a folder of ours");
+    }
+
+    fn file(&self) -> PathBuf {
+        self.person.work().join("trampoline.toml")
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whose it is.
+    #[must_use]
+    pub fn person(&self) -> &Person {
+        &self.person
+    }
+
+    /// The client, above all checkouts.
+    #[must_use]
+    pub fn cli<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Call {
+        self.person.cli().args(args)
+    }
+
+    /// A program of this machine, run by its person.
+    #[must_use]
+    pub fn call(&self, program: &str) -> Call {
+        self.person.call(program)
+    }
+
+    /// What `status --json` says.
+    #[must_use]
+    pub fn status(&self) -> Value {
+        self.cli(["status", "--json"]).run().ok().json()
+    }
+
+    /// One of `absent`, `starting`, `running`, `stopping`, `stopped`, `failed`.
+    ///
+    /// # Panics
+    /// If `status` does not say.
+    #[must_use]
+    pub fn state(&self) -> String {
+        let status = self.status();
+        status["state"].as_str().unwrap_or_else(|| panic!("no state in {status}")).to_owned()
+    }
+
+    /// Runs a shell line in the builder.
+    #[must_use]
+    pub fn shell(&self, line: &str) -> Output {
+        self.cli(["shell", "--", "sh", "-c", line]).run()
+    }
+
+    /// Waits until it has stopped, by the engine's own event.
+    pub fn wait_stopped(&self, seconds: u64) {
+        setting().engine.wait_stopped(&self.name, seconds);
+    }
+
+    /// A new repository with these files in one commit.
+    #[must_use]
+    pub fn checkout(&self, project: &str, files: &[(&str, &str)]) -> Checkout {
+        Checkout::new(&self.person, project, files)
+    }
+
+    /// A new repository that has been pushed.
+    #[must_use]
+    pub fn pushed(&self, project: &str, files: &[(&str, &str)]) -> Checkout {
+        let checkout = self.checkout(project, files);
+        checkout.cli(["push-tarball"]).run().ok();
+        checkout
+    }
+
+    /// Takes it away, with its volumes.
+    #[must_use]
+    pub fn clean(&self) -> Output {
+        self.cli(["clean", "--delete-store", "--yes"]).run()
+    }
+
+    /// Writes what it says of itself into the folder for logs.
+    pub fn keep_logs(&self) {
+        let folder = setting().logs.join(&self.name);
+        let mut text = String::new();
+        for args in [&["status"][..], &["status", "--json"], &["logs"]] {
+            let _ = writeln!(text, "{}", self.cli(args.iter().copied()).within(30).run());
+        }
+        let kept = std::fs::create_dir_all(&folder).and_then(|()| std::fs::write(folder.join("log"), text));
+        let said = kept.map_or_else(|error| error.to_string(), |()| format!("kept in {}", folder.display()));
+        let _ = std::io::Write::write_fmt(
+            &mut std::io::stderr(),
+            format_args!("logs of {}: {said}\n", self.name),
+        );
+    }
+}
+
+impl Drop for Builder {
+    fn drop(&mut self) {
+        let failed = std::thread::panicking();
+        // A panic while one is under way would end all scenarios.
+        let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            if failed {
+                self.keep_logs();
+            }
+            let _ = self.clean();
+        }));
+    }
+}
+
+/// Somebody who uses a builder that another person has made.
+#[derive(Debug)]
+pub struct Other {
+    /// Who.
+    pub person: Person,
+}
+
+impl Other {
+    /// The client, run by them.
+    #[must_use]
+    pub fn cli<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Call {
+        self.person.cli().args(args)
+    }
+}

@@ -1,0 +1,104 @@
+//! Somebody with a home of their own, so that nothing of the machine's user is read or written.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use tempfile::TempDir;
+
+use crate::call::Call;
+use crate::setting::setting;
+
+static PEOPLE: AtomicU32 = AtomicU32::new(0);
+
+/// Home folder, login name and the variables that lead there.
+#[derive(Debug)]
+pub struct Person {
+    root: TempDir,
+    name: String,
+}
+
+impl Person {
+    /// A new one, without a key.
+    ///
+    /// # Panics
+    /// If no temporary folder can be made.
+    #[must_use]
+    pub fn new() -> Self {
+        let root = tempfile::Builder::new().prefix("t-person-").tempdir().expect("a temporary folder");
+        let name = format!("t{}", PEOPLE.fetch_add(1, Ordering::Relaxed));
+        let person = Self { root, name };
+        for folder in ["home", "home/.ssh", "config", "state", "cache", "work"] {
+            std::fs::create_dir(person.path(folder)).expect("the temporary folder is empty");
+        }
+        setting().engine.hand_over(person.root.path());
+        person
+    }
+
+    /// With a key in the usual place.
+    #[must_use]
+    pub fn with_key() -> Self {
+        let person = Self::new();
+        let file = person.path("home/.ssh/id_ed25519");
+        person.call("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(file).run().ok();
+        person
+    }
+
+    /// Login name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// `HOME`.
+    #[must_use]
+    pub fn home(&self) -> PathBuf {
+        self.path("home")
+    }
+
+    /// Where checkouts live.
+    #[must_use]
+    pub fn work(&self) -> PathBuf {
+        self.path("work")
+    }
+
+    /// The SSH configuration of this home: ssh looks for it where the password file says, not at `HOME`.
+    #[must_use]
+    pub fn ssh_config(&self) -> PathBuf {
+        self.path("home/.ssh/config")
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.root.path().join(name)
+    }
+
+    /// Runs a program as this person, in [`Self::work`].
+    #[must_use]
+    pub fn call(&self, program: impl AsRef<Path>) -> Call {
+        let call = setting().engine.as_its_user(program.as_ref());
+        let call = call.in_dir(self.work()).env("HOME", self.home()).env("USER", &self.name);
+        call.env("LOGNAME", &self.name)
+            .env("XDG_CONFIG_HOME", self.path("config"))
+            .env("XDG_STATE_HOME", self.path("state"))
+            .env("XDG_CACHE_HOME", self.path("cache"))
+            .env("GIT_CONFIG_NOSYSTEM", "1")
+            .env("GIT_AUTHOR_NAME", &self.name)
+            .env("GIT_AUTHOR_EMAIL", "t@example.org")
+            .env("GIT_COMMITTER_NAME", &self.name)
+            .env("GIT_COMMITTER_EMAIL", "t@example.org")
+            .env("LC_ALL", "C.UTF-8")
+            .without("SSH_AUTH_SOCK")
+            .without("XDG_DATA_DIRS")
+    }
+
+    /// Runs the client in [`Self::work`].
+    #[must_use]
+    pub fn cli(&self) -> Call {
+        self.call(&setting().cli)
+    }
+}
+
+impl Default for Person {
+    fn default() -> Self {
+        Self::new()
+    }
+}
