@@ -1,3 +1,56 @@
-//! Placeholder.
+//! `trampoline-cli`: makes a builder on an engine, and works with it.
 
-fn main() {}
+mod cli;
+mod commands;
+mod context;
+mod embedded;
+mod engine;
+mod error;
+mod git;
+mod keys;
+mod nixlog;
+mod prepare;
+mod remote;
+mod render;
+mod settings;
+mod sshconfig;
+mod state;
+mod ui;
+mod wake;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use contract::exit::Exit;
+
+fn main() -> ExitCode {
+    let cli = match cli::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    let ui = cli.global.ui();
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            ui.error(&error::CliError::new(Exit::Internal, format!("cannot start: {error}")));
+            return ExitCode::from(Exit::Internal.code());
+        }
+    };
+    let code = match runtime.block_on(commands::run(&cli)) {
+        Ok(code) => code,
+        Err(error) => {
+            ui.error(&error);
+            error.exit.code()
+        }
+    };
+    // A thread may still wait for a key press; nothing waits for it.
+    runtime.shutdown_background();
+    ExitCode::from(code)
+}
+
+/// Help and version are data; everything else is wrong usage, which has a code of its own here.
+fn usage(error: &clap::Error) -> ExitCode {
+    // A closed stdout or stderr changes nothing.
+    let _ = error.print();
+    if error.use_stderr() { ExitCode::from(Exit::Usage.code()) } else { ExitCode::SUCCESS }
+}

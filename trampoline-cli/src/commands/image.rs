@@ -1,0 +1,152 @@
+//! `image`: the builder's image, from what this program carries.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Stdio;
+
+use clap::{Args, Subcommand};
+use contract::exit::Exit;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::Command;
+
+use crate::cli::Global;
+use crate::context::Context;
+use crate::embedded;
+use crate::error::{CliError, OnPath, Result, While};
+
+/// Of `container/`.
+const SCRIPT: &str = "build-image";
+
+/// Make the image of builders
+#[derive(Args)]
+#[command(
+    subcommand_required = true,
+    arg_required_else_help = true,
+    after_help = "\
+Examples:
+  trampoline-cli image build
+  trampoline-cli image build --base docker.io/nixos/nix:2.26.3"
+)]
+pub(crate) struct Image {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// Build it from what this program carries
+    ///
+    /// From nixos/nix at a pinned version; where no registry answers, from Debian packages.
+    #[command(
+        after_help = "Examples:\n  trampoline-cli image build\n  trampoline-cli image build --base localhost/my-nix:1"
+    )]
+    Build {
+        /// Image to begin with
+        #[arg(long, value_name = "IMAGE")]
+        base: Option<String>,
+    },
+}
+
+impl Image {
+    pub(crate) async fn run(&self, global: &Global) -> Result<u8> {
+        let context = Context::new(global)?;
+        let What::Build { base } = &self.what;
+        let image = context.settings.config.builder.image.clone();
+        build(&context, &image, base.as_deref()).await?;
+        if context.ui.json {
+            let id = context.engine.image_id(&image).await?;
+            context.ui.object(&serde_json::json!({ "image": image, "id": id }))?;
+        } else {
+            context.ui.data(&image)?;
+        }
+        Ok(0)
+    }
+}
+
+/// The image is there afterwards: it was, or is pulled or built.
+pub(crate) async fn ensure(context: &Context) -> Result<()> {
+    let image = &context.settings.config.builder.image;
+    if context.engine.image_id(image).await?.is_some() {
+        return Ok(());
+    }
+    // `localhost/` is podman's name for what was never in a registry.
+    if image.starts_with("localhost/") {
+        context.ui.say(format!("there is no image {image} yet: building it"));
+        return build(context, image, None).await;
+    }
+    let mut step = context.ui.step(format!("pulling {image}"));
+    context.engine.pull(image, &mut step).await.map_err(|error| {
+        error.hint(
+            "check `image` under [builder], or leave it out: the default image is built on this machine",
+        )
+    })?;
+    step.done(&format!("pulled {image}"));
+    Ok(())
+}
+
+async fn build(context: &Context, image: &str, base: Option<&str>) -> Result<()> {
+    if embedded::AGENTS.is_empty() {
+        return Err(CliError::new(
+            Exit::Unsupported,
+            format!("there is no image {image}, and this trampoline-cli carries no agents to build it"),
+        )
+        .hint(
+            "in a checkout of nix-trampoline, `./container/build-image` builds it; a program built with \
+                   TRAMPOLINE_AGENTS_DIR=DIR (the four agents, static) carries them",
+        ));
+    }
+    let dir = tempfile::Builder::new()
+        .prefix("trampoline-image-")
+        .tempdir()
+        .during("cannot make a temporary folder")?;
+    unpack(&dir.path().join("container"), embedded::CONTAINER)?;
+    unpack(&dir.path().join("agents"), embedded::AGENTS)?;
+    let script = dir.path().join("container").join(SCRIPT);
+    let mut command = Command::new(&script);
+    command.args(["--agents"]).arg(dir.path().join("agents")).args(["--tag", image]);
+    if let Some(base) = base {
+        command.args(["--base", base]);
+    }
+    command
+        .current_dir(dir.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    let mut child = command.spawn().map_err(|error| {
+        CliError::new(Exit::Internal, format!("cannot run {}: {error}", script.display()))
+    })?;
+    let mut step = context.ui.step(format!("building {image}"));
+    let mut words = Vec::new();
+    if let Some(stderr) = child.stderr.take() {
+        let mut lines = BufReader::new(stderr).lines();
+        while let Some(line) = lines.next_line().await.during("cannot read from the build of the image")? {
+            step.at(line.trim());
+            words.push(line);
+        }
+    }
+    let status = child.wait().await.during("cannot wait for the build of the image")?;
+    if status.success() {
+        step.done(&format!("built {image}"));
+        return Ok(());
+    }
+    step.clear();
+    let last = words.iter().rev().take(5).rev().cloned().collect::<Vec<_>>().join("\n");
+    Err(CliError::new(Exit::Engine, format!("cannot build {image}; the last words:\n{last}"))
+        .hint("`trampoline-cli -v image build` says what is run; `--base IMAGE` chooses another base"))
+}
+
+fn unpack(dir: &Path, files: &[(&str, &[u8], bool)]) -> Result<()> {
+    for (name, bytes, executable) in files {
+        let path = dir.join(name);
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent).on("cannot create", parent)?;
+        }
+        fs::write(&path, bytes).on("cannot write", &path)?;
+        let mode = if *executable { 0o755 } else { 0o644 };
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode))
+            .on("cannot change the mode of", &path)?;
+    }
+    Ok(())
+}

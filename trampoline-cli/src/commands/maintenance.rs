@@ -1,0 +1,48 @@
+//! `maintenance`: collect garbage now.
+
+use std::ffi::OsString;
+
+use clap::Args;
+use contract::places::Container;
+
+use crate::cli::Global;
+use crate::context::Context;
+use crate::error::Result;
+use crate::wake;
+
+/// The agent, as the engine runs it.
+const AGENT: &str = "/opt/trampoline/bin/maintenance-agent";
+
+/// Collect garbage and link identical files, now
+///
+/// What the schedule does as well. Spares what builds, jobs and last results need.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  trampoline-cli maintenance --dry-run     say what would go
+  trampoline-cli maintenance")]
+pub(crate) struct Maintenance {
+    /// Delete nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+impl Maintenance {
+    pub(crate) async fn run(&self, global: &Global) -> Result<u8> {
+        let context = Context::new(global)?;
+        wake::running(&context).await?;
+        let mut argv: Vec<OsString> = [AGENT, "once"].map(OsString::from).to_vec();
+        if self.dry_run {
+            argv.push("--dry-run".into());
+        }
+        if context.ui.json {
+            argv.push("--json".into());
+        }
+        let (context, argv) = (&context, &argv);
+        let code = wake::retrying(context, || async move {
+            context.engine.attach(&context.name, Container::Maintenance, argv, false).await
+        })
+        .await?;
+        Ok(u8::try_from(code & 0xff).unwrap_or(u8::MAX))
+    }
+}

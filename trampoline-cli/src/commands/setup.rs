@@ -1,0 +1,238 @@
+//! `setup`: a builder, from nothing or from what is there.
+
+use clap::Args;
+use contract::exit::Exit;
+use contract::places::Container;
+
+use crate::cli::Global;
+use crate::commands::{image, up};
+use crate::context::Context;
+use crate::engine::{Observed, PodPhase, Volume};
+use crate::error::{CliError, Result};
+use crate::render::{Rendering, diff};
+use crate::settings::owner;
+use crate::wake::USER_INIT;
+use crate::{keys, prepare, remote, wake};
+
+/// Make a builder, or bring an existing one up to date
+///
+/// Makes volumes and pod, waits until the builder is ready and lets your SSH key in. On an existing builder it shows
+/// what would change and applies it: the store stays, running builds are waited for.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  trampoline-cli setup                     a builder named after you
+  trampoline-cli --name gpu setup          another one beside it
+  trampoline-cli setup --dry-run           print what podman would be given
+  trampoline-cli setup --adopt-store       take over a store that was copied by shell scripts")]
+pub(crate) struct Setup {
+    /// Print what would be made or changed, and change nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Do not ask
+    #[arg(long, short)]
+    yes: bool,
+    /// Take over a store volume that has no mark of ours, after its database has been checked
+    #[arg(long)]
+    adopt_store: bool,
+    /// Do not wait for running builds if the pod must be made again
+    #[arg(long)]
+    now: bool,
+}
+
+impl Setup {
+    pub(crate) async fn run(&self, global: &Global) -> Result<u8> {
+        let context = Context::new(global)?;
+        let ui = context.ui;
+        context.engine.preflight(ui).await?;
+        let observed = context.engine.observe(&context.name).await?;
+        let somebody = observed.owner.clone().filter(|other| observed.exists() && *other != owner());
+        if let (Some(other), false) = (&somebody, self.dry_run) {
+            return self.add_key_to(&context, other).await;
+        }
+        let (rendering, resolved) = prepare::rendering(&context, &observed).await?;
+        if self.dry_run {
+            return show(&context, &observed, &rendering, &resolved.notes);
+        }
+        resolved.notes.iter().for_each(|note| ui.say(note));
+        let lock = context.state.lock(ui).await?;
+        // Somebody may have been here while we waited.
+        let observed = context.engine.observe(&context.name).await?;
+        image::ensure(&context).await?;
+        let before = context.state.read::<Rendering>(prepare::RENDERING);
+        let result = self.bring_about(&context, &observed, &rendering, before.as_ref()).await;
+        if let Err(error) = result {
+            return Err(undo(&context, &observed, error).await);
+        }
+        context.state.write(prepare::RENDERING, &rendering)?;
+        let made = if observed.exists() { "up to date" } else { "made" };
+        drop(lock);
+        self.let_in(&context).await?;
+        self.report(&context, made)
+    }
+
+    async fn bring_about(
+        &self,
+        context: &Context,
+        observed: &Observed,
+        rendering: &Rendering,
+        before: Option<&Rendering>,
+    ) -> Result<()> {
+        let engine = &context.engine;
+        let ui = context.ui;
+        for line in changes(context, observed, rendering, before) {
+            ui.say(line);
+        }
+        let same = observed.digest.as_deref() == Some(rendering.digest.as_str());
+        match observed.phase() {
+            PodPhase::Running if same => {
+                if before.is_none_or(|before| before.files != rendering.files) {
+                    engine.write_config(rendering).await?;
+                }
+            }
+            PodPhase::Stopped if same => {
+                engine.write_config(rendering).await?;
+                engine.start(&context.name).await?;
+            }
+            phase => {
+                if matches!(phase, PodPhase::Running | PodPhase::Stopping) {
+                    up::drain(context, observed, self.now).await?;
+                }
+                engine.delete_pod(&context.name).await?;
+                engine.apply(rendering, ui).await?;
+            }
+        }
+        let what = if observed.exists() { "starting builder" } else { "making builder" };
+        wake::ready(context, &format!("{what} {}", context.name)).await
+    }
+
+    /// The keys of the person at this machine.
+    async fn let_in(&self, context: &Context) -> Result<()> {
+        let keys = keys::find(&context.state, context.ui).await?;
+        let input = keys.lines.join("\n") + "\n";
+        let argv = [USER_INIT, "keys", "add"];
+        let output = context.engine.exec(&context.name, Container::User, &argv, input.as_bytes()).await?;
+        if output.code != 0 {
+            return Err(remote::failed("cannot add your SSH key", &output));
+        }
+        context.ui.detail(format!("let in over SSH: {}", keys.source));
+        Ok(())
+    }
+
+    /// On a builder that somebody else made, a key is all that we change.
+    async fn add_key_to(&self, context: &Context, other: &str) -> Result<u8> {
+        let name = &context.name;
+        context.ui.say(format!(
+            "builder {name} belongs to {other}. Everybody whose key is in it works as the same user there: \
+             you could read and change what {other} keeps in it, and the other way round."
+        ));
+        if !self.yes {
+            let question = format!("add your SSH key to builder {name}, and change nothing else?");
+            let otherwise =
+                "`setup --yes` adds it without asking; `--name OTHER setup` makes a builder of your own";
+            if !context.ui.ask(&question, otherwise)? {
+                return Err(CliError::new(Exit::InUse, format!("builder {name} belongs to {other}"))
+                    .hint("`trampoline-cli --name OTHER setup` makes a builder of your own"));
+            }
+        }
+        wake::running(context).await?;
+        wake::ready(context, &format!("reaching builder {name}")).await?;
+        self.let_in(context).await?;
+        self.report(context, "open to you")
+    }
+
+    fn report(&self, context: &Context, made: &str) -> Result<u8> {
+        let name = &context.name;
+        if context.ui.json {
+            context.ui.object(&serde_json::json!({ "name": name, "state": "running", "setup": made }))?;
+        } else {
+            context.ui.say(format!(
+                "builder {name} is {made}; next: `trampoline-cli push-tarball`, `trampoline-cli build`"
+            ));
+        }
+        Ok(0)
+    }
+}
+
+/// What differs between the builder and what it should be.
+fn changes(
+    context: &Context,
+    observed: &Observed,
+    new: &Rendering,
+    before: Option<&Rendering>,
+) -> Vec<String> {
+    if !observed.exists() {
+        return vec![format!("making builder {} from {}", context.name, new.image)];
+    }
+    let mut lines = Vec::new();
+    match before {
+        Some(before) => {
+            lines.extend(
+                diff::config(before, &context.settings.config).iter().map(|d| format!("changes {d}")),
+            );
+            lines.extend(diff::pod(before, new).iter().map(|d| format!("changes {d}")));
+        }
+        None if observed.digest.as_deref() != Some(new.digest.as_str()) => {
+            lines.push("its pod was made from another configuration: making it again".to_owned());
+        }
+        None => {}
+    }
+    if lines.is_empty() && observed.digest.as_deref() == Some(new.digest.as_str()) {
+        lines.push(format!("nothing to change in builder {}", context.name));
+    }
+    lines
+}
+
+/// `--dry-run`.
+fn show(context: &Context, observed: &Observed, rendering: &Rendering, notes: &[String]) -> Result<u8> {
+    let ui = context.ui;
+    let before = context.state.read::<Rendering>(prepare::RENDERING);
+    if ui.json {
+        ui.object(&serde_json::json!({
+            "name": context.name,
+            "exists": observed.exists(),
+            "pod": rendering.pod,
+            "volumes": rendering.volumes,
+            "files": rendering.files,
+            "notes": notes,
+            "changes": before.as_ref().filter(|_| observed.exists()).map(|before| {
+                let mut all = diff::config(before, &context.settings.config);
+                all.extend(diff::pod(before, rendering));
+                all
+            }).unwrap_or_default(),
+        }))?;
+        return Ok(0);
+    }
+    notes.iter().for_each(|note| ui.say(note));
+    if observed.exists() {
+        changes(context, observed, rendering, before.as_ref()).iter().for_each(|line| ui.say(line));
+    }
+    for volume in &rendering.volumes {
+        ui.data(format!("# volume {} ({})", volume.name, volume.options.join(" ")))?;
+    }
+    for (name, text) in &rendering.files {
+        ui.data(format!(
+            "# {name}: {}",
+            if text.is_empty() { "all defaults".to_owned() } else { format!("{} bytes", text.len()) }
+        ))?;
+    }
+    ui.data(rendering.manifest()?.trim_end())?;
+    Ok(0)
+}
+
+/// Nothing half-made stays behind; what was there before does.
+async fn undo(context: &Context, before: &Observed, error: CliError) -> CliError {
+    let mut made: Vec<Volume> =
+        Volume::ALL.into_iter().filter(|volume| !before.volumes.contains(volume)).collect();
+    if before.exists() {
+        made.clear();
+    } else if let Err(second) = context.engine.delete_pod(&context.name).await {
+        context.ui.warn(format!("cannot remove the pod: {second}"));
+    }
+    if let Err(second) = context.engine.delete_volumes(&context.name, &made).await {
+        context.ui.warn(format!("cannot remove a volume: {second}"));
+    }
+    let what =
+        if before.exists() { "the store is untouched" } else { "what was made has been removed again" };
+    CliError { message: format!("{}\n{what}", error.message), ..error }
+}

@@ -1,0 +1,164 @@
+//! `status`: how a builder is. Never wakes it, never counts as activity.
+
+use clap::Args;
+use contract::handshake::{BuilderStatus, LastStop, Phase};
+
+use crate::cli::Global;
+use crate::context::Context;
+use crate::engine::{Observed, PodPhase};
+use crate::error::Result;
+use crate::ui::{ago, bytes, now};
+use crate::wake;
+
+/// Show how the builder is
+///
+/// Never starts it, and does not count as activity.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  trampoline-cli status
+  trampoline-cli status --json | jq -r .state      absent, starting, running, stopping, stopped or failed")]
+pub(crate) struct Status {}
+
+/// What `--json` prints.
+#[derive(serde::Serialize)]
+pub(crate) struct Report {
+    pub(crate) name: String,
+    pub(crate) state: &'static str,
+    pub(crate) owner: Option<String>,
+    pub(crate) image: Option<String>,
+    pub(crate) ssh_port: Option<u16>,
+    /// Why it does not run.
+    pub(crate) reason: Option<String>,
+    pub(crate) last_stop: Option<LastStop>,
+    /// What the pod publishes.
+    pub(crate) pod: Option<BuilderStatus>,
+}
+
+impl Status {
+    pub(crate) async fn run(&self, global: &Global) -> Result<u8> {
+        let context = Context::new(global)?;
+        let observed = context.engine.observe(&context.name).await?;
+        let report = report(&context, &observed).await?;
+        if context.ui.json {
+            context.ui.object(&report)?;
+        } else {
+            print(&context, &report)?;
+        }
+        Ok(0)
+    }
+}
+
+/// Asks the pod where there is one.
+pub(crate) async fn report(context: &Context, observed: &Observed) -> Result<Report> {
+    let phase = observed.phase();
+    let pod = match phase {
+        PodPhase::Running | PodPhase::Stopping => wake::status(context).await.unwrap_or(None),
+        _ => None,
+    };
+    let last_stop = match phase {
+        PodPhase::Stopped => context.engine.last_stop(observed).await?,
+        _ => None,
+    };
+    let (state, reason) = judge(observed, pod.as_ref(), last_stop.as_ref());
+    Ok(Report {
+        name: observed.builder.clone(),
+        state,
+        owner: observed.owner.clone(),
+        image: observed.image.clone(),
+        ssh_port: observed.ssh_port,
+        reason,
+        last_stop,
+        pod,
+    })
+}
+
+/// One word, and why.
+pub(crate) fn judge(
+    observed: &Observed,
+    pod: Option<&BuilderStatus>,
+    last_stop: Option<&LastStop>,
+) -> (&'static str, Option<String>) {
+    let failed_agent = pod.and_then(|pod| pod.agents.iter().find(|agent| agent.phase == Phase::Failed));
+    match observed.phase() {
+        PodPhase::Absent if !observed.has_store() => ("absent", None),
+        PodPhase::Absent => (
+            "stopped",
+            Some("its pod is gone (`podman system prune` removes stopped pods); the next command makes it again".to_owned()),
+        ),
+        PodPhase::Broken => ("failed", Some("its pod was made, but did not start: `trampoline-cli setup`".to_owned())),
+        PodPhase::Stopped => match observed.failed() {
+            Some(container) => {
+                ("failed", Some(format!("the {} container ended with exit code {}", container.name, container.exit_code)))
+            }
+            None => ("stopped", last_stop.map(|stop| stop.reason.clone())),
+        },
+        PodPhase::Stopping => ("stopping", None),
+        PodPhase::Running => match (failed_agent, pod) {
+            (Some(agent), _) => ("failed", Some(format!("{}: {}", agent.agent, agent.message))),
+            (None, Some(pod)) if pod.drain.is_some() => ("stopping", None),
+            (None, Some(pod)) if pod.ready.is_some() => ("running", None),
+            _ => ("starting", None),
+        },
+    }
+}
+
+fn print(context: &Context, report: &Report) -> Result<()> {
+    let ui = context.ui;
+    let row = |key: &str, value: String| ui.data(format!("{key:<14}{value}"));
+    row("builder", report.name.clone())?;
+    let because = report.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+    row("state", format!("{}{because}", report.state))?;
+    if let Some(owner) = &report.owner {
+        row("owner", owner.clone())?;
+    }
+    if let Some(image) = &report.image {
+        row("image", image.clone())?;
+    }
+    if let Some(stop) = &report.last_stop {
+        row("stopped", ago(stop.at, now()))?;
+        if stop.fs_bytes > 0 {
+            row("disk", format!("{} free of {}", bytes(stop.fs_free_bytes), bytes(stop.fs_bytes)))?;
+        }
+    }
+    match &report.pod {
+        Some(pod) => print_pod(&row, pod)?,
+        None if report.state == "absent" => ui.say("`trampoline-cli setup` makes it"),
+        None => {}
+    }
+    Ok(())
+}
+
+fn print_pod(row: &impl Fn(&str, String) -> Result<()>, pod: &BuilderStatus) -> Result<()> {
+    if let Some(ready) = &pod.ready {
+        row("nix", ready.nix_version.clone())?;
+        row("ready", ago(ready.at, now()))?;
+    }
+    if let Some(store) = &pod.store {
+        row("store", format!("{} in {} paths", bytes(store.nar_bytes), store.paths))?;
+        row("disk", format!("{} free of {}", bytes(store.fs_free_bytes), bytes(store.fs_bytes)))?;
+    }
+    if let Some(user) = &pod.user {
+        row("jobs", user.jobs.len().to_string())?;
+        row("sessions", user.sessions.len().to_string())?;
+    }
+    if let Some(daemon) = &pod.daemon {
+        row("builds", daemon.builds.to_string())?;
+    }
+    if let Some(idle) = &pod.idle {
+        row("last activity", format!("{} ({})", ago(idle.last_activity, now()), idle.source))?;
+        if let Some(at) = idle.stops_at {
+            row("stops", ago(at, now()))?;
+        }
+    }
+    if let Some(limit) = pod.pids_limit {
+        row("processes", format!("at most {limit}"))?;
+    }
+    for agent in pod.agents.iter().filter(|agent| agent.phase != Phase::Running) {
+        row(&agent.agent, agent.message.clone())?;
+    }
+    for note in pod.agents.iter().filter_map(|agent| agent.config_note.as_ref().map(|note| (agent, note))) {
+        row(&note.0.agent, note.1.clone())?;
+    }
+    Ok(())
+}

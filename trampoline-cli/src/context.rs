@@ -1,0 +1,49 @@
+//! What every command that concerns a builder begins with.
+
+use std::path::PathBuf;
+
+use crate::cli::Global;
+use crate::engine::{self, Engine};
+use crate::error::{OnPath, Result};
+use crate::settings::Settings;
+use crate::state::State;
+use crate::ui::Ui;
+
+/// The builder that a command is about.
+pub(crate) struct Context {
+    /// How to speak.
+    pub(crate) ui: Ui,
+    /// trampoline.toml.
+    pub(crate) settings: Settings,
+    /// The builder's name.
+    pub(crate) name: String,
+    /// What runs it.
+    pub(crate) engine: Box<dyn Engine>,
+    /// What this client remembers of it.
+    pub(crate) state: State,
+}
+
+impl Context {
+    /// Reads the configuration; asks the engine nothing yet.
+    pub(crate) fn new(global: &Global) -> Result<Self> {
+        let ui = global.ui();
+        let settings = Settings::load(global.config.as_deref(), &current_dir()?)?;
+        let name = settings.builder_name(global.name.as_deref())?;
+        let engine = engine::of(&settings.config, ui)?;
+        let state = State::of(&name)?;
+        Ok(Self { ui, settings, name, engine, state })
+    }
+
+    /// The same, for a builder of this name.
+    pub(crate) fn named(global: &Global, name: &str) -> Result<Self> {
+        let settings = Settings::load(global.config.as_deref(), &current_dir()?)?;
+        let ui = global.ui();
+        let name = crate::settings::check_name(name, "builder name")?;
+        Ok(Self { ui, engine: engine::of(&settings.config, ui)?, settings, state: State::of(&name)?, name })
+    }
+}
+
+/// The folder that the command was typed in.
+pub(crate) fn current_dir() -> Result<PathBuf> {
+    std::env::current_dir().on("cannot find", std::path::Path::new("the current folder"))
+}

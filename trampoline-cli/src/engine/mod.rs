@@ -1,0 +1,218 @@
+//! What a builder needs of whatever runs its pod, and nothing else. Every subcommand is written once, against
+//! [`Engine`].
+
+mod observed;
+pub(crate) mod podman;
+
+use std::ffi::OsString;
+use std::os::fd::OwnedFd;
+
+use async_trait::async_trait;
+use contract::handshake::LastStop;
+use contract::places::Container;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+pub(crate) use observed::{ContainerState, Observed, PodPhase};
+
+use crate::error::{CliError, Result};
+use crate::render::{Rendering, Sources};
+use crate::ui::{Step, Ui};
+
+/// Labels of everything that we make. Nothing else is ever touched.
+pub(crate) mod label {
+    /// The builder's name.
+    pub(crate) const BUILDER: &str = "io.trampoline.builder";
+    /// `user@host` of whoever made it.
+    pub(crate) const OWNER: &str = "io.trampoline.owner";
+    /// Digest of the rendered pod.
+    pub(crate) const DIGEST: &str = "io.trampoline.digest";
+    /// Version of the client that made it.
+    pub(crate) const VERSION: &str = "io.trampoline.version";
+}
+
+/// Name of a builder's pod, and the beginning of the names of all that belongs to it.
+pub(crate) fn pod_name(builder: &str) -> String {
+    format!("trampoline-{builder}")
+}
+
+/// What the machine has to give.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Capacity {
+    /// Bytes.
+    pub(crate) memory: u64,
+    /// Whole ones.
+    pub(crate) cpus: u32,
+    /// Whether limits can be set at all; if not, why.
+    pub(crate) limits: std::result::Result<(), &'static str>,
+    /// Free bytes where volumes are kept, if that is known.
+    pub(crate) volumes_free: Option<u64>,
+}
+
+/// What a command that ran in the pod left behind.
+#[derive(Debug)]
+pub(crate) struct Output {
+    /// Its exit code.
+    pub(crate) code: i32,
+    /// All of it.
+    pub(crate) stdout: Vec<u8>,
+    /// All of it.
+    pub(crate) stderr: Vec<u8>,
+}
+
+impl Output {
+    /// The last line that is not empty, for messages.
+    pub(crate) fn last_words(&self) -> String {
+        last_line(&self.stderr)
+    }
+}
+
+/// The last line that is not empty.
+pub(crate) fn last_line(text: &[u8]) -> String {
+    let text = String::from_utf8_lossy(text);
+    text.lines().rev().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default().to_owned()
+}
+
+/// A command that runs in the pod, with its streams in our hands.
+pub(crate) struct Stream {
+    /// Dropped to close it.
+    pub(crate) stdin: Box<dyn AsyncWrite + Send + Unpin>,
+    /// Until it ends.
+    pub(crate) stdout: Box<dyn AsyncRead + Send + Unpin>,
+    /// Its exit code and what it wrote to stderr, once it has ended.
+    pub(crate) end: tokio::task::JoinHandle<Result<(i32, Vec<u8>)>>,
+}
+
+impl Stream {
+    /// Waits for its end.
+    pub(crate) async fn finish(self) -> Result<(i32, Vec<u8>)> {
+        drop(self.stdin);
+        drop(self.stdout);
+        self.end
+            .await
+            .map_err(|error| CliError::engine(format!("the command in the pod was lost: {error}")))?
+    }
+}
+
+/// A kind of volume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Volume {
+    /// `/nix`.
+    Store,
+    /// The user's home: pushed trees, jobs, host key.
+    Home,
+    /// In memory.
+    Run,
+    /// trampoline.toml.
+    Config,
+}
+
+impl Volume {
+    pub(crate) const ALL: [Self; 4] = [Self::Store, Self::Home, Self::Run, Self::Config];
+    /// Those that hold what people made.
+    pub(crate) const KEPT: [Self; 2] = [Self::Store, Self::Home];
+
+    /// In the template and in the volume's own name.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Store => "store",
+            Self::Home => "home",
+            Self::Run => "run",
+            Self::Config => "config",
+        }
+    }
+
+    /// Name of the volume, or of the claim.
+    pub(crate) fn of(self, builder: &str) -> String {
+        format!("{}-{}", pod_name(builder), self.name())
+    }
+}
+
+/// Whatever runs pods.
+#[async_trait]
+pub(crate) trait Engine: Send + Sync {
+    /// Refuses a machine on which a builder cannot run, with what to type; warns of what makes it slow.
+    async fn preflight(&self, ui: Ui) -> Result<()>;
+
+    /// What the machine has to give.
+    async fn capacity(&self) -> Result<Capacity>;
+
+    /// The pod and volumes as they should be.
+    async fn render(&self, sources: &Sources<'_>) -> Result<Rendering>;
+
+    /// Everything of one builder.
+    async fn observe(&self, builder: &str) -> Result<Observed>;
+
+    /// Every builder.
+    async fn list(&self) -> Result<Vec<Observed>>;
+
+    /// Makes what is missing of volumes and pod, and starts it. The pod must not exist.
+    async fn apply(&self, rendering: &Rendering, ui: Ui) -> Result<()>;
+
+    /// Replaces the configuration that the pod sees.
+    async fn write_config(&self, rendering: &Rendering) -> Result<()>;
+
+    /// Starts the pod. Only from [`PodPhase::Stopped`].
+    async fn start(&self, builder: &str) -> Result<()>;
+
+    /// Asks all containers to leave; asked twice, they leave without waiting for builds.
+    async fn stop(&self, observed: &Observed) -> Result<()>;
+
+    /// Returns when no container runs any more.
+    async fn stopped(&self, observed: &Observed) -> Result<()>;
+
+    /// Removes the pod at once, volumes stay.
+    async fn delete_pod(&self, builder: &str) -> Result<()>;
+
+    /// Removes these volumes; absent ones are fine.
+    async fn delete_volumes(&self, builder: &str, volumes: &[Volume]) -> Result<()>;
+
+    /// Runs a command with our own stdin, stdout and stderr; with `tty` on a terminal of its own.
+    async fn attach(&self, builder: &str, container: Container, argv: &[OsString], tty: bool) -> Result<i32>;
+
+    /// Runs a command to its end.
+    async fn exec(&self, builder: &str, container: Container, argv: &[&str], input: &[u8]) -> Result<Output>;
+
+    /// Runs a command with its streams in our hands. `file` becomes its descriptor 3 where
+    /// [`Self::hands_over_files`].
+    async fn stream(
+        &self,
+        builder: &str,
+        container: Container,
+        argv: &[&str],
+        file: Option<OwnedFd>,
+    ) -> Result<Stream>;
+
+    /// Whether an open file can be given to a command in the pod, which then reads it itself.
+    fn hands_over_files(&self) -> bool;
+
+    /// Address of the pod's SSH port as this machine reaches it.
+    async fn ssh_address(&self, observed: &Observed) -> Result<std::net::SocketAddr>;
+
+    /// Lines of a container's log go to stdout and stderr as they come.
+    async fn logs(&self, builder: &str, container: Container, follow: bool, tail: Option<u32>)
+    -> Result<i32>;
+
+    /// The last lines of a container's log.
+    async fn log_tail(&self, builder: &str, container: Container, lines: u32) -> Result<String>;
+
+    /// Why it last stopped, from the store volume of a builder that does not run.
+    async fn last_stop(&self, observed: &Observed) -> Result<Option<LastStop>>;
+
+    /// Whether the engine has this image; its id.
+    async fn image_id(&self, image: &str) -> Result<Option<String>>;
+
+    /// Fetches an image from its registry.
+    async fn pull(&self, image: &str, step: &mut Step) -> Result<()>;
+}
+
+/// The engine that the configuration names.
+pub(crate) fn of(config: &contract::config::Config, ui: Ui) -> Result<Box<dyn Engine>> {
+    match config.builder.engine {
+        contract::config::Engine::Podman => Ok(Box::new(podman::Podman::new(ui))),
+        contract::config::Engine::Kubernetes => {
+            Err(CliError::new(contract::exit::Exit::Unsupported, "this version runs builders on podman only")
+                .hint("set `engine = \"podman\"` under [builder], or use `kubectl apply -k container/`"))
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! A builder as the engine sees it.
+
+use super::Volume;
+
+/// What the engine knows of a builder.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Observed {
+    /// Its name.
+    pub(crate) builder: String,
+    /// `user@host` of whoever made it.
+    pub(crate) owner: Option<String>,
+    /// Digest of the rendering that its pod was made from.
+    pub(crate) digest: Option<String>,
+    /// Name of its image.
+    pub(crate) image: Option<String>,
+    /// Port of sshd on this machine.
+    pub(crate) ssh_port: Option<u16>,
+    /// Empty: there is no pod.
+    pub(crate) containers: Vec<ContainerState>,
+    /// Those that exist.
+    pub(crate) volumes: Vec<Volume>,
+}
+
+/// One of the pod's containers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ContainerState {
+    /// Name in the pod.
+    pub(crate) name: String,
+    /// It runs.
+    pub(crate) running: bool,
+    /// Made, but never started.
+    pub(crate) created: bool,
+    /// Of its last end.
+    pub(crate) exit_code: i32,
+}
+
+/// Where a pod stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PodPhase {
+    /// There is none.
+    Absent,
+    /// Made, but something kept it from starting.
+    Broken,
+    /// All containers run.
+    Running,
+    /// Some have ended.
+    Stopping,
+    /// None runs.
+    Stopped,
+}
+
+impl Observed {
+    /// Where the pod stands.
+    pub(crate) fn phase(&self) -> PodPhase {
+        let running = self.containers.iter().filter(|container| container.running).count();
+        if self.containers.is_empty() {
+            PodPhase::Absent
+        } else if self.containers.iter().any(|container| container.created) {
+            PodPhase::Broken
+        } else if running == self.containers.len() {
+            PodPhase::Running
+        } else if running == 0 {
+            PodPhase::Stopped
+        } else {
+            PodPhase::Stopping
+        }
+    }
+
+    /// Whether there is anything of it.
+    pub(crate) fn exists(&self) -> bool {
+        !self.containers.is_empty() || self.has_store()
+    }
+
+    /// Whether its store is there.
+    pub(crate) fn has_store(&self) -> bool {
+        self.volumes.contains(&Volume::Store)
+    }
+
+    /// The first container that ended in failure. A signal from outside (a reboot, `podman kill`) is none.
+    pub(crate) fn failed(&self) -> Option<&ContainerState> {
+        self.containers.iter().find(|c| !c.running && !c.created && !matches!(c.exit_code, 0 | 137 | 143))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn container(running: bool, created: bool, exit_code: i32) -> ContainerState {
+        ContainerState { name: "daemon".to_owned(), running, created, exit_code }
+    }
+
+    #[test]
+    fn phases() {
+        let up = container(true, false, 0);
+        let ended = container(false, false, 0);
+        let killed = container(false, false, 137);
+        let failed = container(false, false, 78);
+        let fresh = container(false, true, 0);
+        for (containers, phase, fails) in [
+            (vec![], PodPhase::Absent, false),
+            (vec![up.clone(), up.clone()], PodPhase::Running, false),
+            (vec![up.clone(), ended.clone()], PodPhase::Stopping, false),
+            (vec![ended, killed], PodPhase::Stopped, false),
+            (vec![failed], PodPhase::Stopped, true),
+            (vec![up, fresh], PodPhase::Broken, false),
+        ] {
+            let observed = Observed { containers, ..Observed::default() };
+            assert_eq!(observed.phase(), phase);
+            assert_eq!(observed.failed().is_some(), fails);
+        }
+    }
+}

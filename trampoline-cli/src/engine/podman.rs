@@ -1,0 +1,152 @@
+//! podman on this machine, rootful or rootless, through its command line.
+
+mod command;
+mod exec;
+mod images;
+mod machine;
+mod observe;
+mod pods;
+mod preflight;
+
+use std::ffi::OsString;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::OwnedFd;
+
+use async_trait::async_trait;
+use contract::handshake::LastStop;
+use contract::places::Container;
+
+use super::{Capacity, Engine, Observed, Output, Stream, Volume};
+use crate::error::{CliError, Result};
+use crate::render::{Rendering, Sources};
+use crate::ui::{Step, Ui};
+
+/// See the module.
+pub(crate) struct Podman {
+    ui: Ui,
+}
+
+impl Podman {
+    pub(crate) fn new(ui: Ui) -> Self {
+        Self { ui }
+    }
+
+    async fn run(&self, args: &[&str]) -> Result<Vec<u8>> {
+        command::run(self.ui, args, None).await
+    }
+}
+
+/// Name of one of the builder's containers.
+fn container_name(builder: &str, container: Container) -> String {
+    format!("{}-{}", super::pod_name(builder), container.name())
+}
+
+#[async_trait]
+impl Engine for Podman {
+    async fn preflight(&self, ui: Ui) -> Result<()> {
+        preflight::check(&machine::info(self.ui).await?, ui)
+    }
+
+    async fn capacity(&self) -> Result<Capacity> {
+        Ok(machine::info(self.ui).await?.capacity())
+    }
+
+    async fn render(&self, sources: &Sources<'_>) -> Result<Rendering> {
+        crate::render::podman::render(sources)
+    }
+
+    async fn observe(&self, builder: &str) -> Result<Observed> {
+        observe::one(self.ui, builder).await
+    }
+
+    async fn list(&self) -> Result<Vec<Observed>> {
+        observe::all(self.ui).await
+    }
+
+    async fn apply(&self, rendering: &Rendering, ui: Ui) -> Result<()> {
+        pods::apply(self, rendering, ui).await
+    }
+
+    async fn write_config(&self, rendering: &Rendering) -> Result<()> {
+        pods::write_config(self, rendering).await
+    }
+
+    async fn start(&self, builder: &str) -> Result<()> {
+        self.run(&["pod", "start", &super::pod_name(builder)]).await.map(drop)
+    }
+
+    async fn stop(&self, observed: &Observed) -> Result<()> {
+        pods::stop(self, observed).await
+    }
+
+    async fn stopped(&self, observed: &Observed) -> Result<()> {
+        pods::stopped(self, observed).await
+    }
+
+    async fn delete_pod(&self, builder: &str) -> Result<()> {
+        self.run(&["pod", "rm", "--force", "--ignore", "--time", "0", &super::pod_name(builder)])
+            .await
+            .map(drop)
+    }
+
+    async fn delete_volumes(&self, builder: &str, volumes: &[Volume]) -> Result<()> {
+        pods::delete_volumes(self, builder, volumes).await
+    }
+
+    async fn attach(&self, builder: &str, container: Container, argv: &[OsString], tty: bool) -> Result<i32> {
+        exec::attach(self.ui, &container_name(builder, container), argv, tty).await
+    }
+
+    async fn exec(&self, builder: &str, container: Container, argv: &[&str], input: &[u8]) -> Result<Output> {
+        exec::exec(self.ui, &container_name(builder, container), argv, input).await
+    }
+
+    async fn stream(
+        &self,
+        builder: &str,
+        container: Container,
+        argv: &[&str],
+        file: Option<OwnedFd>,
+    ) -> Result<Stream> {
+        exec::stream(self.ui, &container_name(builder, container), argv, file)
+    }
+
+    fn hands_over_files(&self) -> bool {
+        // `podman exec --preserve-fds` needs the pod on this kernel; a remote podman refuses the option.
+        std::env::var_os("CONTAINER_HOST").is_none()
+    }
+
+    async fn ssh_address(&self, observed: &Observed) -> Result<SocketAddr> {
+        let port = observed.ssh_port.ok_or_else(|| {
+            CliError::engine(format!("builder {} has no SSH port", observed.builder))
+                .hint("`trampoline-cli setup` makes its pod again with one")
+        })?;
+        Ok(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port))
+    }
+
+    async fn logs(
+        &self,
+        builder: &str,
+        container: Container,
+        follow: bool,
+        tail: Option<u32>,
+    ) -> Result<i32> {
+        exec::logs(self.ui, &container_name(builder, container), follow, tail).await
+    }
+
+    async fn log_tail(&self, builder: &str, container: Container, lines: u32) -> Result<String> {
+        exec::log_tail(self.ui, &container_name(builder, container), lines).await
+    }
+
+    async fn last_stop(&self, observed: &Observed) -> Result<Option<LastStop>> {
+        observe::last_stop(self.ui, observed).await
+    }
+
+    async fn image_id(&self, image: &str) -> Result<Option<String>> {
+        images::id(self.ui, image).await
+    }
+
+    async fn pull(&self, image: &str, step: &mut Step) -> Result<()> {
+        images::pull(self.ui, image, step).await
+    }
+}

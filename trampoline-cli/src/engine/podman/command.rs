@@ -1,0 +1,119 @@
+//! Runs the podman program. Its version is not linked in: 4.3 and newer are spoken to the same way.
+
+use std::ffi::OsStr;
+use std::process::Stdio;
+
+use contract::exit::Exit;
+use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
+
+use crate::engine::Output;
+use crate::error::{CliError, Result, While};
+use crate::ui::Ui;
+
+/// The program, found on PATH.
+const PROGRAM: &str = "podman";
+
+/// What podman writes to stderr though nothing is wrong.
+const CHATTER: [&str; 2] = ["failed to connect to syslog", "conmon"];
+
+/// A command line of podman.
+pub(super) fn command<S: AsRef<OsStr>>(ui: Ui, args: impl IntoIterator<Item = S>) -> Command {
+    let mut command = Command::new(PROGRAM);
+    command.args(args);
+    if ui.verbose {
+        let words: Vec<String> =
+            command.as_std().get_args().map(|word| word.to_string_lossy().into_owned()).collect();
+        ui.detail(format!("+ {PROGRAM} {}", words.join(" ")));
+    }
+    command
+}
+
+/// podman could not be started.
+pub(super) fn not_started(error: &std::io::Error) -> CliError {
+    if error.kind() == std::io::ErrorKind::NotFound {
+        return CliError::engine("podman is not installed, or not on PATH").hint(
+            "a builder on this machine needs podman 4.3 or newer: `apt install podman`, `dnf install podman`, \
+             or see https://podman.io/docs/installation",
+        );
+    }
+    CliError::engine(format!("cannot run podman: {error}"))
+}
+
+/// Runs it to its end, whatever that is.
+pub(super) async fn output(ui: Ui, args: &[&str], input: Option<&[u8]>) -> Result<Output> {
+    let mut command = command(ui, args);
+    command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    let mut child = command.spawn().map_err(|error| not_started(&error))?;
+    if let (Some(input), Some(mut stdin)) = (input, child.stdin.take()) {
+        let input = input.to_vec();
+        // Beside the reading: a child that answers before it has read everything must not block.
+        tokio::spawn(async move {
+            // A child that does not want its input says so by its exit code.
+            let _ = stdin.write_all(&input).await;
+        });
+    }
+    let output = child.wait_with_output().await.during("cannot wait for podman")?;
+    Ok(Output { code: code(output.status), stdout: output.stdout, stderr: output.stderr })
+}
+
+/// Runs it and gives its stdout.
+pub(super) async fn run(ui: Ui, args: &[&str], input: Option<&[u8]>) -> Result<Vec<u8>> {
+    let output = output(ui, args, input).await?;
+    if output.code == 0 { Ok(output.stdout) } else { Err(failure(args, &output)) }
+}
+
+/// What podman said when it failed.
+pub(super) fn failure(args: &[&str], output: &Output) -> CliError {
+    let text = String::from_utf8_lossy(&output.stderr);
+    let words: Vec<&str> = text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !CHATTER.iter().any(|chatter| line.contains(chatter)))
+        .collect();
+    let shown = args.iter().take(2).copied().collect::<Vec<_>>().join(" ");
+    let error = CliError::engine(format!("`podman {shown}` failed: {}", words.join("; ")));
+    match advice(&text) {
+        Some(hint) => error.hint(hint),
+        None => error,
+    }
+}
+
+/// Failures whose cause is known.
+fn advice(stderr: &str) -> Option<&'static str> {
+    const KNOWN: [(&str, &str); 5] = [
+        (
+            "RLIMIT",
+            "this machine does not let podman raise its limits: put `default_ulimits = [\"nofile=20000:20000\", \
+             \"nproc=10000:10000\"]` under [containers] of a containers.conf and point CONTAINERS_CONF at it",
+        ),
+        (
+            "setting rlimit",
+            "this machine does not let podman raise its limits: put `default_ulimits = [\"nofile=20000:20000\", \
+             \"nproc=10000:10000\"]` under [containers] of a containers.conf and point CONTAINERS_CONF at it",
+        ),
+        (
+            "address already in use",
+            "another program has the port: choose one with `ssh-port` under [builder]",
+        ),
+        (
+            "no space left on device",
+            "free some space where podman keeps its volumes: `podman system df` shows it",
+        ),
+        (
+            "newuidmap",
+            "rootless podman needs subordinate ids: install uidmap, then \
+             `sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $USER` and `podman system migrate`",
+        ),
+    ];
+    KNOWN.iter().find(|(text, _)| stderr.contains(text)).map(|(_, hint)| *hint)
+}
+
+/// As a shell would show it.
+pub(super) fn code(status: std::process::ExitStatus) -> i32 {
+    use std::os::unix::process::ExitStatusExt;
+    status
+        .code()
+        .unwrap_or_else(|| status.signal().map_or(i32::from(Exit::Internal.code()), |signal| 128 + signal))
+}

@@ -1,0 +1,103 @@
+//! Commands in a running container, and its log.
+
+use std::ffi::OsString;
+use std::os::fd::OwnedFd;
+use std::process::Stdio;
+
+use command_fds::CommandFdExt;
+use command_fds::FdMapping;
+use tokio::io::AsyncReadExt;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::command;
+use crate::engine::{Output, Stream};
+use crate::error::{CliError, Result, While};
+use crate::ui::Ui;
+
+/// With our own streams.
+pub(super) async fn attach(ui: Ui, container: &str, argv: &[OsString], tty: bool) -> Result<i32> {
+    let mut command = command::command(ui, ["exec", "--interactive"]);
+    if tty {
+        command.arg("--tty");
+        if let Some(term) = std::env::var_os("TERM") {
+            let mut variable = OsString::from("TERM=");
+            variable.push(term);
+            command.arg("--env").arg(variable);
+        }
+    }
+    command.arg(container).args(argv);
+    // A key press reaches podman too, which passes it on; we stay to see how it ends.
+    let mut interrupt = signal(SignalKind::interrupt()).during("cannot watch for signals")?;
+    let mut quit = signal(SignalKind::quit()).during("cannot watch for signals")?;
+    let mut child = command.spawn().map_err(|error| command::not_started(&error))?;
+    loop {
+        tokio::select! {
+            status = child.wait() => return Ok(command::code(status.during("cannot wait for podman")?)),
+            _ = interrupt.recv() => {}
+            _ = quit.recv() => {}
+        }
+    }
+}
+
+/// To its end.
+pub(super) async fn exec(ui: Ui, container: &str, argv: &[&str], input: &[u8]) -> Result<Output> {
+    let mut args = vec!["exec"];
+    if !input.is_empty() {
+        args.push("--interactive");
+    }
+    args.push(container);
+    args.extend(argv);
+    command::output(ui, &args, (!input.is_empty()).then_some(input)).await
+}
+
+/// With its streams in our hands.
+pub(super) fn stream(ui: Ui, container: &str, argv: &[&str], file: Option<OwnedFd>) -> Result<Stream> {
+    let mut args = vec!["exec", "--interactive"];
+    if file.is_some() {
+        args.extend(["--preserve-fds", "1"]);
+    }
+    args.push(container);
+    args.extend(argv);
+    let mut command = command::command(ui, &args);
+    if let Some(parent_fd) = file {
+        // podman hands over its own descriptors from 3 on.
+        command
+            .fd_mappings(vec![FdMapping { parent_fd, child_fd: 3 }])
+            .map_err(|error| CliError::engine(format!("cannot hand a file to podman: {error}")))?;
+    }
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    command.stdin(Stdio::piped());
+    let mut child = command.spawn().map_err(|error| command::not_started(&error))?;
+    let lost = || CliError::engine("podman gave no pipes");
+    let stdin = child.stdin.take().ok_or_else(lost)?;
+    let stdout = child.stdout.take().ok_or_else(lost)?;
+    let mut stderr = child.stderr.take().ok_or_else(lost)?;
+    let end = tokio::spawn(async move {
+        let mut words = Vec::new();
+        stderr.read_to_end(&mut words).await.during("cannot read from podman")?;
+        let status = child.wait().await.during("cannot wait for podman")?;
+        Ok((command::code(status), words))
+    });
+    Ok(Stream { stdin: Box::new(stdin), stdout: Box::new(stdout), end })
+}
+
+/// As it comes.
+pub(super) async fn logs(ui: Ui, container: &str, follow: bool, tail: Option<u32>) -> Result<i32> {
+    let mut command = command::command(ui, ["logs"]);
+    if follow {
+        command.arg("--follow");
+    }
+    if let Some(tail) = tail {
+        command.args(["--tail", &tail.to_string()]);
+    }
+    let status = command.arg(container).status().await.map_err(|error| command::not_started(&error))?;
+    Ok(command::code(status))
+}
+
+/// Both streams together, as podman keeps them.
+pub(super) async fn log_tail(ui: Ui, container: &str, lines: u32) -> Result<String> {
+    let output = command::output(ui, &["logs", "--tail", &lines.to_string(), container], None).await?;
+    let mut text = output.stdout;
+    text.extend(output.stderr);
+    Ok(String::from_utf8_lossy(&text).trim_end().to_owned())
+}

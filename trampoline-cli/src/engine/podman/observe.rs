@@ -1,0 +1,144 @@
+//! What podman knows of builders: containers carry the pod's labels, so one listing tells everything.
+
+use std::collections::{BTreeMap, HashMap};
+
+use contract::handshake::{LastStop, file};
+use contract::places::{Container, MARK_DIR, VOLUME};
+use serde::Deserialize;
+
+use super::{command, container_name};
+use crate::engine::{ContainerState, Observed, Volume, label, pod_name};
+use crate::error::{CliError, Result};
+use crate::ui::Ui;
+
+/// A line of `podman ps --format json`.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Ps {
+    #[serde(default)]
+    labels: Option<HashMap<String, String>>,
+    #[serde(default)]
+    names: Vec<String>,
+    #[serde(default)]
+    state: String,
+    #[serde(default)]
+    exit_code: i32,
+    #[serde(default)]
+    image: String,
+    #[serde(default)]
+    ports: Option<Vec<Port>>,
+}
+
+#[derive(Deserialize)]
+struct Port {
+    host_port: u16,
+}
+
+/// A line of `podman volume ls --format json`.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct VolumeLine {
+    name: String,
+    #[serde(default)]
+    labels: Option<HashMap<String, String>>,
+}
+
+/// One builder; an empty observation if there is none.
+pub(super) async fn one(ui: Ui, builder: &str) -> Result<Observed> {
+    let filter = format!("label={}={builder}", label::BUILDER);
+    let mut found = look(ui, &filter).await?;
+    Ok(found
+        .remove(builder)
+        .unwrap_or_else(|| Observed { builder: builder.to_owned(), ..Observed::default() }))
+}
+
+/// All of them, by name.
+pub(super) async fn all(ui: Ui) -> Result<Vec<Observed>> {
+    let filter = format!("label={}", label::BUILDER);
+    Ok(look(ui, &filter).await?.into_values().collect())
+}
+
+async fn look(ui: Ui, filter: &str) -> Result<BTreeMap<String, Observed>> {
+    let ps = ["ps", "--all", "--filter", filter, "--format", "json"];
+    let volumes = ["volume", "ls", "--filter", filter, "--format", "json"];
+    let (ps, volumes) = tokio::join!(command::run(ui, &ps, None), command::run(ui, &volumes, None));
+    let mut found = BTreeMap::new();
+    for line in parse::<Ps>(&ps?)? {
+        add_container(&mut found, line);
+    }
+    for line in parse::<VolumeLine>(&volumes?)? {
+        add_volume(&mut found, line);
+    }
+    for observed in found.values_mut() {
+        observed.containers.sort_by_key(|container| {
+            Container::ALL.iter().position(|known| known.name() == container.name).unwrap_or(usize::MAX)
+        });
+        observed.volumes.sort_unstable();
+    }
+    Ok(found)
+}
+
+/// podman prints nothing at all, or `null`, for an empty list.
+fn parse<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<Vec<T>> {
+    if bytes.trim_ascii().is_empty() {
+        return Ok(Vec::new());
+    }
+    serde_json::from_slice::<Option<Vec<T>>>(bytes)
+        .map(Option::unwrap_or_default)
+        .map_err(|error| CliError::engine(format!("cannot read what podman lists: {error}")))
+}
+
+fn entry<'a>(
+    found: &'a mut BTreeMap<String, Observed>,
+    labels: &HashMap<String, String>,
+) -> Option<&'a mut Observed> {
+    let builder = labels.get(label::BUILDER)?;
+    let observed = found
+        .entry(builder.clone())
+        .or_insert_with(|| Observed { builder: builder.clone(), ..Observed::default() });
+    if observed.owner.is_none() {
+        observed.owner = labels.get(label::OWNER).cloned();
+    }
+    Some(observed)
+}
+
+fn add_container(found: &mut BTreeMap<String, Observed>, line: Ps) {
+    let labels = line.labels.unwrap_or_default();
+    let Some(observed) = entry(found, &labels) else { return };
+    let prefix = format!("{}-", pod_name(&observed.builder));
+    let Some(name) = line.names.iter().find_map(|name| name.strip_prefix(&prefix)) else { return };
+    observed.containers.push(ContainerState {
+        name: name.to_owned(),
+        running: line.state == "running",
+        created: matches!(line.state.as_str(), "created" | "configured" | "initialized"),
+        exit_code: line.exit_code,
+    });
+    observed.digest = labels.get(label::DIGEST).cloned();
+    observed.image = Some(line.image);
+    observed.ssh_port = line.ports.unwrap_or_default().first().map(|port| port.host_port);
+}
+
+fn add_volume(found: &mut BTreeMap<String, Observed>, line: VolumeLine) {
+    let labels = line.labels.unwrap_or_default();
+    let Some(observed) = entry(found, &labels) else { return };
+    let volume = Volume::ALL.into_iter().find(|volume| volume.of(&observed.builder) == line.name);
+    observed.volumes.extend(volume);
+}
+
+/// Why it last stopped: the file lies on the store volume, which root alone may read; podman may copy it out of
+/// the stopped container.
+pub(super) async fn last_stop(ui: Ui, observed: &Observed) -> Result<Option<LastStop>> {
+    if observed.containers.is_empty() {
+        return Ok(None);
+    }
+    let path = format!("{VOLUME}/{MARK_DIR}/{}", file::LAST_STOP);
+    let from = format!("{}:{path}", container_name(&observed.builder, Container::Daemon));
+    let output = command::output(ui, &["cp", &from, "-"], None).await?;
+    // A builder that never stopped has no such file. What comes is a tar archive of one file: a block of header,
+    // then the JSON, then zeros.
+    if output.code != 0 {
+        return Ok(None);
+    }
+    let text = output.stdout.get(512..).unwrap_or_default();
+    Ok(serde_json::Deserializer::from_slice(text).into_iter().next().and_then(std::result::Result::ok))
+}

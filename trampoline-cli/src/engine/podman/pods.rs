@@ -1,0 +1,109 @@
+//! Making, stopping and removing a builder's pod and volumes.
+
+use contract::places::Container;
+
+use super::{Podman, command, container_name};
+use crate::engine::{Observed, Volume, label, pod_name};
+use crate::error::{CliError, Result};
+use crate::render::{Rendering, VolumeSpec};
+use crate::ui::Ui;
+
+/// Volumes first: `kube play` of podman 4.3 refuses an existing volume in a manifest, and would let podman copy the
+/// image's `/nix` into an empty one.
+pub(super) async fn apply(podman: &Podman, rendering: &Rendering, ui: Ui) -> Result<()> {
+    for volume in &rendering.volumes {
+        make_volume(podman, rendering, volume, ui).await?;
+    }
+    write_config(podman, rendering).await?;
+    let manifest = rendering.manifest()?;
+    let args = ["kube", "play", "-"];
+    let output = command::output(podman.ui, &args, Some(manifest.as_bytes())).await?;
+    if output.code == 0 { Ok(()) } else { Err(command::failure(&args, &output)) }
+}
+
+async fn make_volume(podman: &Podman, rendering: &Rendering, volume: &VolumeSpec, ui: Ui) -> Result<()> {
+    let exists =
+        ["volume", "inspect", "--format", "{{index .Labels \"io.trampoline.builder\"}}", &volume.name];
+    let output = command::output(podman.ui, &exists, None).await?;
+    if output.code == 0 {
+        let owner = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        if owner == rendering.builder {
+            return Ok(());
+        }
+        return Err(CliError::new(
+            contract::exit::Exit::InUse,
+            format!("there is a volume {} that trampoline-cli did not make for this builder", volume.name),
+        )
+        .hint("choose another name with --name, or remove that volume yourself if nothing in it is needed"));
+    }
+    let mut args = vec!["volume".to_owned(), "create".to_owned()];
+    for (key, value) in &rendering.labels {
+        args.extend(["--label".to_owned(), format!("{key}={value}")]);
+    }
+    for option in &volume.options {
+        args.extend(["--opt".to_owned(), option.clone()]);
+    }
+    args.push(volume.name.clone());
+    ui.detail(format!("making volume {}", volume.name));
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    podman.run(&args).await.map(drop)
+}
+
+/// An archive of the files, unpacked by podman into the volume: works rootless, and agents see the change.
+pub(super) async fn write_config(podman: &Podman, rendering: &Rendering) -> Result<()> {
+    let archive = crate::render::archive(&rendering.files)?;
+    let args = ["volume", "import", &Volume::Config.of(&rendering.builder), "-"];
+    command::run(podman.ui, &args, Some(&archive)).await.map(drop)
+}
+
+/// SIGTERM to every container at once. `podman pod stop` would kill: the infra container is PID 1 of all.
+pub(super) async fn stop(podman: &Podman, observed: &Observed) -> Result<()> {
+    let names = names(observed, |running| running);
+    if names.is_empty() {
+        return Ok(());
+    }
+    let mut args = vec!["kill", "--signal", "TERM"];
+    args.extend(names.iter().map(String::as_str));
+    let output = command::output(podman.ui, &args, None).await?;
+    // One that ended by itself in between is no failure.
+    let text = String::from_utf8_lossy(&output.stderr);
+    let only_ended = text
+        .lines()
+        .filter(|line| line.contains("rror"))
+        .all(|line| line.contains("not running") || line.contains("state improper"));
+    if output.code == 0 || only_ended { Ok(()) } else { Err(command::failure(&args, &output)) }
+}
+
+/// podman tells when each has ended; the pod's infra container follows by itself.
+pub(super) async fn stopped(podman: &Podman, observed: &Observed) -> Result<()> {
+    let names = names(observed, |_| true);
+    let mut args = vec!["wait"];
+    args.extend(names.iter().map(String::as_str));
+    podman.run(&args).await?;
+    let pod = pod_name(&observed.builder);
+    let infra = podman.run(&["pod", "inspect", "--format", "{{.InfraContainerID}}", &pod]).await?;
+    let infra = String::from_utf8_lossy(&infra).trim().to_owned();
+    // Gone already if somebody removed the pod meanwhile.
+    command::output(podman.ui, &["wait", &infra], None).await.map(drop)
+}
+
+fn names(observed: &Observed, wanted: impl Fn(bool) -> bool) -> Vec<String> {
+    Container::ALL
+        .into_iter()
+        .filter(|known| observed.containers.iter().any(|c| c.name == known.name() && wanted(c.running)))
+        .map(|known| container_name(&observed.builder, known))
+        .collect()
+}
+
+/// Only those that carry the builder's label.
+pub(super) async fn delete_volumes(podman: &Podman, builder: &str, volumes: &[Volume]) -> Result<()> {
+    let filter = format!("label={}={builder}", label::BUILDER);
+    let listed = podman.run(&["volume", "ls", "--quiet", "--filter", &filter]).await?;
+    let listed = String::from_utf8_lossy(&listed).into_owned();
+    for name in
+        volumes.iter().map(|volume| volume.of(builder)).filter(|name| listed.lines().any(|l| l == name))
+    {
+        podman.run(&["volume", "rm", "--force", &name]).await?;
+    }
+    Ok(())
+}

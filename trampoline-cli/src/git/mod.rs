@@ -1,0 +1,163 @@
+//! The user's repository, through their own git; nothing is ever written to it.
+
+pub(crate) mod archive;
+mod dirty;
+mod normal;
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use contract::exit::Exit;
+
+use crate::error::{CliError, Result};
+
+/// A checkout.
+#[derive(Debug, Clone)]
+pub(crate) struct Repo {
+    /// Its top folder.
+    pub(crate) top: PathBuf,
+}
+
+/// What is pushed.
+#[derive(Debug, Clone)]
+pub(crate) struct Source {
+    /// Commit (whose `export-subst` placeholders git fills in) or tree.
+    pub(crate) object: String,
+    /// Its tree.
+    pub(crate) tree: String,
+    /// For a person: `main 1a2b3c4`.
+    pub(crate) label: String,
+    /// Environment under which git finds `object`.
+    pub(crate) env: Vec<(OsString, OsString)>,
+}
+
+impl Repo {
+    /// The checkout that holds this folder, if any.
+    pub(crate) fn around(dir: &Path) -> Result<Option<Self>> {
+        let output =
+            command(dir).args(["rev-parse", "--show-toplevel"]).output().map_err(|e| not_started(&e))?;
+        if output.status.success() {
+            let top = PathBuf::from(OsString::from_vec(trimmed(output.stdout)));
+            return Ok(Some(Self { top }));
+        }
+        let words = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        if words.contains("not a git repository") {
+            return Ok(None);
+        }
+        // A folder of somebody else's, a broken repository: git's own words say what to type.
+        Err(CliError::new(Exit::Io, format!("git: {words}")))
+    }
+
+    /// The same, or a refusal that says what to do.
+    pub(crate) fn required(dir: &Path) -> Result<Self> {
+        Self::around(dir)?.ok_or_else(|| {
+            CliError::usage(format!("{} is not in a git repository", dir.display()))
+                .hint("git decides what is sent: `git init && git add . && git commit -m start`, or go to your checkout")
+        })
+    }
+
+    /// git in this checkout.
+    pub(crate) fn git<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
+        let mut command = command(&self.top);
+        command.args(args);
+        command
+    }
+
+    /// What git prints, without the newline at its end.
+    pub(crate) fn read<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Result<String> {
+        read(&mut self.git(args))
+    }
+
+    /// A revision, to push.
+    pub(crate) fn revision(&self, revision: &str) -> Result<Source> {
+        let parse =
+            |what: String| self.read(["rev-parse", "--verify", "--quiet", "--end-of-options", what.as_str()]);
+        let object = parse(format!("{revision}^{{commit}}")).or_else(|_| parse(format!("{revision}^{{tree}}"))).map_err(
+            |_| {
+                let error = CliError::usage(format!("{revision} names nothing in {}", self.top.display()));
+                match revision {
+                    "HEAD" => error.hint("there is no commit yet: `git commit` makes one; --dirty sends the working tree as it is"),
+                    _ => error.hint("`git log --oneline --all` shows what could be sent"),
+                }
+            },
+        )?;
+        let tree = parse(format!("{object}^{{tree}}"))?;
+        let short: String = object.chars().take(7).collect();
+        let label = match revision {
+            "HEAD" => self.branch().map_or(short.clone(), |branch| format!("{branch} {short}")),
+            _ if object.starts_with(revision) => short,
+            _ => format!("{revision} {short}"),
+        };
+        Ok(Source { object, tree, label, env: Vec::new() })
+    }
+
+    fn branch(&self) -> Option<String> {
+        self.read(["symbolic-ref", "--quiet", "--short", "HEAD"]).ok()
+    }
+
+    /// Whether files that git knows differ from HEAD.
+    pub(crate) fn has_changes(&self) -> bool {
+        // Refreshing writes to the index otherwise, which is the user's.
+        let status = self
+            .git([
+                "--no-optional-locks",
+                "status",
+                "--porcelain",
+                "--untracked-files=no",
+                "--ignore-submodules",
+            ])
+            .output();
+        status.is_ok_and(|output| output.status.success() && !output.stdout.is_empty())
+    }
+
+    /// Paths of submodules, of which an archive holds an empty folder.
+    pub(crate) fn submodules(&self, source: &Source) -> Result<Vec<String>> {
+        let output = self
+            .git(["ls-tree", "-r", "-z", "--full-tree", &source.tree])
+            .envs(source.env.iter().cloned())
+            .output()
+            .map_err(|error| not_started(&error))?;
+        Ok(output
+            .stdout
+            .split(|byte| *byte == 0)
+            .filter(|entry| entry.starts_with(b"160000 "))
+            .filter_map(|entry| entry.splitn(2, |byte| *byte == b'\t').nth(1))
+            .map(|path| String::from_utf8_lossy(path).into_owned())
+            .collect())
+    }
+}
+
+fn command(dir: &Path) -> Command {
+    let mut command = Command::new("git");
+    // Messages are read; a pager or a question would hang.
+    command.current_dir(dir).env("LC_ALL", "C").env("GIT_TERMINAL_PROMPT", "0").stdin(Stdio::null());
+    command
+}
+
+/// What it prints, without the newline at its end.
+fn read(command: &mut Command) -> Result<String> {
+    let output = command.output().map_err(|error| not_started(&error))?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&trimmed(output.stdout)).into_owned());
+    }
+    Err(CliError::new(Exit::Io, format!("git: {}", String::from_utf8_lossy(&output.stderr).trim())))
+}
+
+/// git could not be started.
+fn not_started(error: &std::io::Error) -> CliError {
+    if error.kind() == std::io::ErrorKind::NotFound {
+        return CliError::new(Exit::Unsupported, "git is not installed, or not on PATH")
+            .hint("install git: it decides what is sent");
+    }
+    CliError::new(Exit::Io, format!("cannot run git: {error}"))
+}
+
+/// A path may itself end with a newline: only git's own goes.
+fn trimmed(mut bytes: Vec<u8>) -> Vec<u8> {
+    if bytes.last() == Some(&b'\n') {
+        bytes.pop();
+    }
+    bytes
+}

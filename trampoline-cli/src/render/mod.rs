@@ -1,0 +1,109 @@
+//! From the one template and the configuration to what an engine is given. Values are set in typed objects,
+//! never in text.
+
+pub(crate) mod diff;
+pub(crate) mod limits;
+pub(crate) mod podman;
+mod template;
+
+use std::collections::BTreeMap;
+use std::io::Write;
+
+use contract::config::Config;
+use contract::exit::Exit;
+use k8s_openapi::api::core::v1::Pod;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::error::{CliError, Result};
+use limits::Resolved;
+
+/// File of the configuration volume that agents read.
+pub(crate) const CONFIG_KEY: &str = "trampoline.toml";
+/// The operator's certificates, beside it.
+pub(crate) const CA_KEY: &str = "ca-bundle.pem";
+
+/// Everything that decides what a builder looks like.
+pub(crate) struct Sources<'a> {
+    /// Its name.
+    pub(crate) builder: &'a str,
+    /// Checked.
+    pub(crate) config: &'a Config,
+    /// Of trampoline.toml, as the agents will read it.
+    pub(crate) text: &'a str,
+    /// PEM text of `daemon.ca-bundle`.
+    pub(crate) ca_bundle: Option<&'a str>,
+    /// `user@host`.
+    pub(crate) owner: &'a str,
+    /// Port of sshd on this machine.
+    pub(crate) ssh_port: u16,
+    /// What each container gets on this machine.
+    pub(crate) limits: &'a Resolved,
+}
+
+/// What an engine is given; kept by the client, so that a vanished pod can be made again.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Rendering {
+    /// Its name.
+    pub(crate) builder: String,
+    /// On everything.
+    pub(crate) labels: BTreeMap<String, String>,
+    /// The pod.
+    pub(crate) pod: Pod,
+    /// In the order in which they are made.
+    pub(crate) volumes: Vec<VolumeSpec>,
+    /// Of the configuration volume.
+    pub(crate) files: BTreeMap<String, String>,
+    /// Of the pod: another one means that the pod must be made again.
+    pub(crate) digest: String,
+    /// Name of its image.
+    pub(crate) image: String,
+    /// Port of sshd on this machine.
+    pub(crate) ssh_port: u16,
+}
+
+/// A volume that is made before the pod.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct VolumeSpec {
+    /// Its name.
+    pub(crate) name: String,
+    /// `--opt` of `podman volume create`.
+    pub(crate) options: Vec<String>,
+}
+
+impl Rendering {
+    /// As the engine reads it.
+    pub(crate) fn manifest(&self) -> Result<String> {
+        serde_saphyr::to_string(&self.pod)
+            .map_err(|error| CliError::new(Exit::Internal, format!("cannot write the pod as YAML: {error}")))
+    }
+}
+
+/// First 12 hex digits of the sha256: enough to tell two renderings of one builder apart.
+pub(crate) fn digest(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))[..12].to_owned()
+}
+
+/// Lower-case hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A tar archive of these files, readable by all agents.
+pub(crate) fn archive(files: &BTreeMap<String, String>) -> Result<Vec<u8>> {
+    let mut archive = tar::Builder::new(Vec::new());
+    let mut add = |name: &str, text: &str| -> std::io::Result<()> {
+        let mut header = tar::Header::new_ustar();
+        header.set_mode(0o444);
+        header.set_size(text.len() as u64);
+        // Unpacked over the file of the same name, whose watchers go by time as well.
+        header.set_mtime(crate::ui::now());
+        archive.append_data(&mut header, name, text.as_bytes())
+    };
+    files
+        .iter()
+        .try_for_each(|(name, text)| add(name, text))
+        .and_then(|()| archive.into_inner())
+        .and_then(|mut bytes| bytes.flush().map(|()| bytes))
+        .map_err(|error| CliError::new(Exit::Internal, format!("cannot pack the configuration: {error}")))
+}

@@ -1,0 +1,27 @@
+//! `container/k8s-pod.yaml`: one template for every engine.
+
+use contract::exit::Exit;
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::PodSpec;
+
+use crate::embedded;
+use crate::error::{CliError, Result};
+
+/// Its name in `container/`.
+const TEMPLATE: &str = "k8s-pod.yaml";
+
+/// Pod of the template's StatefulSet.
+pub(super) fn pod_spec() -> Result<PodSpec> {
+    let text = embedded::container_file(TEMPLATE).ok_or_else(|| {
+        CliError::new(Exit::Internal, format!("this program was built without container/{TEMPLATE}"))
+    })?;
+    let wrong = |problem: String| CliError::new(Exit::Internal, format!("container/{TEMPLATE}: {problem}"));
+    let documents: Vec<serde_json::Value> =
+        serde_saphyr::from_multiple(text).map_err(|error| wrong(error.to_string()))?;
+    let set = documents
+        .into_iter()
+        .find(|document| document.get("kind").and_then(|kind| kind.as_str()) == Some("StatefulSet"))
+        .ok_or_else(|| wrong("no StatefulSet".to_owned()))?;
+    let set: StatefulSet = serde_json::from_value(set).map_err(|error| wrong(error.to_string()))?;
+    set.spec.template.spec.ok_or_else(|| wrong("its StatefulSet has no pod".to_owned()))
+}

@@ -1,0 +1,216 @@
+//! Every command that needs a running builder starts it.
+
+use std::time::{Duration, Instant};
+
+use contract::exit::Exit;
+use contract::handshake::{AgentStatus, BuilderStatus, Phase};
+use contract::places::Container;
+
+use crate::context::Context;
+use crate::engine::{Observed, PodPhase};
+use crate::error::{CliError, Result};
+use crate::prepare;
+use crate::render::Rendering;
+use crate::state::Lock;
+use crate::ui::Step;
+
+/// `user-init`, as the engine runs it.
+pub(crate) const USER_INIT: &str = "/opt/trampoline/bin/user-init";
+/// Between two looks at a builder that starts. Nothing of the pod's files can be watched from outside.
+const LOOK: Duration = Duration::from_millis(150);
+/// Lines of a log that go into a message.
+const LAST_WORDS: u32 = 8;
+
+/// The builder, running; started or made again if need be.
+pub(crate) async fn running(context: &Context) -> Result<Observed> {
+    let observed = context.engine.observe(&context.name).await?;
+    if observed.phase() == PodPhase::Running {
+        return Ok(observed);
+    }
+    if !observed.exists() {
+        return Err(absent(context));
+    }
+    let lock = context.state.lock(context.ui).await?;
+    start(context, &lock).await
+}
+
+/// What every command says where there is no builder.
+pub(crate) fn absent(context: &Context) -> CliError {
+    CliError::new(Exit::Engine, format!("there is no builder {}", context.name)).hint(
+        "`trampoline-cli setup` makes it; `trampoline-cli list` shows those that exist (--name chooses one)",
+    )
+}
+
+/// Starts it from wherever it stands, and waits until it is ready.
+pub(crate) async fn start(context: &Context, lock: &Lock) -> Result<Observed> {
+    let mut observed = context.engine.observe(&context.name).await?;
+    if observed.phase() == PodPhase::Stopping {
+        let step = context
+            .ui
+            .step(format!("builder {} is stopping; waiting for it to start it again", context.name));
+        context.engine.stopped(&observed).await?;
+        step.clear();
+        observed = context.engine.observe(&context.name).await?;
+    }
+    match observed.phase() {
+        PodPhase::Running => {}
+        PodPhase::Stopped if port_is_ours(&observed) => context.engine.start(&context.name).await?,
+        PodPhase::Stopped | PodPhase::Broken | PodPhase::Absent if observed.exists() => {
+            make_again(context, &observed, lock).await?;
+        }
+        _ => return Err(absent(context)),
+    }
+    ready(context, &format!("starting builder {}", context.name)).await?;
+    context.engine.observe(&context.name).await
+}
+
+/// A stopped pod's port may be somebody else's by now, and podman cannot change a pod's port.
+fn port_is_ours(observed: &Observed) -> bool {
+    observed.ssh_port.is_none_or(prepare::is_free)
+}
+
+/// From its volumes, as it was.
+async fn make_again(context: &Context, observed: &Observed, _lock: &Lock) -> Result<()> {
+    let taken = !observed.containers.is_empty() && !port_is_ours(observed);
+    if taken && context.settings.config.builder.ssh_port.is_none() {
+        context.ui.say("the builder's SSH port is taken by another program now; giving it a new one");
+    } else if observed.containers.is_empty() {
+        context.ui.say(format!(
+            "the pod of builder {} is gone, its volumes are there: making it again",
+            context.name
+        ));
+    }
+    let saved = context.state.read::<Rendering>(prepare::RENDERING).filter(|_| !taken);
+    let rendering = match saved {
+        Some(rendering) if prepare::is_free(rendering.ssh_port) => rendering,
+        _ => {
+            let observed = Observed { ssh_port: None, ..observed.clone() };
+            prepare::rendering(context, &observed).await?.0
+        }
+    };
+    context.engine.delete_pod(&context.name).await?;
+    context.engine.apply(&rendering, context.ui).await?;
+    context.state.write(prepare::RENDERING, &rendering)
+}
+
+/// What the pod publishes; nothing where its user container does not answer.
+pub(crate) async fn status(context: &Context) -> Result<Option<BuilderStatus>> {
+    let output = context.engine.exec(&context.name, Container::User, &[USER_INIT, "status"], &[]).await?;
+    if output.code != 0 {
+        return Ok(None);
+    }
+    serde_json::from_slice(&output.stdout).map(Some).map_err(|error| {
+        CliError::new(Exit::Internal, format!("cannot read the builder's status: {error}"))
+            .hint("client and image are of different versions: `trampoline-cli setup` brings them together")
+    })
+}
+
+/// Waits until the daemon answers and sessions are served.
+pub(crate) async fn ready(context: &Context, what: &str) -> Result<()> {
+    // The agents give up first, and say why.
+    let deadline = Instant::now() + context.settings.config.daemon.ready_timeout + Duration::from_secs(30);
+    let mut step = context.ui.step(what);
+    loop {
+        if let Some(status) = status(context).await? {
+            if is_ready(&status) {
+                step.done(&format!("builder {} is ready", context.name));
+                return Ok(());
+            }
+            if let Some(failed) = first_failed(&status) {
+                step.clear();
+                return Err(agent_failed(context, failed));
+            }
+            show(&mut step, &status);
+        } else if let Some(error) = broken(context).await? {
+            step.clear();
+            return Err(error);
+        }
+        if Instant::now() >= deadline {
+            step.clear();
+            return Err(CliError::new(Exit::Deadline, format!("builder {} was not ready in time", context.name))
+                .hint("`trampoline-cli logs daemon` shows what it is at; `ready-timeout` under [daemon] is the deadline"));
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Both the daemon and the way in.
+fn is_ready(status: &BuilderStatus) -> bool {
+    let user = status.agents.iter().find(|agent| agent.agent == Container::User.agent());
+    status.ready.is_some() && user.is_some_and(|user| user.phase == Phase::Running)
+}
+
+/// The cause comes before its consequences in the order of the pod.
+fn first_failed(status: &BuilderStatus) -> Option<&AgentStatus> {
+    Container::ALL.iter().find_map(|container| {
+        status.agents.iter().find(|agent| agent.agent == container.agent() && agent.phase == Phase::Failed)
+    })
+}
+
+fn show(step: &mut Step, status: &BuilderStatus) {
+    let of = |container: Container| status.agents.iter().find(|agent| agent.agent == container.agent());
+    let working =
+        of(Container::Daemon).filter(|agent| agent.phase == Phase::Starting).or(of(Container::User));
+    let Some(agent) = working else { return };
+    step.at(&agent.message);
+    if let Some((done, total)) = agent.progress {
+        step.progress(done, total);
+    }
+}
+
+fn agent_failed(context: &Context, agent: &AgentStatus) -> CliError {
+    let container =
+        Container::ALL.into_iter().find(|c| c.agent() == agent.agent).map_or("pod", Container::name);
+    CliError::new(
+        agent.exit.unwrap_or(Exit::ChildFailed),
+        format!("the {container} container of builder {} failed: {}", context.name, agent.message),
+    )
+    .hint(format!("`trampoline-cli logs {container}` shows its whole log"))
+}
+
+/// The user container does not answer: is there one that will?
+async fn broken(context: &Context) -> Result<Option<CliError>> {
+    let observed = context.engine.observe(&context.name).await?;
+    match observed.phase() {
+        PodPhase::Running => Ok(None),
+        PodPhase::Absent => {
+            Ok(Some(CliError::engine(format!("the pod of builder {} was removed", context.name))))
+        }
+        _ => {
+            let culprit = observed
+                .failed()
+                .or_else(|| observed.containers.iter().find(|container| !container.running))
+                .map_or("daemon", |container| container.name.as_str());
+            let container =
+                Container::ALL.into_iter().find(|c| c.name() == culprit).unwrap_or(Container::Daemon);
+            let words = context.engine.log_tail(&context.name, container, LAST_WORDS).await?;
+            let words = if words.is_empty() { "it wrote nothing".to_owned() } else { words };
+            Ok(Some(
+                CliError::new(
+                    Exit::ChildFailed,
+                    format!("the {culprit} container of builder {} ended while starting; its last words:\n{words}", context.name),
+                )
+                .hint(format!("`trampoline-cli logs {culprit}` shows its whole log")),
+            ))
+        }
+    }
+}
+
+/// Runs something in the builder; where that meets a stop, waits for its end, starts the builder and tries again, once.
+pub(crate) async fn retrying<F>(context: &Context, mut run: impl FnMut() -> F) -> Result<i32>
+where
+    F: Future<Output = Result<i32>>,
+{
+    let code = run().await?;
+    if !worth_a_retry(code) || context.engine.observe(&context.name).await?.phase() == PodPhase::Running {
+        return Ok(code);
+    }
+    context.ui.say(format!("builder {} stopped just now; starting it again", context.name));
+    running(context).await?;
+    run().await
+}
+
+/// `Stopping`, or podman's own codes for a container that does not run.
+fn worth_a_retry(code: i32) -> bool {
+    code == i32::from(Exit::Stopping.code()) || matches!(code, 125 | 255)
+}
