@@ -6,6 +6,8 @@
 pub mod args;
 pub mod cgroup;
 pub mod config;
+#[cfg(feature = "tokio")]
+pub mod events;
 pub mod files;
 pub mod last_words;
 pub mod life;

@@ -1,0 +1,223 @@
+use contract::handshake::{Life, Session};
+
+use super::*;
+
+const IDLE: Duration = Duration::from_secs(1800);
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn life() -> Life {
+    Life("boot:1".into())
+}
+
+fn session() -> Session {
+    Session { pid: 7, kind: SessionKind::Ssh, command: String::new(), since: 0 }
+}
+
+fn ack(generation: u64, work: u32) -> Option<StopAck> {
+    Some(StopAck { life: life(), generation, work })
+}
+
+/// A ready builder in which nothing goes on.
+fn quiet() -> Seen {
+    Seen {
+        ready: true,
+        daemon: Some(DaemonActivity { life: life(), builds: 0, last_build: 0 }),
+        user: Some(UserActivity { life: life(), sessions: vec![], jobs: vec![], last_work: 0 }),
+        daemon_ack: None,
+        user_ack: None,
+        idle_timeout: Some(IDLE),
+    }
+}
+
+fn building() -> Seen {
+    let mut seen = quiet();
+    seen.daemon.as_mut().unwrap().builds = 1;
+    seen
+}
+
+fn phase(verdict: &Verdict) -> Option<StopPhase> {
+    verdict.stop.as_ref().map(|stop| stop.0)
+}
+
+/// A judge that has asked at the returned moment, with generation 1.
+fn asked() -> (Judge, Instant) {
+    let start = Instant::now();
+    let mut judge = Judge::new(start, 0);
+    assert_eq!(judge.look(&quiet(), start).again, Some(start + IDLE));
+    let verdict = judge.look(&quiet(), start + IDLE);
+    assert_eq!(verdict.stop, Some((StopPhase::Ask, "idle for 30m".into())));
+    assert_eq!((judge.generation(), verdict.again), (1, Some(start + IDLE + ANSWER)));
+    (judge, start + IDLE)
+}
+
+#[test]
+fn an_idle_builder_is_asked_and_stopped() {
+    let (mut judge, now) = asked();
+    let mut seen = quiet();
+    seen.daemon_ack = ack(1, 0);
+    assert_eq!(phase(&judge.look(&seen, now + MINUTE / 60)), None, "one answer is not enough");
+    seen.user_ack = ack(1, 0);
+    let verdict = judge.look(&seen, now + MINUTE / 30);
+    assert_eq!(verdict.stop, Some((StopPhase::Final, "idle for 30m".into())));
+    assert_eq!(verdict.again, None);
+    // Never taken back.
+    assert_eq!(phase(&judge.look(&building(), now + MINUTE)), None);
+}
+
+#[test]
+fn a_second_before_nothing_is_asked() {
+    let start = Instant::now();
+    let mut judge = Judge::new(start, 0);
+    judge.look(&quiet(), start);
+    assert_eq!(phase(&judge.look(&quiet(), start + IDLE - MINUTE / 60)), None);
+}
+
+#[test]
+fn the_count_begins_when_work_ends() {
+    let start = Instant::now();
+    let mut busy_user = quiet();
+    busy_user.user.as_mut().unwrap().sessions.push(session());
+    let mut with_job = quiet();
+    with_job.user.as_mut().unwrap().jobs.push("1".into());
+    for (busy, source) in [(building(), "build"), (busy_user, "session (ssh)"), (with_job, "job")] {
+        let mut judge = Judge::new(start, 0);
+        let later = start + 10 * IDLE;
+        judge.look(&busy, start);
+        let verdict = judge.look(&busy, later);
+        assert_eq!((phase(&verdict), verdict.again), (None, None), "{source}");
+        assert_eq!((judge.idle().source.as_str(), judge.idle().stops_at), (source, None));
+        let over = judge.look(&quiet(), later + MINUTE);
+        assert_eq!((phase(&over), over.again), (None, Some(later + MINUTE + IDLE)), "{source}");
+    }
+}
+
+#[test]
+fn work_between_two_looks_counts_whatever_the_clock_says() {
+    let start = Instant::now();
+    let mut judge = Judge::new(start, 0);
+    let mut seen = quiet();
+    seen.daemon.as_mut().unwrap().last_build = 1_900_000_000;
+    judge.look(&seen, start);
+    // The wall clock steps back by years; only the change counts.
+    seen.daemon.as_mut().unwrap().last_build = 5;
+    let now = start + IDLE - MINUTE;
+    assert_eq!(judge.look(&seen, now).again, Some(now + IDLE));
+    assert_eq!(judge.idle().source, "build");
+    seen.user.as_mut().unwrap().last_work = 4;
+    assert_eq!(judge.look(&seen, now + MINUTE).again, Some(now + MINUTE + IDLE));
+}
+
+#[test]
+fn whoever_is_not_known_is_not_idle() {
+    let start = Instant::now();
+    let mut not_ready = quiet();
+    not_ready.ready = false;
+    let mut no_user = quiet();
+    no_user.user = None;
+    let mut no_daemon = quiet();
+    no_daemon.daemon = None;
+    for missing in [not_ready, no_user, no_daemon, Seen::default()] {
+        let mut judge = Judge::new(start, 0);
+        let verdict = judge.look(&missing, start + 10 * IDLE);
+        assert_eq!((phase(&verdict), verdict.again), (None, None), "{missing:?}");
+        // And the count begins when it is.
+        let known = start + 20 * IDLE;
+        assert_eq!(judge.look(&quiet(), known).again, Some(known + IDLE), "{missing:?}");
+    }
+}
+
+#[test]
+fn work_while_asking_opens_again() {
+    let mut with_session = quiet();
+    with_session.user.as_mut().unwrap().sessions.push(session());
+    let mut short_build = quiet();
+    short_build.daemon.as_mut().unwrap().last_build = 9;
+    let mut gone = quiet();
+    gone.ready = false;
+    for seen in [with_session, short_build, gone, building()] {
+        let (mut judge, now) = asked();
+        let mut seen = seen;
+        (seen.daemon_ack, seen.user_ack) = (ack(1, 0), ack(1, 0));
+        assert_eq!(phase(&judge.look(&seen, now)), Some(StopPhase::Open), "{seen:?}");
+        // The whole idle time again, and a generation of its own.
+        judge.look(&quiet(), now + MINUTE);
+        assert_eq!(phase(&judge.look(&quiet(), now + IDLE - MINUTE)), None);
+        let verdict = judge.look(&quiet(), now + 2 * IDLE);
+        assert_eq!((phase(&verdict), judge.generation()), (Some(StopPhase::Ask), 2));
+    }
+}
+
+#[test]
+fn an_answer_with_work_opens_again() {
+    for (daemon, user) in [(ack(1, 1), ack(1, 0)), (ack(1, 0), ack(1, 2)), (None, ack(1, 1))] {
+        let (mut judge, now) = asked();
+        let mut seen = quiet();
+        (seen.daemon_ack, seen.user_ack) = (daemon, user);
+        let verdict = judge.look(&seen, now);
+        assert_eq!((phase(&verdict), verdict.again), (Some(StopPhase::Open), Some(now + IDLE)));
+        assert!(judge.idle().source.starts_with("work in the"));
+    }
+}
+
+#[test]
+fn answers_of_another_generation_are_void() {
+    let (mut judge, now) = asked();
+    let mut seen = quiet();
+    for stale in [0, 2] {
+        (seen.daemon_ack, seen.user_ack) = (ack(1, 0), ack(stale, 0));
+        assert_eq!(judge.look(&seen, now).stop, None);
+        // Nor does stale work open again.
+        seen.user_ack = ack(stale, 5);
+        assert_eq!(judge.look(&seen, now).stop, None);
+    }
+}
+
+#[test]
+fn without_an_answer_it_opens_and_asks_again_a_minute_later() {
+    let (mut judge, now) = asked();
+    let mut seen = quiet();
+    seen.daemon_ack = ack(1, 0);
+    let late = now + ANSWER;
+    assert_eq!(judge.look(&seen, late - MINUTE / 60).stop, None);
+    let verdict = judge.look(&seen, late);
+    assert_eq!((phase(&verdict), verdict.again), (Some(StopPhase::Open), Some(late + AGAIN)));
+    assert!(verdict.note.unwrap().contains("user container has not answered"));
+    assert_eq!(judge.look(&seen, late + MINUTE / 2).stop, None);
+    assert_eq!(phase(&judge.look(&seen, late + AGAIN)), Some(StopPhase::Ask));
+    // The late answers to the first question count for nothing.
+    seen.user_ack = ack(1, 0);
+    assert_eq!(judge.look(&seen, late + AGAIN).stop, None);
+    (seen.daemon_ack, seen.user_ack) = (ack(2, 0), ack(2, 0));
+    assert_eq!(phase(&judge.look(&seen, late + AGAIN)), Some(StopPhase::Final));
+}
+
+#[test]
+fn the_timeout_is_live() {
+    let start = Instant::now();
+    let mut judge = Judge::new(start, 0);
+    let mut seen = quiet();
+    seen.idle_timeout = None;
+    assert_eq!(judge.look(&seen, start).again, None);
+    assert_eq!(judge.look(&seen, start + 10 * IDLE), Verdict { stop: None, note: None, again: None });
+    // Shorter than what has passed: at once.
+    seen.idle_timeout = Some(IDLE);
+    assert_eq!(phase(&judge.look(&seen, start + 11 * IDLE)), Some(StopPhase::Ask));
+    // Longer while asking: open again.
+    seen.idle_timeout = Some(12 * IDLE);
+    let verdict = judge.look(&seen, start + 11 * IDLE);
+    assert_eq!((phase(&verdict), verdict.again), (Some(StopPhase::Open), Some(start + 12 * IDLE)));
+    seen.idle_timeout = None;
+    assert_eq!(judge.look(&seen, start + 20 * IDLE).stop, None);
+}
+
+#[test]
+fn a_restarted_monitor_goes_on_with_a_higher_generation() {
+    let start = Instant::now();
+    let mut judge = Judge::new(start, 41);
+    let mut seen = quiet();
+    (seen.daemon_ack, seen.user_ack) = (ack(41, 0), ack(41, 0));
+    judge.look(&seen, start);
+    assert_eq!(phase(&judge.look(&seen, start + IDLE)), Some(StopPhase::Ask));
+    assert_eq!(judge.generation(), 42);
+    assert_eq!(judge.look(&seen, start + IDLE).stop, None, "answers to the former monitor are void");
+}

@@ -1,0 +1,119 @@
+//! The loop around the judge: look, say, wait. Its side effects are a trait, so that a whole life is one test.
+
+use std::future::Future;
+use std::io;
+use std::time::Instant;
+
+use contract::handshake::{IdleStatus, Life, StopPhase, StopRequest};
+
+use crate::judge::{Judge, Seen};
+
+/// Why a wait ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Woken {
+    /// Something may have changed, or it is time.
+    Look,
+    /// Asked to leave.
+    Leave,
+}
+
+/// How it ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// The builder was told to stop, now or by the monitor before us.
+    Stopped,
+    /// A signal.
+    Asked,
+}
+
+/// Everything outside.
+pub trait World {
+    /// The monotonic clock.
+    fn now(&self) -> Instant;
+    /// Seconds since the epoch, for display alone.
+    fn wall(&self) -> u64;
+    /// All that is published in this life.
+    fn look(&mut self) -> Seen;
+    /// Our own request of this life, as a monitor before us may have left it.
+    fn former_request(&mut self) -> Option<StopRequest>;
+    /// Publishes a request.
+    ///
+    /// # Errors
+    /// When it could not be written; then it is not in force.
+    fn request(&mut self, request: &StopRequest) -> io::Result<()>;
+    /// Publishes the view for `status`.
+    fn show(&mut self, idle: &IdleStatus);
+    /// A line for the log.
+    fn note(&mut self, text: &str);
+    /// Until something changes, or `until`.
+    fn wait(&mut self, until: Option<Instant>) -> impl Future<Output = io::Result<Woken>>;
+}
+
+/// Watches until the builder is stopped or we are asked to leave.
+///
+/// After `Final` nothing is left to do here: the request stays on the run volume, and an agent that is started again in this
+/// life reads it and leaves. So we do not wait for the others.
+///
+/// # Errors
+/// When events cannot be waited for, or a request not be written.
+pub async fn watch(world: &mut impl World, life: &Life) -> io::Result<Ended> {
+    let former = world.former_request();
+    let generation = former.as_ref().map_or(0, |request| request.generation);
+    match former {
+        Some(StopRequest { phase: StopPhase::Final, .. }) => return Ok(Ended::Stopped),
+        // Nobody waits for those answers any more; admission must not stay closed.
+        Some(StopRequest { phase: StopPhase::Ask, .. }) => {
+            let open = StopRequest {
+                life: life.clone(),
+                generation,
+                phase: StopPhase::Open,
+                reason: String::new(),
+                last_activity: world.wall(),
+            };
+            world.request(&open)?;
+        }
+        _ => {}
+    }
+    let mut judge = Judge::new(world.now(), generation);
+    let mut shown = None;
+    loop {
+        let seen = world.look();
+        let verdict = judge.look(&seen, world.now());
+        let idle = judge.idle();
+        if shown.as_ref() != Some(&idle) {
+            world.show(&IdleStatus {
+                life: life.clone(),
+                last_activity: wall_of(world, idle.last_activity),
+                source: idle.source.clone(),
+                stops_at: idle.stops_at.map(|at| wall_of(world, at)),
+            });
+            shown = Some(idle);
+        }
+        if let Some(note) = verdict.note {
+            world.note(&note);
+        }
+        if let Some((phase, reason)) = verdict.stop {
+            let last_activity = wall_of(world, judge.idle().last_activity);
+            let generation = judge.generation();
+            world.request(&StopRequest { life: life.clone(), generation, phase, reason, last_activity })?;
+            if phase == StopPhase::Final {
+                return Ok(Ended::Stopped);
+            }
+        }
+        if world.wait(verdict.again).await? == Woken::Leave {
+            return Ok(Ended::Asked);
+        }
+    }
+}
+
+/// A moment of the monotonic clock as seconds since the epoch, as of now.
+fn wall_of(world: &impl World, moment: Instant) -> u64 {
+    let (now, wall) = (world.now(), world.wall());
+    let ahead = moment.saturating_duration_since(now).as_secs();
+    let behind = now.saturating_duration_since(moment).as_secs();
+    wall.saturating_add(ahead).saturating_sub(behind)
+}
+
+#[cfg(test)]
+#[path = "watch_tests.rs"]
+mod tests;
