@@ -1,0 +1,3 @@
+# nix run github:…/nix-trampoline
+{ perSystem, ... }:
+perSystem.self.trampoline-cli

@@ -1,0 +1,233 @@
+#!/usr/bin/env bash
+# The one door to all tests.
+#
+# usage: ./test.sh [STAGE...]      without a stage: all of the first five
+#
+#   lint       formatting, clippy, shellcheck
+#   unit       what needs nothing but a compiler
+#   seeding    the store volume under kills, power cuts and full disks; as root, without containers
+#   cli        the client against recorded engines; the flake against stand-ins for its inputs
+#   podman     scenarios that drive trampoline-cli against podman, rootful and, where it works, rootless
+#   soak       seeding and podman at full length; hours rather than minutes
+#
+# What is missing on a Debian machine is installed. Logs are kept in the folder that is named; of what failed, the
+# end is shown. The last line counts: N passed, N failed, N skipped.
+set -euo pipefail
+
+# shellcheck source=scripts/lib.sh
+. "$(dirname "${BASH_SOURCE[0]}")/scripts/lib.sh"
+
+# Lines of a failed stage that are shown; the rest is in its log.
+shown=150
+logs=$CARGO_TARGET_DIR/test-logs
+image=localhost/trampoline-test:current
+rootless_user=trampoline-test
+passed=0 failed=0 skipped=0
+wanted=()
+
+while (($#)); do
+  case $1 in
+    lint | unit | seeding | cli | podman | soak) wanted+=("$1") ;;
+    all) wanted+=(lint unit seeding cli podman) ;;
+    -h | --help) sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "$0"; exit 0 ;;
+    *) fail 64 "unknown stage $1 (see --help)" ;;
+  esac
+  shift
+done
+((${#wanted[@]})) || wanted=(lint unit seeding cli podman)
+
+cd "$repo"
+mkdir -p "$logs"
+# Two at once would take each other's leftovers for those of a dead run.
+exec 8>"$logs/lock"
+flock -n 8 || { say 'another test run is under way here; waiting for it'; flock 8; }
+
+# count LOG CODE: adds what the log's summaries say. A stage that failed without a failed test failed as a whole.
+count() {
+  local log=$1 code=$2 p f s
+  read -r p f s < <(awk '/^test result: / {
+      for (i = 1; i < NF; i++) {
+        if ($(i + 1) == "passed;") p += $i
+        if ($(i + 1) == "failed;") f += $i
+        if ($(i + 1) == "ignored;") s += $i
+      }
+    } END { print p + 0, f + 0, s + 0 }' "$log")
+  if ((code != 0 && f == 0)); then f=1; fi
+  passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
+  say "   $p passed, $f failed, $s skipped"
+}
+
+# logged NAME COMMAND...: a command that runs tests, its output in a file.
+logged() {
+  local name=$1 log=$logs/$1.log begin=$SECONDS code=0
+  shift
+  say "-- $name: $*"
+  "$@" >"$log" 2>&1 8>&- </dev/null || code=$?
+  count "$log" "$code"
+  say "-- $name: $((SECONDS - begin)) s, $log"
+  if ((code)); then tail -n "$shown" "$log" | cut -c1-400 >&2; fi
+}
+
+# checked NAME COMMAND...: a command that is itself one test.
+checked() {
+  local name=$1 log=$logs/$1.log begin=$SECONDS
+  shift
+  if "$@" >"$log" 2>&1 8>&- </dev/null; then
+    passed=$((passed + 1))
+    say "-- $name: ok, $((SECONDS - begin)) s"
+  else
+    failed=$((failed + 1))
+    say "-- $name: FAILED, $((SECONDS - begin)) s, $log"
+    tail -n "$shown" "$log" | cut -c1-400 >&2
+  fi
+}
+
+# built NAME COMMAND...: what tests need; only its failure counts.
+built() {
+  local before=$passed
+  checked "$@"
+  passed=$before
+}
+
+# skip WHY
+skip() {
+  skipped=$((skipped + 1))
+  say "-- skipped: $1"
+}
+
+stage_lint() {
+  need shellcheck:shellcheck
+  if cargo fmt --version >/dev/null 2>&1; then checked fmt cargo fmt --all --check; else skip 'cargo fmt is not installed'; fi
+  if cargo clippy --version >/dev/null 2>&1; then
+    checked clippy cargo clippy --workspace --all-targets -- -D warnings
+  else
+    skip 'cargo clippy is not installed'
+  fi
+  local scripts
+  mapfile -t scripts < <(git ls-files | while read -r file; do
+    if [[ -f $file ]] && head -n 1 "$file" | grep -qE '^#(!.*\b(ba)?sh$|!/usr/bin/env (ba)?sh| shellcheck shell=)'; then echo "$file"; fi
+  done)
+  checked shellcheck shellcheck -x "${scripts[@]}"
+}
+
+stage_unit() {
+  need git:git ssh-keygen:openssh-client tar:tar
+  logged unit cargo test --no-fail-fast --workspace --exclude trampoline-cli --exclude e2e --exclude daemon-init
+  logged unit-daemon-init cargo test --no-fail-fast -p daemon-init --lib --bins
+  logged layers cargo test --no-fail-fast -p e2e --lib --test layers
+}
+
+stage_seeding() {
+  need nix-store:nix-bin mkfs.btrfs:btrfs-progs mkfs.ext4:e2fsprogs
+  if ((EUID != 0)); then
+    skip 'seeding needs root: sudo ./test.sh seeding'
+    return
+  fi
+  # Release: it is the disk that is tested, and checking hashes in a debug build takes longer than that.
+  logged seeding cargo test --no-fail-fast --release -p daemon-init --test seeding
+}
+
+stage_cli() {
+  need git:git ssh-keygen:openssh-client nix-instantiate:nix-bin
+  # The client carries what it would carry for a user.
+  built agents build_agents
+  TRAMPOLINE_AGENTS_DIR=$agents_dir logged cli cargo test --no-fail-fast -p trampoline-cli
+  checked flake scripts/test-flake
+  checked image-scripts scripts/test-image-scripts
+}
+
+# scenarios ENGINE CLI [VARIABLE=VALUE...]
+scenarios() {
+  local engine=$1 cli=$2
+  shift 2
+  logged "$engine" env TRAMPOLINE_ENGINE="$engine" TRAMPOLINE_CLI="$cli" TRAMPOLINE_IMAGE="$image" \
+    TRAMPOLINE_E2E_LOGS="$logs/builders" "$@" cargo test --no-fail-fast -p e2e --test podman
+}
+
+stage_podman() {
+  need_podman
+  need setpriv:util-linux rsync:rsync
+  built agents build_agents
+  built client build_client
+  podman_settings "$agents_dir" || { failed=$((failed + 1)); return; }
+  leftovers
+  built image container/build-image --agents "$agents_dir" --tag "$image" --base "${TRAMPOLINE_TEST_BASE:-auto}"
+  scenarios podman "$CARGO_TARGET_DIR/release/trampoline-cli"
+  rootless
+  leftovers
+  podman rmi -f "$image" >/dev/null 2>&1 || true
+}
+
+as_rootless() {
+  (cd / && setpriv --reuid "$rootless_user" --regid "$rootless_user" --init-groups \
+    env HOME="/home/$rootless_user" XDG_DATA_HOME="/home/$rootless_user/.local/share" \
+    ${CONTAINERS_CONF:+CONTAINERS_CONF="/home/$rootless_user/containers.conf"} "$@")
+}
+
+# The same scenarios by a user of this machine who has no rights at all.
+rootless() {
+  local home=/home/$rootless_user why
+  if ((EUID != 0)); then
+    skip 'rootless beside rootful needs root to make a user for it'
+    return
+  fi
+  id "$rootless_user" >/dev/null 2>&1 || useradd --create-home --shell /usr/sbin/nologin "$rootless_user"
+  chmod 0755 "$home"
+  if [[ -n ${CONTAINERS_CONF:-} ]]; then install -m 0644 "$CONTAINERS_CONF" "$home/containers.conf"; fi
+  install -m 0755 "$CARGO_TARGET_DIR/release/trampoline-cli" "$home/trampoline-cli"
+  podman save "$image" 2>/dev/null | as_rootless podman load >"$logs/rootless.log" 2>&1 || true
+  if why=$(as_rootless podman run --rm --network none "$image" /opt/trampoline/bin/daemon-init --version 2>&1); then
+    scenarios podman-rootless "$home/trampoline-cli" \
+      ${CONTAINERS_CONF:+CONTAINERS_CONF="$home/containers.conf"}
+  else
+    skip "no rootless podman on this machine: ${why##*$'\n'}"
+  fi
+  as_rootless podman system reset --force >/dev/null 2>&1 || true
+  userdel --remove "$rootless_user" >/dev/null 2>&1 || true
+}
+
+stage_soak() {
+  export TRAMPOLINE_KILL_POINTS=3000 TRAMPOLINE_SOAK=1
+  stage_seeding
+  stage_podman
+}
+
+# gone NAME: of a test process that has ended. Names of builders and of what belongs to them are t-PID-N.
+gone() {
+  local pid=${1#*t-}
+  pid=${pid#derive-}
+  pid=${pid%%-*}
+  [[ $pid =~ ^[0-9]+$ && ! -d /proc/$pid ]]
+}
+
+# What an earlier run that was cut off has left, by names that only tests give.
+leftovers() {
+  local name
+  while read -r name; do
+    if gone "$name"; then podman pod rm -f "$name"; fi
+  done < <(podman pod ps --format '{{.Name}}' | grep -E '^trampoline-t-[0-9]+-[0-9]+$')
+  while read -r name; do
+    if gone "$name"; then podman rm -f "$name"; fi
+  done < <(podman ps -a --format '{{.Names}}' | grep -E '^(trampoline-t-[0-9]+-|t-derive-[0-9]+$)')
+  while read -r name; do
+    if gone "$name"; then podman volume rm -f "$name"; fi
+  done < <(podman volume ls --format '{{.Name}}' | grep -E '^trampoline-t-[0-9]+-[0-9]+-')
+} >/dev/null 2>&1 8>&-
+
+# Everything of the stages that were not reached is not counted, so an early end must not look like a pass.
+finish() {
+  local code=$?
+  trap - EXIT
+  if ((code)); then
+    failed=$((failed + 1))
+    say "stopped early with code $code"
+  fi
+  printf '%s passed, %s failed, %s skipped\n' "$passed" "$failed" "$skipped"
+  if ((failed)); then exit 1; fi
+}
+trap finish EXIT
+
+need_rust
+for stage in "${wanted[@]}"; do
+  timed "$stage" "stage_$stage"
+done
