@@ -133,7 +133,7 @@ stage_cli() {
   built agents build_agents
   TRAMPOLINE_AGENTS_DIR=$agents_dir logged cli cargo test --no-fail-fast -p trampoline-cli
   checked flake scripts/test-flake
-  checked image-scripts scripts/test-image-scripts
+  logged image-scripts scripts/test-image-scripts
 }
 
 # scenarios ENGINE CLI [VARIABLE=VALUE...]
