@@ -4,15 +4,22 @@ mod common;
 
 use std::fs;
 use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use common::Daemon;
 use worker_protocol::{Connection, Error, GcAction, Message, OUR_MINOR, handshake};
 
+fn connect(daemon: &Daemon) -> UnixStream {
+    let stream = UnixStream::connect(daemon.socket()).expect("it listens");
+    stream.set_read_timeout(Some(std::time::Duration::from_secs(30))).expect("a socket");
+    stream
+}
+
 #[test]
 fn it_greets_and_says_its_version() {
     let daemon = Daemon::start();
-    let hello = handshake(&mut daemon.connect()).unwrap();
+    let hello = handshake(&mut connect(&daemon)).unwrap();
     let version = daemon.nix_store(&["--version"]);
     assert!(version.ends_with(&hello.nix_version), "{version} is not {}", hello.nix_version);
     assert!(hello.minor <= OUR_MINOR);
@@ -26,7 +33,7 @@ fn all_paths_and_their_sizes() {
     let mut added = vec![daemon.add("a", b"first"), daemon.add("b", &[0; 100_000])];
     added.sort();
     let (mut names, mut infos) =
-        (Connection::open(daemon.connect()).unwrap(), Connection::open(daemon.connect()).unwrap());
+        (Connection::open(connect(&daemon)).unwrap(), Connection::open(connect(&daemon)).unwrap());
     let (mut seen, mut bytes) = (Vec::new(), 0);
     let count = names.all_valid_paths(|path| {
         bytes += infos.path_info(path)?.unwrap().nar_size;
@@ -51,7 +58,7 @@ fn a_refusal_does_not_end_the_conversation() {
     let daemon = Daemon::start();
     let path = daemon.add("a", b"first");
     daemon.root(&path);
-    let mut connection = Connection::open(daemon.connect()).unwrap();
+    let mut connection = Connection::open(connect(&daemon)).unwrap();
     let delete = GcAction::DeleteSpecific(vec![path.clone()]);
     let refused = connection.collect_garbage(&delete, &mut |_| {}, |_| {});
     let Err(Error::Daemon(error)) = refused else { panic!("{refused:?}") };
@@ -64,10 +71,10 @@ fn a_collection_spares_roots_and_tells_what_went() {
     let daemon = Daemon::start();
     let (kept, dead, held) = (daemon.add("kept", b"1"), daemon.add("dead", b"2"), daemon.add("held", b"3"));
     daemon.root(&kept);
-    let mut holder = Connection::open(daemon.connect()).unwrap();
+    let mut holder = Connection::open(connect(&daemon)).unwrap();
     holder.add_temp_root(&held).unwrap();
 
-    let mut connection = Connection::open(daemon.connect()).unwrap();
+    let mut connection = Connection::open(connect(&daemon)).unwrap();
     connection.set_verbosity(3).unwrap();
     let mut told = Vec::new();
     let found = connection.collect_garbage(&GcAction::ReturnDead, &mut |_| {}, |p| told.push(p.to_owned()));
@@ -98,7 +105,7 @@ fn a_collection_spares_roots_and_tells_what_went() {
 }
 
 /// The daemon's process for a closed connection takes a moment to end.
-fn wait_for_temp_root(connection: &mut Connection<common::Recorder>, delete: &GcAction) {
+fn wait_for_temp_root(connection: &mut Connection<UnixStream>, delete: &GcAction) {
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
     while let Err(error) = connection.collect_garbage(delete, &mut |_| {}, |_| {}) {
         assert!(matches!(error, Error::Daemon(_)), "{error}");
@@ -113,7 +120,7 @@ fn a_bound_on_what_is_freed() {
     for name in ["a", "b", "c", "d"] {
         daemon.add(name, &[name.as_bytes()[0]; 50_000]);
     }
-    let mut connection = Connection::open(daemon.connect()).unwrap();
+    let mut connection = Connection::open(connect(&daemon)).unwrap();
     let some = GcAction::DeleteDead { max_freed: Some(60_000) };
     let outcome = connection.collect_garbage(&some, &mut |_| {}, |_| {}).unwrap();
     assert!((60_000..200_000).contains(&outcome.bytes_freed), "{outcome:?}");
@@ -125,7 +132,7 @@ fn optimising_links_equal_files() {
     use std::os::unix::fs::MetadataExt;
     let daemon = Daemon::start();
     let (a, b) = (daemon.add("a", &[7; 9000]), daemon.add("b", &[7; 9000]));
-    let mut connection = Connection::open(daemon.connect()).unwrap();
+    let mut connection = Connection::open(connect(&daemon)).unwrap();
     connection.optimise(&mut |_| {}).unwrap();
     assert_eq!(fs::metadata(a).unwrap().ino(), fs::metadata(b).unwrap().ino());
 }
@@ -134,8 +141,8 @@ fn optimising_links_equal_files() {
 fn shutting_the_stream_down_ends_a_conversation() {
     let daemon = Daemon::start();
     daemon.add("a", b"first");
-    let stream = daemon.connect();
-    let other_end = stream.stream.try_clone().unwrap();
+    let stream = connect(&daemon);
+    let other_end = stream.try_clone().unwrap();
     let mut connection = Connection::open(stream).unwrap();
     other_end.shutdown(Shutdown::Both).unwrap();
     assert!(matches!(connection.all_valid_paths(|_| Ok(())), Err(Error::Io(_))));

@@ -1,7 +1,7 @@
-//! A real nix-daemon on a scratch store, and a stream that keeps what went over it.
+//! A real nix-daemon on a scratch store.
 #![expect(clippy::unwrap_used, reason = "scaffolding of tests: what fails here fails the test")]
 
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -65,12 +65,6 @@ impl Daemon {
         self.dir.path().join("socket")
     }
 
-    pub(crate) fn connect(&self) -> Recorder {
-        let stream = UnixStream::connect(self.socket()).unwrap();
-        stream.set_read_timeout(Some(std::time::Duration::from_secs(30))).unwrap();
-        Recorder { stream, received: Vec::new() }
-    }
-
     /// Adds a file to the store and returns its path.
     pub(crate) fn add(&self, name: &str, content: &[u8]) -> String {
         let file = self.dir.path().join(name);
@@ -95,29 +89,5 @@ impl Drop for Daemon {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-    }
-}
-
-/// Keeps what the daemon sent.
-pub(crate) struct Recorder {
-    pub(crate) stream: UnixStream,
-    pub(crate) received: Vec<u8>,
-}
-
-impl Read for Recorder {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let n = self.stream.read(buffer)?;
-        self.received.extend_from_slice(&buffer[..n]);
-        Ok(n)
-    }
-}
-
-impl Write for Recorder {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.stream.write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.stream.flush()
     }
 }

@@ -1,0 +1,176 @@
+//! The agent beside a real nix-daemon on a scratch store; the test plays the other containers.
+
+#[path = "../../crates/worker-protocol/tests/common/mod.rs"]
+mod common;
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use agent::paths::Paths;
+use agent::signals::Signals;
+use agent::wait::{Waiter, Wake};
+use agent::{files, life, proc};
+use common::Daemon;
+use contract::exit::Exit;
+use contract::handshake::{
+    DaemonActivity, GcSummary, Life, Ready, StopPhase, StopRequest, StoreStatus, UserActivity, file,
+};
+use contract::places::Container;
+use maintenance_agent::once::{Wish, once};
+use maintenance_agent::schedule::Schedule;
+use maintenance_agent::serve::serve_from;
+
+fn write<T: serde::Serialize>(dir: &Path, name: &str, value: &T) {
+    files::write_json(dir, name, value).expect("the folder is there");
+}
+
+struct Pod {
+    root: tempfile::TempDir,
+    paths: Paths,
+    life: Life,
+    daemon: Daemon,
+}
+
+impl Pod {
+    /// With a daemon that is ready, idle, and listens where ours would.
+    fn new() -> Self {
+        let root = tempfile::tempdir().expect("a scratch folder");
+        let paths = Paths::scratch(root.path());
+        for container in Container::ALL {
+            std::fs::create_dir_all(paths.run_dir(container)).expect("scratch");
+        }
+        let socket = paths.daemon_socket();
+        std::fs::create_dir_all(socket.parent().expect("it is in a folder")).expect("scratch");
+        let daemon = Daemon::start();
+        std::os::unix::fs::symlink(daemon.socket(), socket).expect("scratch");
+        let life = life::current(&paths).expect("/proc is there");
+        let pod = Self { root, paths, life, daemon };
+        pod.builds(0);
+        let user = UserActivity { life: pod.life.clone(), sessions: vec![], jobs: vec![], last_work: 0 };
+        write(&pod.paths.run_dir(Container::User), file::ACTIVITY, &user);
+        pod
+    }
+
+    fn ready(&self) {
+        let pid = i32::try_from(std::process::id()).expect("a pid");
+        let start_time = proc::start_time(&self.paths.proc, pid).expect("/proc").expect("we live");
+        let (store_id, nix_version, image) = (String::new(), String::new(), String::new());
+        let life = self.life.clone();
+        let ready = Ready { life, pid, start_time, store_id, nix_version, image, at: 0 };
+        write(&self.paths.run_dir(Container::Daemon), file::READY, &ready);
+    }
+
+    fn builds(&self, builds: u32) {
+        let activity = DaemonActivity { life: self.life.clone(), builds, last_build: 0 };
+        write(&self.paths.run_dir(Container::Daemon), file::ACTIVITY, &activity);
+    }
+
+    fn stop(&self, phase: StopPhase) {
+        let (life, reason) = (self.life.clone(), String::new());
+        let stop = StopRequest { life, generation: 1, phase, reason, last_activity: 0 };
+        write(&self.paths.run_dir(Container::ShutdownMonitor), file::STOP, &stop);
+    }
+
+    fn config(&self, text: &str) {
+        let dir = self.root.path().join("config");
+        std::fs::create_dir_all(&dir).expect("scratch");
+        files::write_bytes(&dir, "trampoline.toml", 0o644, text.as_bytes()).expect("scratch");
+    }
+
+    fn store(&self) -> Option<StoreStatus> {
+        maintenance_agent::store::published(&self.paths, &self.life)
+    }
+
+    fn once(&self, wish: &Wish) -> (Exit, String, String) {
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let exit = once(&self.paths, wish, &mut out, &mut err);
+        (exit, String::from_utf8_lossy(&out).into_owned(), String::from_utf8_lossy(&err).into_owned())
+    }
+}
+
+#[test]
+fn it_measures_collects_when_due_and_leaves_at_the_final_stop() {
+    let pod = Pod::new();
+    pod.config("[maintenance]\ninterval = \"60s\"\noptimise = true\n");
+    let (kept, dead) = (pod.daemon.add("kept", &[1; 5000]), pod.daemon.add("dead", &[2; 5000]));
+    pod.daemon.root(&kept);
+    let signals = Signals::install().expect("handlers");
+    let mut waiter = Waiter::new(&signals).expect("inotify");
+    waiter.watch_dir(&pod.paths.run_dir(Container::Maintenance)).expect("it is there");
+    let mut until = |is: &dyn Fn(&StoreStatus) -> bool| {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            if let Some(status) = pod.store().filter(|s| is(s)) {
+                return status;
+            }
+            let wake = waiter.wait(Some(deadline)).expect("waiting works");
+            assert_ne!(wake, Wake::Deadline, "it does not come: {:?}", pod.store());
+        }
+    };
+    // Due two seconds from now.
+    let mut schedule = Schedule::default();
+    schedule.collected(Instant::now(), Duration::from_secs(58));
+    std::thread::scope(|scope| {
+        let agent = scope.spawn(|| serve_from(&pod.paths, schedule));
+        pod.ready();
+        let first = until(&|_| true);
+        assert_eq!((first.paths, &first.last_gc), (2, &None));
+        assert!(first.nar_bytes > 10_000 && first.fs_bytes > first.fs_free_bytes, "{first:?}");
+        let after = until(&|s| s.last_gc.is_some());
+        assert_eq!(after.paths, 1);
+        let gc = after.last_gc.expect("just seen");
+        assert!(gc.optimised && !gc.dry_run && gc.freed_bytes > 0, "{gc:?}");
+        assert_eq!(gc.cause, "schedule");
+        assert!(Path::new(&kept).exists() && !Path::new(&dead).exists());
+        pod.stop(StopPhase::Final);
+        assert_eq!(agent.join().expect("it does not panic"), Exit::Ok);
+    });
+}
+
+#[test]
+fn a_collection_that_was_asked_for() {
+    let pod = Pod::new();
+    let dead = pod.daemon.add("dead", &[2; 5000]);
+    let json = Wish { json: true, ..Wish::default() };
+    let (exit, _, err) = pod.once(&json);
+    assert_eq!(exit, Exit::Stopping, "{err}");
+    assert!(err.contains("not ready") && Path::new(&dead).exists(), "{err}");
+
+    pod.ready();
+    for phase in [StopPhase::Ask, StopPhase::Final] {
+        pod.stop(phase);
+        assert_eq!(pod.once(&json).0, Exit::Stopping);
+    }
+    pod.stop(StopPhase::Open);
+    let (exit, out, err) = pod.once(&Wish { dry_run: true, json: true, ..Wish::default() });
+    assert_eq!(exit, Exit::Ok, "{err}");
+    let summary: GcSummary = serde_json::from_str(&out).expect("JSON");
+    assert!(summary.dry_run && summary.paths == 1 && summary.freed_bytes > 5000, "{out}");
+    assert!(Path::new(&dead).exists() && pod.store().is_none());
+
+    // Linking files waits for builds to end; collecting does not.
+    pod.builds(1);
+    let (exit, out, err) = pod.once(&Wish { optimise: true, ..Wish::default() });
+    assert_eq!(exit, Exit::Ok, "{err}");
+    assert!(out.contains("deleted") && !out.contains("linked"), "{out}");
+    assert!(err.contains("a build is running"), "{err}");
+    assert!(!Path::new(&dead).exists());
+    pod.builds(0);
+    let (_, out, _) = pod.once(&Wish { optimise: true, json: true, ..Wish::default() });
+    let summary: GcSummary = serde_json::from_str(&out).expect("JSON");
+    assert!(summary.optimised && summary.cause == "asked", "{out}");
+    assert_eq!(pod.store().and_then(|s| s.last_gc), Some(summary));
+}
+
+#[test]
+fn a_bound_on_what_is_freed() {
+    let pod = Pod::new();
+    pod.ready();
+    for name in ["a", "b", "c", "d"] {
+        pod.daemon.add(name, &[name.as_bytes()[0]; 50_000]);
+    }
+    let (exit, out, err) = pod.once(&Wish { max_freed: Some(60_000), json: true, ..Wish::default() });
+    assert_eq!(exit, Exit::Ok, "{err}");
+    let summary: GcSummary = serde_json::from_str(&out).expect("JSON");
+    assert!((60_000..200_000).contains(&summary.freed_bytes), "{out}");
+}
