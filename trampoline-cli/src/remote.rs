@@ -1,14 +1,14 @@
 //! The pushed tree that belongs to where the user stands.
 
 use contract::job::Generation;
-use contract::places::Container;
 use serde::{Deserialize, Serialize};
 
 use crate::context::{Context, current_dir};
+use crate::engine::last_line;
 use crate::error::{CliError, Result};
 use crate::git::Repo;
 use crate::render::digest;
-use crate::wake::USER_INIT;
+use crate::wake::{self, USER_INIT};
 
 /// What was last pushed from one checkout: two shells at once each build what they sent.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -56,9 +56,9 @@ pub(crate) fn pushed(context: &Context, repo: &Repo) -> Option<Generation> {
     context.state.read::<Pushed>(&file(repo)).map(|pushed| pushed.generation)
 }
 
-/// All current trees of the builder.
+/// All trees of the builder.
 pub(crate) async fn projects(context: &Context) -> Result<Vec<Generation>> {
-    let output = context.engine.exec(&context.name, Container::User, &[USER_INIT, "projects"], &[]).await?;
+    let output = wake::exec(context, &[USER_INIT, "projects"], &[]).await?;
     if output.code != 0 {
         return Err(failed("cannot list the pushed trees", &output));
     }
@@ -72,14 +72,13 @@ pub(crate) async fn projects(context: &Context) -> Result<Vec<Generation>> {
 
 /// A command of user-init failed: its code is one of ours, its last line the reason.
 pub(crate) fn failed(doing: &str, output: &crate::engine::Output) -> CliError {
-    failed_with(doing, output.code, &output.last_words())
+    failed_with(doing, output.code, &output.stderr)
 }
 
 /// The same, from its parts.
-pub(crate) fn failed_with(doing: &str, code: i32, words: &str) -> CliError {
+pub(crate) fn failed_with(doing: &str, code: i32, stderr: &[u8]) -> CliError {
+    let words = reason(stderr);
     let exit = contract::exit::Exit::from_code(code).unwrap_or(contract::exit::Exit::Engine);
-    let words = words.trim_start_matches("Error: ").trim_start_matches("error: ");
-    let words = words.strip_prefix("user-init: ").unwrap_or(words);
     let error = CliError::new(
         exit,
         if words.is_empty() { format!("{doing} (exit code {code})") } else { format!("{doing}: {words}") },
@@ -92,6 +91,13 @@ pub(crate) fn failed_with(doing: &str, code: i32, words: &str) -> CliError {
     }
 }
 
+/// What user-init says, or the last line of whoever could not run it.
+fn reason(stderr: &[u8]) -> String {
+    let text = String::from_utf8_lossy(stderr);
+    let said = text.lines().rev().find_map(|line| line.trim().strip_prefix("user-init: "));
+    said.map_or_else(|| last_line(stderr).trim_start_matches("Error: ").to_owned(), str::to_owned)
+}
+
 /// The tree of the checkout around the current folder, if it was pushed. The builder must run.
 pub(crate) async fn tree_here(context: &Context) -> Result<Option<Tree>> {
     // Without git there is no checkout to speak of.
@@ -100,6 +106,9 @@ pub(crate) async fn tree_here(context: &Context) -> Result<Option<Tree>> {
         return Ok(Some(Tree { project: generation.project, generation: Some(generation.generation) }));
     }
     let name = project(context, &repo);
-    let found = projects(context).await?.into_iter().find(|generation| generation.project == name);
+    let found = projects(context)
+        .await?
+        .into_iter()
+        .find(|generation| generation.project == name && generation.current);
     Ok(found.map(|generation| Tree { project: generation.project, generation: None }))
 }

@@ -5,12 +5,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use contract::exit::Exit;
-use contract::places::{Container, USER};
+use contract::places::USER;
 
 use crate::context::Context;
 use crate::error::{CliError, OnPath, Result};
 use crate::state::{self, State};
-use crate::wake::USER_INIT;
+use crate::wake::{self, USER_INIT};
 use crate::{keys, remote};
 
 /// In the client's state: what `ssh -F` is given.
@@ -29,7 +29,7 @@ fn alias(name: &str) -> String {
 
 /// Asks the builder for its host key and writes the files of the client's state. The builder must run.
 pub(crate) async fn refresh(context: &Context) -> Result<PathBuf> {
-    let output = context.engine.exec(&context.name, Container::User, &[USER_INIT, "host-key"], &[]).await?;
+    let output = wake::exec(context, &[USER_INIT, "host-key"], &[]).await?;
     if output.code != 0 {
         return Err(remote::failed("cannot read the builder's host key", &output));
     }

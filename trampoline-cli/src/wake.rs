@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use contract::exit::Exit;
-use contract::handshake::{AgentStatus, BuilderStatus, Phase};
+use contract::handshake::{AgentStatus, BuilderStatus, Phase, StopPhase};
 use contract::places::Container;
 
 use crate::context::Context;
-use crate::engine::{Observed, PodPhase};
+use crate::engine::{Observed, Output, PodPhase};
 use crate::error::{CliError, Result};
 use crate::prepare;
 use crate::render::Rendering;
@@ -196,21 +196,57 @@ async fn broken(context: &Context) -> Result<Option<CliError>> {
     }
 }
 
-/// Runs something in the builder; where that meets a stop, waits for its end, starts the builder and tries again, once.
+/// Runs something in the builder; where that meets a start or a stop, waits for its end and tries again, once.
 pub(crate) async fn retrying<F>(context: &Context, mut run: impl FnMut() -> F) -> Result<i32>
 where
     F: Future<Output = Result<i32>>,
 {
     let code = run().await?;
-    if !worth_a_retry(code) || context.engine.observe(&context.name).await?.phase() == PodPhase::Running {
-        return Ok(code);
-    }
-    context.ui.say(format!("builder {} stopped just now; starting it again", context.name));
-    running(context).await?;
-    run().await
+    if again(context, code).await? { run().await } else { Ok(code) }
 }
 
-/// `Stopping`, or podman's own codes for a container that does not run.
-fn worth_a_retry(code: i32) -> bool {
-    code == i32::from(Exit::Stopping.code()) || matches!(code, 125 | 255)
+/// The same for a command that is read to its end.
+pub(crate) async fn exec(context: &Context, argv: &[&str], input: &[u8]) -> Result<Output> {
+    let output = context.engine.exec(&context.name, Container::User, argv, input).await?;
+    if again(context, output.code).await? {
+        return context.engine.exec(&context.name, Container::User, argv, input).await;
+    }
+    Ok(output)
+}
+
+/// Whether a command that ended with this code only came too early or too late; if so, the builder is ready now.
+pub(crate) async fn again(context: &Context, code: i32) -> Result<bool> {
+    // `Stopping`, or podman's own codes for a container that does not run.
+    if code != i32::from(Exit::Stopping.code()) && !matches!(code, 125 | 255) {
+        return Ok(false);
+    }
+    let observed = context.engine.observe(&context.name).await?;
+    if observed.phase() != PodPhase::Running {
+        if !observed.exists() {
+            return Ok(false);
+        }
+        running(context).await?;
+        return Ok(true);
+    }
+    let Some(status) = status(context).await? else { return Ok(false) };
+    if leaves(&status) {
+        let lock = context.state.lock(context.ui).await?;
+        let step = context
+            .ui
+            .step(format!("builder {} is stopping; waiting for it to start it again", context.name));
+        context.engine.stopped(&observed).await?;
+        step.clear();
+        start(context, &lock).await?;
+        return Ok(true);
+    }
+    if is_ready(&status) {
+        // Then the code is the command's own.
+        return Ok(false);
+    }
+    ready(context, &format!("reaching builder {}", context.name)).await?;
+    Ok(true)
+}
+
+fn leaves(status: &BuilderStatus) -> bool {
+    status.drain.is_some() || status.stop.as_ref().is_some_and(|stop| stop.phase == StopPhase::Final)
 }

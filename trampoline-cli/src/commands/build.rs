@@ -5,7 +5,6 @@ mod follow;
 use clap::Args;
 use contract::exit::Exit;
 use contract::job::{BuildRequest, Generation, JobEnd, JobStarted};
-use contract::places::Container;
 
 use crate::cli::Global;
 use crate::context::{Context, current_dir};
@@ -105,11 +104,7 @@ async fn start(context: &Context, request: &BuildRequest) -> Result<JobStarted> 
         .map_err(|error| CliError::new(Exit::Internal, format!("cannot write JSON: {error}")))?;
     input.push(b'\n');
     let argv = [USER_INIT, "job", "start"];
-    let mut output = context.engine.exec(&context.name, Container::User, &argv, &input).await?;
-    if output.code == i32::from(Exit::Stopping.code()) {
-        wake::running(context).await?;
-        output = context.engine.exec(&context.name, Container::User, &argv, &input).await?;
-    }
+    let output = wake::exec(context, &argv, &input).await?;
     if output.code != 0 {
         let error = remote::failed("cannot start the build", &output);
         return Err(match error.exit {

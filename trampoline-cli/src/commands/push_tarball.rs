@@ -77,7 +77,13 @@ impl PushTarball {
             from: owner(),
             encoding: Encoding::Plain,
         };
-        let generation = send(&context, stream, archive, &header).await?;
+        let mut archive = archive;
+        let generation = match send(&context, stream, &mut archive, &header).await {
+            Err(error) if wake::again(&context, i32::from(error.exit.code())).await? => {
+                send(&context, receiver(&context).await?, &mut archive, &header).await?
+            }
+            result => result?,
+        };
         remote::remember(&context, &repo, &generation)?;
         self.report(&context, &repo, &header, &generation)
     }
@@ -150,7 +156,7 @@ async fn receiver(context: &Context) -> Result<Stream> {
 async fn send(
     context: &Context,
     mut stream: Stream,
-    mut archive: Archive,
+    archive: &mut Archive,
     header: &PushHeader,
 ) -> Result<Generation> {
     let mut line = serde_json::to_vec(header)
@@ -170,7 +176,7 @@ async fn send(
             Ok(PushAnswer::Done(generation)) => done = Some(generation),
             Ok(PushAnswer::Send) => {
                 let step = context.ui.step(format!("sending {}", header.label));
-                let sent = copy(&mut archive, &mut stream, step).await;
+                let sent = copy(archive, &mut stream, step).await;
                 context.ui.detail(format!("sent: {sent:?}"));
             }
             Err(error) => {
@@ -187,11 +193,7 @@ async fn send(
     let (code, words) = stream.finish().await?;
     match done {
         Some(generation) if code == 0 => Ok(generation),
-        _ => Err(remote::failed_with(
-            "the builder did not take the archive",
-            code,
-            &crate::engine::last_line(&words),
-        )),
+        _ => Err(remote::failed_with("the builder did not take the archive", code, &words)),
     }
 }
 

@@ -2,7 +2,6 @@
 
 use clap::Args;
 use contract::exit::Exit;
-use contract::places::Container;
 
 use crate::cli::Global;
 use crate::commands::{image, up};
@@ -111,7 +110,7 @@ impl Setup {
         let keys = keys::find(&context.state, context.ui).await?;
         let input = keys.lines.join("\n") + "\n";
         let argv = [USER_INIT, "keys", "add"];
-        let output = context.engine.exec(&context.name, Container::User, &argv, input.as_bytes()).await?;
+        let output = wake::exec(context, &argv, input.as_bytes()).await?;
         if output.code != 0 {
             return Err(remote::failed("cannot add your SSH key", &output));
         }

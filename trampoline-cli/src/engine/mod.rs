@@ -59,13 +59,6 @@ pub(crate) struct Output {
     pub(crate) stderr: Vec<u8>,
 }
 
-impl Output {
-    /// The last line that is not empty, for messages.
-    pub(crate) fn last_words(&self) -> String {
-        last_line(&self.stderr)
-    }
-}
-
 /// The last line that is not empty.
 pub(crate) fn last_line(text: &[u8]) -> String {
     let text = String::from_utf8_lossy(text);
@@ -109,8 +102,6 @@ pub(crate) enum Volume {
 
 impl Volume {
     pub(crate) const ALL: [Self; 4] = [Self::Store, Self::Home, Self::Run, Self::Config];
-    /// Those that hold what people made.
-    pub(crate) const KEPT: [Self; 2] = [Self::Store, Self::Home];
 
     /// In the template and in the volume's own name.
     pub(crate) fn name(self) -> &'static str {

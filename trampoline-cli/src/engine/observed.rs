@@ -1,5 +1,7 @@
 //! A builder as the engine sees it.
 
+use contract::places::Container;
+
 use super::Volume;
 
 /// What the engine knows of a builder.
@@ -41,9 +43,9 @@ pub(crate) enum PodPhase {
     Absent,
     /// Made, but something kept it from starting.
     Broken,
-    /// All containers run.
+    /// Those that serve run.
     Running,
-    /// Some have ended.
+    /// Some of those have ended.
     Stopping,
     /// None runs.
     Stopped,
@@ -53,11 +55,13 @@ impl Observed {
     /// Where the pod stands.
     pub(crate) fn phase(&self) -> PodPhase {
         let running = self.containers.iter().filter(|container| container.running).count();
+        // The other two serve nobody: a builder without them works.
+        let serves = |agent: Container| self.containers.iter().any(|c| c.running && c.name == agent.name());
         if self.containers.is_empty() {
             PodPhase::Absent
         } else if self.containers.iter().any(|container| container.created) {
             PodPhase::Broken
-        } else if running == self.containers.len() {
+        } else if serves(Container::Daemon) && serves(Container::User) {
             PodPhase::Running
         } else if running == 0 {
             PodPhase::Stopped
@@ -86,22 +90,25 @@ impl Observed {
 mod tests {
     use super::*;
 
-    fn container(running: bool, created: bool, exit_code: i32) -> ContainerState {
-        ContainerState { name: "daemon".to_owned(), running, created, exit_code }
+    fn container(name: &str, running: bool, created: bool, exit_code: i32) -> ContainerState {
+        ContainerState { name: name.to_owned(), running, created, exit_code }
     }
 
     #[test]
     fn phases() {
-        let up = container(true, false, 0);
-        let ended = container(false, false, 0);
-        let killed = container(false, false, 137);
-        let failed = container(false, false, 78);
-        let fresh = container(false, true, 0);
+        let up = container("daemon", true, false, 0);
+        let user = container("user", true, false, 0);
+        let left = container("user", false, false, 0);
+        let done = container("maintenance", false, false, 0);
+        let killed = container("daemon", false, false, 137);
+        let failed = container("daemon", false, false, 78);
+        let fresh = container("user", false, true, 0);
         for (containers, phase, fails) in [
             (vec![], PodPhase::Absent, false),
-            (vec![up.clone(), up.clone()], PodPhase::Running, false),
-            (vec![up.clone(), ended.clone()], PodPhase::Stopping, false),
-            (vec![ended, killed], PodPhase::Stopped, false),
+            (vec![up.clone(), user.clone()], PodPhase::Running, false),
+            (vec![up.clone(), user, done], PodPhase::Running, false),
+            (vec![up.clone(), left.clone()], PodPhase::Stopping, false),
+            (vec![left, killed], PodPhase::Stopped, false),
             (vec![failed], PodPhase::Stopped, true),
             (vec![up, fresh], PodPhase::Broken, false),
         ] {

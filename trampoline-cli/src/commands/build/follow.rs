@@ -92,11 +92,7 @@ async fn connection(
     let (code, words) = stream.finish().await?;
     match Exit::from_code(code) {
         Some(Exit::Ok) | None => Ok(None),
-        Some(_) => Err(crate::remote::failed_with(
-            "cannot follow the build",
-            code,
-            &crate::engine::last_line(&words),
-        )),
+        Some(_) => Err(crate::remote::failed_with("cannot follow the build", code, &words)),
     }
 }
 
