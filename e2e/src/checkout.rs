@@ -56,6 +56,12 @@ impl Checkout {
         self.person.call("git").in_dir(&self.dir).args(args).run()
     }
 
+    /// A program of this machine, run in it.
+    #[must_use]
+    pub fn call(&self, program: &str) -> Call {
+        self.person.call(program).in_dir(&self.dir)
+    }
+
     /// Commits all that is in it.
     pub fn commit(&self) {
         self.git(["add", "-A"]).ok();

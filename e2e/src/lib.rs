@@ -12,3 +12,4 @@ pub mod person;
 pub mod process;
 pub mod setting;
 pub mod terminal;
+pub mod volume;

@@ -26,14 +26,20 @@ fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
     let output = Command::new(cargo)
         .args(["metadata", "--no-deps", "--offline", "--format-version", "1", "--manifest-path", manifest])
         .output()
-        .unwrap();
+        .expect("cargo metadata as documented");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let metadata: serde_json::Value =
+        serde_json::from_slice(&output.stdout).expect("cargo metadata as documented");
     let mut found = BTreeMap::new();
-    for package in metadata["packages"].as_array().unwrap() {
-        let wanted = package["dependencies"].as_array().unwrap().iter();
-        let wanted = wanted.filter(|d| d["kind"] != "dev").map(|d| d["name"].as_str().unwrap().to_owned());
-        found.insert(package["name"].as_str().unwrap().to_owned(), wanted.collect());
+    for package in metadata["packages"].as_array().expect("cargo metadata as documented") {
+        let wanted = package["dependencies"].as_array().expect("cargo metadata as documented").iter();
+        let wanted = wanted
+            .filter(|d| d["kind"] != "dev")
+            .map(|d| d["name"].as_str().expect("cargo metadata as documented").to_owned());
+        found.insert(
+            package["name"].as_str().expect("cargo metadata as documented").to_owned(),
+            wanted.collect(),
+        );
     }
     found
 }

@@ -1,1 +1,84 @@
-fn main() {}
+//! End-to-end scenarios on a real engine, driven through `trampoline-cli` alone. `test.sh podman` sets the
+//! environment that they need (see `e2e::setting`); without it they are skipped, loudly.
+
+mod builds;
+mod config;
+mod faults;
+mod idle;
+mod people;
+mod pushes;
+mod sandbox;
+mod shared;
+mod ssh;
+mod stops;
+mod story;
+mod transfers;
+mod volumes;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use e2e::engine::Engine;
+use e2e::setting;
+use libtest_mimic::{Arguments, Trial};
+
+/// A rule, and what shows that it holds.
+struct Scenario {
+    name: &'static str,
+    run: fn(),
+    /// Also on engines on which only the main road is tried.
+    everywhere: bool,
+}
+
+/// A module's scenarios, named after their functions.
+macro_rules! scenarios {
+    ($($name:ident),* $(,)?) => {
+        pub(crate) const SCENARIOS: &[crate::Scenario] = &[
+            $(crate::Scenario { name: concat!(module_path!(), "::", stringify!($name)), run: $name, everywhere: false },)*
+        ];
+    };
+}
+pub(crate) use scenarios;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let setting = setting::read();
+    let say = |words: String| drop(std::io::stderr().write_all(words.as_bytes()));
+    if let Err(problem) = &setting {
+        say(format!(
+            "\nSKIPPED, all of them: {problem}. `./test.sh podman` builds client and image and runs them.\n"
+        ));
+    }
+    let all = [
+        story::SCENARIOS,
+        volumes::SCENARIOS,
+        builds::SCENARIOS,
+        stops::SCENARIOS,
+        idle::SCENARIOS,
+        faults::SCENARIOS,
+        pushes::SCENARIOS,
+        sandbox::SCENARIOS,
+        ssh::SCENARIOS,
+        transfers::SCENARIOS,
+        people::SCENARIOS,
+        config::SCENARIOS,
+    ];
+    let runs = |scenario: &Scenario| match setting {
+        Ok(setting) => scenario.everywhere || setting.engine == Engine::Podman,
+        Err(_) => false,
+    };
+    let trials = all.into_iter().flatten().map(|scenario| {
+        let name = scenario.name.trim_start_matches("podman::");
+        let run = scenario.run;
+        Trial::test(name, move || {
+            run();
+            Ok(())
+        })
+        .with_ignored_flag(!runs(scenario))
+    });
+    let conclusion = libtest_mimic::run(&arguments, trials.collect());
+    if !arguments.list {
+        shared::end(conclusion.has_failed());
+    }
+    conclusion.exit_code()
+}

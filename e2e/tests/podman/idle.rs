@@ -1,0 +1,41 @@
+//! When a builder stops by itself.
+
+use e2e::builder::Builder;
+use e2e::nix_files::slow;
+
+crate::scenarios![
+    idle_builder_stops_and_remembers_why,
+    silent_build_and_open_session_are_not_idle,
+    changed_idle_timeout_reaches_a_running_builder,
+];
+
+fn idle_builder_stops_and_remembers_why() {
+    let builder = Builder::set_up(&[("shutdown.idle-timeout", "\"4s\"")]);
+    builder.wait_stopped(60);
+    let status = builder.status();
+    assert_eq!(status["state"], "stopped", "an idle stop is no failure: {status}");
+    assert!(status["reason"].as_str().is_some_and(|reason| reason.contains("idle")), "{status}");
+    builder.cli(["shell", "--", "true"]).run().ok();
+}
+
+fn silent_build_and_open_session_are_not_idle() {
+    let builder = Builder::set_up(&[("shutdown.idle-timeout", "\"3s\"")]);
+    // Each lasts three times as long as the builder may be idle.
+    let tree = builder.pushed("silent", &[("default.nix", &*slow("t-silent", 9))]);
+    tree.cli(["build"]).run().ok();
+    let session = tree.shell("sleep 9; echo open to the end").ok();
+    assert_eq!(session.text(), "open to the end");
+    builder.wait_stopped(60);
+    assert_eq!(builder.state(), "stopped");
+}
+
+fn changed_idle_timeout_reaches_a_running_builder() {
+    let builder = Builder::set_up(&[("shutdown.idle-timeout", "\"1h\"")]);
+    let life = builder.status()["pod"]["life"].clone();
+    builder.configure(&[("shutdown.idle-timeout", "\"4s\"")]);
+    builder.cli(["setup"]).run().ok();
+    let now = builder.status()["pod"]["life"].clone();
+    assert!(now.is_null() || now == life, "no other pod was made for it");
+    builder.wait_stopped(60);
+    assert_eq!(builder.state(), "stopped");
+}

@@ -1,0 +1,130 @@
+//! What arrives of a checkout, and what a push leaves alone.
+
+use e2e::checkout::Checkout;
+use e2e::nix_files::quick;
+
+use crate::shared;
+
+crate::scenarios![
+    tree_is_what_git_archive_holds_whatever_the_names,
+    unchanged_tree_sends_nothing,
+    dirty_adds_the_working_tree_and_touches_nothing,
+    push_keeps_earlier_results_and_open_shells,
+    concurrent_pushes_do_not_mix,
+    build_of_what_was_never_pushed_says_what_to_do,
+];
+
+/// Prints all that git knows of a tree, and its times, as one hash each.
+const LISTING: &str = "find . -mindepth 1 \\( -type d -printf 'd %p\\0' \\) -o \\( -type l -printf 'l %p %l\\0' \\) -o \
+     \\( -perm -u+x -printf 'x %s %p\\0' \\) -o -printf 'f %s %p\\0' | LC_ALL=C sort -z | sha256sum; \
+     find . -type f -print0 | LC_ALL=C sort -z | xargs -0 cat | sha256sum";
+const TIMES: &str = "find . -printf '%p %T@\\0' | LC_ALL=C sort -z | sha256sum";
+
+fn local(tree: &Checkout, line: &str) -> String {
+    tree.call("sh").args(["-euc", line]).run().ok().text().to_owned()
+}
+
+fn tree_is_what_git_archive_holds_whatever_the_names() {
+    let builder = shared::builder();
+    let tree =
+        builder.checkout("odd", &[("plain", "text\n"), ("secret/key", "no\n"), ("run.sh", "#!/bin/sh\n")]);
+    local(
+        &tree,
+        "printf x >' two  spaces '; printf y >\"$(printf 'new\\nline')\"; printf z >\"$(printf 'b\\377d')\"; \
+         printf w >-rf; printf v >'quote\"s and $(x) `y`'; mkdir -p 'a b/c'; printf u >'a b/c/d'; \
+         ln -s plain link; ln -s /nowhere/at/all dangling; ln -s 'a b' folder; chmod +x run.sh; \
+         echo 'secret export-ignore' >.gitattributes",
+    );
+    tree.commit();
+    let told = tree.cli(["push-tarball"]).run().ok();
+    assert!(told.stdout.starts_with("/home/nix/projects/odd/"), "{told}");
+    let expected = local(
+        &tree,
+        &format!("mkdir ../odd.x; git archive HEAD | tar -x -C ../odd.x; cd ../odd.x; {LISTING}"),
+    );
+    assert_eq!(tree.shell(LISTING).ok().text(), expected);
+    tree.shell("test ! -e secret && ./run.sh").ok();
+
+    let times = tree.shell(TIMES).ok();
+    tree.cli(["push-tarball", "--project", "odd-later"]).run().ok();
+    let later = tree.cli(["shell", "--project", "odd-later", "--", "sh", "-c", TIMES]).run().ok();
+    assert_eq!(times.stdout, later.stdout, "times do not tell when it was pushed");
+}
+
+fn unchanged_tree_sends_nothing() {
+    let tree = shared::builder().checkout("same", &[("file", "one\n")]);
+    let push = || tree.cli(["push-tarball", "--json"]).run().ok().json();
+    let first = push();
+    assert_eq!(first["unchanged"], false);
+    // Another commit of the same tree.
+    tree.commit();
+    let second = push();
+    assert_eq!((&second["unchanged"], &second["generation"]), (&true.into(), &first["generation"]));
+    tree.write("file", "two\n");
+    tree.commit();
+    let third = push();
+    assert_eq!(third["unchanged"], false);
+    assert_ne!(third["generation"], first["generation"]);
+}
+
+fn dirty_adds_the_working_tree_and_touches_nothing() {
+    let tree = shared::builder()
+        .checkout("dirty", &[("file", "committed\n"), (".gitignore", "ignored\n"), ("gone", "")]);
+    tree.write("file", "changed\n");
+    tree.write("new", "untracked\n");
+    tree.write("ignored", "no\n");
+    std::fs::remove_file(tree.dir().join("gone")).expect("it was written");
+    let status = tree.git(["status", "--porcelain"]).ok();
+    let told = tree.cli(["push-tarball"]).run().ok();
+    assert!(told.stderr.contains("--dirty"), "{told}");
+    assert_eq!(tree.shell("cat file").ok().text(), "committed");
+    tree.cli(["push-tarball", "--dirty"]).run().ok();
+    tree.shell("grep -q changed file && grep -q untracked new && test ! -e ignored && test ! -e gone").ok();
+    assert_eq!(tree.git(["status", "--porcelain"]).ok().stdout, status.stdout);
+    assert_eq!(tree.git(["stash", "list"]).ok().stdout, "");
+}
+
+fn push_keeps_earlier_results_and_open_shells() {
+    let builder = shared::builder();
+    let tree =
+        builder.pushed("later", &[("default.nix", &*quick("t-later", "first")), ("note", "of the first\n")]);
+    let built = tree.cli(["build"]).run().ok();
+    let mut session =
+        tree.cli(["shell", "--", "sh", "-c", "echo standing in $PWD; read x; cat note"]).start_typing();
+    session.line("standing in");
+    for n in ["second", "third", "fourth"] {
+        tree.write("note", n);
+        tree.commit();
+        tree.cli(["push-tarball"]).run().ok();
+    }
+    builder.cli(["maintenance"]).run().ok();
+    tree.shell(&format!("nix-store --check-validity {}", built.text())).ok();
+    assert_eq!(tree.shell("readlink result").ok().text(), built.text(), "the new tree has the last result");
+    session.type_in(b"\n");
+    let session = session.output().ok();
+    assert!(session.stdout.contains("of the first"), "{session}");
+}
+
+fn concurrent_pushes_do_not_mix() {
+    let builder = shared::builder();
+    let ours = builder.checkout("both", &[("default.nix", &*quick("t-ours", "ours"))]);
+    let theirs = ours.cloned("both-clone");
+    theirs.write("default.nix", &quick("t-theirs", "theirs"));
+    theirs.commit();
+    let push = |tree: &Checkout| tree.cli(["push-tarball", "--project", "both"]).start();
+    let pushes = [push(&ours), push(&theirs)];
+    for push in pushes {
+        push.output().ok();
+    }
+    let builds = [&ours, &theirs].map(|tree| tree.cli(["build"]).start());
+    let built = builds.map(|build| build.output().ok());
+    assert!(built[0].text().ends_with("-t-ours") && built[1].text().ends_with("-t-theirs"), "{built:?}");
+    let spoken = built.iter().filter(|build| build.stderr.contains("building generation")).count();
+    assert_eq!(spoken, 1, "whose tree is not the current one is told so: {built:?}");
+}
+
+fn build_of_what_was_never_pushed_says_what_to_do() {
+    let tree = shared::builder().checkout("never-pushed", &[("default.nix", "{ }")]);
+    let refused = tree.cli(["build"]).run();
+    assert!(refused.code != 0 && refused.stderr.contains("push-tarball"), "{refused}");
+}

@@ -1,0 +1,111 @@
+//! Down, up and everything that starts a builder by itself.
+
+use e2e::builder::Builder;
+use e2e::nix_files::{quick, slow};
+use e2e::setting::setting;
+
+crate::scenarios![
+    setup_again_changes_nothing_and_shows_what_would_change,
+    any_command_wakes_a_stopped_builder,
+    vanished_pod_is_made_again_from_its_volumes,
+    down_waits_for_a_running_build_and_keeps_its_result,
+    down_now_ends_the_build_and_says_why,
+    terminated_pod_lets_the_build_end,
+];
+
+fn setup_again_changes_nothing_and_shows_what_would_change() {
+    let builder = Builder::set_up(&[]);
+    let life = |builder: &Builder| builder.status()["pod"]["life"].clone();
+    let before = life(&builder);
+    let again = builder.cli(["setup"]).run().ok();
+    assert!(again.stderr.contains("nothing to change"), "{again}");
+    assert_eq!(life(&builder), before, "the pod was left alone");
+
+    let tree = builder.pushed("kept", &[("default.nix", &*quick("t-kept", "kept"))]);
+    let path = tree.cli(["build"]).run().ok();
+    builder.configure(&[("builder.user.cpus", "1.5"), ("shutdown.idle-timeout", "\"45m\"")]);
+    let dry = builder.cli(["setup", "--dry-run"]).run().ok();
+    for part in ["cpus", "idle-timeout", "45m"] {
+        assert!(dry.stderr.contains(part), "no {part} in {dry}");
+    }
+    assert_eq!(life(&builder), before, "a dry run changes nothing");
+    let applied = builder.cli(["setup"]).run().ok();
+    assert!(applied.stderr.contains("idle-timeout"), "{applied}");
+    assert_ne!(life(&builder), before, "limits need another pod");
+    assert_eq!(tree.shell(&format!("cat {}", path.text())).ok().text(), "kept");
+}
+
+fn any_command_wakes_a_stopped_builder() {
+    let builder = Builder::set_up(&[]);
+    let tree = builder.pushed("wake", &[("default.nix", &*quick("t-wake", "awake"))]);
+    let commands: [&[&str]; 4] =
+        [&["build"], &["shell", "--", "true"], &["maintenance", "--dry-run"], &["push-tarball"]];
+    for command in commands {
+        builder.cli(["down"]).run().ok();
+        assert_eq!(builder.state(), "stopped");
+        tree.cli(command.iter().copied()).run().ok();
+        assert_eq!(builder.state(), "running", "after {command:?}");
+    }
+}
+
+fn vanished_pod_is_made_again_from_its_volumes() {
+    let builder = Builder::set_up(&[]);
+    let tree = builder.pushed("vanish", &[("default.nix", &*quick("t-vanish", "still here"))]);
+    let path = tree.cli(["build"]).run().ok();
+    builder.cli(["down"]).run().ok();
+    setting().engine.vanish(builder.name());
+    let status = builder.cli(["status"]).run().ok();
+    assert!(status.stdout.contains("prune"), "status says how that comes: {status}");
+    let found = tree.cli(["shell", "--", "cat", "result"]).run().ok();
+    assert_eq!(found.text(), "still here");
+    assert_eq!(tree.cli(["build"]).run().ok().stdout, path.stdout);
+
+    // Also while it runs, and with the client's own notes gone.
+    setting().engine.vanish(builder.name());
+    assert_eq!(tree.cli(["shell", "--", "cat", path.text()]).run().ok().text(), "still here");
+}
+
+/// A build that has begun, in a builder of its own.
+fn building(seconds: u32) -> (Builder, e2e::checkout::Checkout, e2e::process::Live, String) {
+    let builder = Builder::set_up(&[]);
+    let tree = builder.pushed("busy", &[("default.nix", &*slow("t-busy", seconds))]);
+    let mut build = tree.cli(["build"]).start();
+    let begun = build.line("begun ");
+    let id = begun.trim().rsplit_once(' ').expect("begun NUMBER").1.to_owned();
+    (builder, tree, build, id)
+}
+
+fn down_waits_for_a_running_build_and_keeps_its_result() {
+    let (builder, tree, build, id) = building(5);
+    builder.cli(["down"]).run().ok();
+    let build = build.output().ok();
+    assert!(build.stdout.starts_with("/nix/store/"), "{build}");
+    assert_eq!(tree.cli(["shell", "--", "cat", "result"]).run().ok().text(), id);
+}
+
+fn down_now_ends_the_build_and_says_why() {
+    let (builder, tree, build, _) = building(100);
+    builder.cli(["down", "--now"]).within(40).run().ok();
+    let build = build.output();
+    assert!(build.code != 0, "{build}");
+    let status = builder.status();
+    assert_eq!(status["state"], "stopped", "{status}");
+    assert!(status["reason"].as_str().is_some_and(|reason| !reason.is_empty()), "{status}");
+    // The job's own record names the reason.
+    let ends = tree.shell("cat /home/nix/.local/state/trampoline/jobs/*/exit.json").ok();
+    assert!(ends.stdout.contains("\"note\":"), "{ends}");
+}
+
+fn terminated_pod_lets_the_build_end() {
+    let (builder, tree, build, id) = building(5);
+    setting().engine.terminate(builder.name());
+    builder.wait_stopped(60);
+    drop(build.output());
+    assert_eq!(builder.state(), "stopped");
+    let path = tree.cli(["build"]).run().ok();
+    assert_eq!(
+        tree.shell(&format!("cat {}", path.text())).ok().text(),
+        id,
+        "the first run's result was kept"
+    );
+}
