@@ -1,5 +1,7 @@
 //! Archives of others: what is taken is exactly the tree, and nothing lands outside of it.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 mod common;
 
 use std::fs;

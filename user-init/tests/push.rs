@@ -1,5 +1,7 @@
 //! Trees arrive whole or not at all.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 mod common;
 
 use std::collections::BTreeSet;

@@ -13,7 +13,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
 use super::name;
-use crate::error::{Result, io_error};
+use crate::error::{Error, Result, io_error};
 
 /// So many bytes of log go into one event.
 const BATCH: usize = 64 << 10;
@@ -45,6 +45,9 @@ pub fn follow(dir: &Path, from: u64, output: &mut impl Write, reader: Option<Bor
             return emit(output, &FollowEvent::End(end)).map_err(failed());
         }
         output.flush().map_err(failed())?;
+        if !path.exists() {
+            return Err(Error::NotFound("the job was removed while it was followed".into()));
+        }
         if !wait(watch.as_ref(), reader).map_err(failed())? {
             return Err(failed()(io::ErrorKind::BrokenPipe.into()));
         }
@@ -94,7 +97,10 @@ impl Tail {
 /// The log growing, or the end appearing. `None` where the kernel's watches are used up.
 fn watch(dir: &Path) -> io::Result<Option<Inotify>> {
     let made = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).and_then(|inotify| {
-        inotify.add_watch(dir, AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_MOVED_TO)?;
+        inotify.add_watch(
+            dir,
+            AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_DELETE,
+        )?;
         Ok(inotify)
     });
     match made {

@@ -8,6 +8,7 @@ mod run;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use agent::files;
 use contract::job::{BuildRequest, JobEnd, JobInfo};
@@ -28,6 +29,8 @@ mod name {
     pub(super) const RESULT: &str = "result";
 }
 
+/// A job that has just ended stays so long whatever is configured: a follower may have lost its connection.
+const TO_BE_READ: Duration = Duration::from_secs(600);
 /// Exit code of a job whose end nobody saw: as of one that was killed.
 const CODE_LOST: i32 = 137;
 
@@ -85,7 +88,12 @@ impl Jobs {
     /// A new job's id and folder.
     fn create(&self, record: &Record) -> Result<(String, PathBuf)> {
         fs::create_dir_all(&self.dir).map_err(io_error("make", &self.dir))?;
-        for n in 1_u32.. {
+        // Behind all of this second, so that ids grow and none comes back while its follower looks for it.
+        let newest = self.ids()?.pop().and_then(|id| {
+            let (seconds, n) = id.split_once('-')?;
+            (seconds.parse() == Ok(record.started)).then(|| n.parse::<u32>().ok())?
+        });
+        for n in newest.unwrap_or(0).saturating_add(1).. {
             let id = format!("{}-{n}", record.started);
             let dir = self.dir.join(&id);
             match fs::create_dir(&dir) {
@@ -151,9 +159,12 @@ impl Jobs {
     pub fn prune(&self, keep: u32, pinned: &BTreeSet<String>) -> Result<()> {
         let finished: Vec<String> =
             self.ids()?.into_iter().filter(|id| self.dir.join(id).join(name::EXIT).exists()).collect();
-        let keep = usize::try_from(keep).unwrap_or(usize::MAX);
+        // The newest one's id keeps the next ones growing.
+        let keep = usize::try_from(keep.max(1)).unwrap_or(usize::MAX);
         for id in finished.iter().take(finished.len().saturating_sub(keep)) {
-            if !pinned.contains(id) {
+            let ended = fs::metadata(self.dir.join(id).join(name::EXIT)).and_then(|m| m.modified());
+            let read = ended.is_ok_and(|at| at.elapsed().is_ok_and(|age| age >= TO_BE_READ));
+            if read && !pinned.contains(id) {
                 let dir = self.dir.join(id);
                 fs::remove_dir_all(&dir).map_err(io_error("remove", &dir))?;
             }

@@ -1,5 +1,5 @@
 //! What the tests share. Each test file uses a part of it.
-#![allow(dead_code, unreachable_pub, reason = "each test file is a crate of its own")]
+#![allow(clippy::unwrap_used, dead_code, unreachable_pub, reason = "each test file is a crate of its own")]
 
 pub mod agent_process;
 pub mod tar;

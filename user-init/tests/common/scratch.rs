@@ -1,4 +1,4 @@
-//! user-init with everything below one folder, for the tests: `scratch ROOT PORT WORDS...`.
+//! user-init with everything below one folder, for the tests: `user-init-scratch ROOT PORT WORDS...`.
 
 use std::path::Path;
 use std::process::ExitCode;
