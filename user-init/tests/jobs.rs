@@ -144,7 +144,7 @@ fn a_build_outlives_whoever_asked_and_whoever_follows() {
     let gate = world.gate("gate");
     let job = start(&world, "gate");
     let (mut child, out) = follower(&world, &job.id);
-    assert_eq!(world.activity().jobs, [job.id.clone()]);
+    assert_eq!(world.activity().jobs, std::slice::from_ref(&job.id));
     child.kill().unwrap();
     drop(out);
     child.wait().unwrap();

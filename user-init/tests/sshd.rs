@@ -1,7 +1,7 @@
 //! The real sshd under `serve`, as the unprivileged user. Needs root (to become that user, and to give it a name in a mount
 //! namespace of the test's own) and an sshd on this machine; without them it says so and proves nothing.
 
-#![allow(clippy::unwrap_used, reason = "a test")]
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test")]
 
 mod common;
 
