@@ -4,6 +4,7 @@
 mod common;
 
 use std::path::Path;
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use agent::paths::Paths;
@@ -110,21 +111,21 @@ fn it_measures_collects_when_due_and_leaves_at_the_final_stop() {
     // Due two seconds from now.
     let mut schedule = Schedule::default();
     schedule.collected(Instant::now(), Duration::from_secs(58));
-    std::thread::scope(|scope| {
-        let agent = scope.spawn(|| serve_from(&pod.paths, schedule));
-        pod.ready();
-        let first = until(&|_| true);
-        assert_eq!((first.paths, &first.last_gc), (2, &None));
-        assert!(first.nar_bytes > 10_000 && first.fs_bytes > first.fs_free_bytes, "{first:?}");
-        let after = until(&|s| s.last_gc.is_some());
-        assert_eq!(after.paths, 1);
-        let gc = after.last_gc.expect("just seen");
-        assert!(gc.optimised && !gc.dry_run && gc.freed_bytes > 0, "{gc:?}");
-        assert_eq!(gc.cause, "schedule");
-        assert!(Path::new(&kept).exists() && !Path::new(&dead).exists());
-        pod.stop(StopPhase::Final);
-        assert_eq!(agent.join().expect("it does not panic"), Exit::Ok);
-    });
+    let (ended, end) = mpsc::channel();
+    let paths = pod.paths.clone();
+    std::thread::spawn(move || ended.send(serve_from(&paths, schedule)));
+    pod.ready();
+    let first = until(&|_| true);
+    assert_eq!((first.paths, &first.last_gc), (2, &None));
+    assert!(first.nar_bytes > 10_000 && first.fs_bytes > first.fs_free_bytes, "{first:?}");
+    let after = until(&|s| s.last_gc.is_some());
+    assert_eq!(after.paths, 1);
+    let gc = after.last_gc.expect("just seen");
+    assert!(gc.optimised && !gc.dry_run && gc.freed_bytes > 0, "{gc:?}");
+    assert_eq!(gc.cause, "schedule");
+    assert!(Path::new(&kept).exists() && !Path::new(&dead).exists());
+    pod.stop(StopPhase::Final);
+    assert_eq!(end.recv_timeout(Duration::from_secs(20)), Ok(Exit::Ok));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The whole agent on real files in a scratch folder; the test plays the other containers.
 
 use std::path::Path;
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use agent::files::{self, Living};
@@ -68,47 +69,46 @@ fn it_stops_an_idle_builder_and_ignores_another_life() {
     let mut waiter = Waiter::new(&signals).expect("inotify");
     waiter.watch_dir(&paths.run_dir(Container::ShutdownMonitor)).expect("it is there");
     let mut rest = Rest { paths: &paths, waiter };
-    std::thread::scope(|scope| {
-        let monitor = scope.spawn(|| shutdown_monitor::serve::serve(&paths));
-        rest.until::<IdleStatus>(&life, file::IDLE, |i| i.source == "waiting for the daemon");
+    let (ended, end) = mpsc::channel();
+    let of_monitor = paths.clone();
+    std::thread::spawn(move || ended.send(shutdown_monitor::serve::serve(&of_monitor)));
+    rest.until::<IdleStatus>(&life, file::IDLE, |i| i.source == "waiting for the daemon");
 
-        // Folders and files come later than the monitor.
-        std::fs::create_dir(&daemon).expect("scratch");
-        std::fs::create_dir(&user).expect("scratch");
-        let pid = i32::try_from(std::process::id()).expect("a pid");
-        let start_time = proc::start_time(&paths.proc, pid).expect("/proc").expect("we live");
-        let (store_id, nix_version, image) = (String::new(), String::new(), String::new());
-        write(
-            &daemon,
-            file::READY,
-            &Ready { life: life.clone(), pid, start_time, store_id, nix_version, image, at: 0 },
-        );
-        write(&daemon, file::ACTIVITY, &DaemonActivity { life: life.clone(), builds: 0, last_build: 0 });
-        // Jobs of another life hold nothing up, and say nothing either.
-        let mut activity =
-            UserActivity { life: other, sessions: vec![], jobs: vec!["1".into()], last_work: 0 };
-        write(&user, file::ACTIVITY, &activity);
-        rest.until::<IdleStatus>(&life, file::IDLE, |i| i.source == "start" && i.stops_at.is_none());
-        (activity.life, activity.jobs) = (life.clone(), vec![]);
-        write(&user, file::ACTIVITY, &activity);
+    // Folders and files come later than the monitor.
+    std::fs::create_dir(&daemon).expect("scratch");
+    std::fs::create_dir(&user).expect("scratch");
+    let pid = i32::try_from(std::process::id()).expect("a pid");
+    let start_time = proc::start_time(&paths.proc, pid).expect("/proc").expect("we live");
+    let (store_id, nix_version, image) = (String::new(), String::new(), String::new());
+    write(
+        &daemon,
+        file::READY,
+        &Ready { life: life.clone(), pid, start_time, store_id, nix_version, image, at: 0 },
+    );
+    write(&daemon, file::ACTIVITY, &DaemonActivity { life: life.clone(), builds: 0, last_build: 0 });
+    // Jobs of another life hold nothing up, and say nothing either.
+    let mut activity = UserActivity { life: other, sessions: vec![], jobs: vec!["1".into()], last_work: 0 };
+    write(&user, file::ACTIVITY, &activity);
+    rest.until::<IdleStatus>(&life, file::IDLE, |i| i.source == "start" && i.stops_at.is_none());
+    (activity.life, activity.jobs) = (life.clone(), vec![]);
+    write(&user, file::ACTIVITY, &activity);
 
-        // The timeout is live.
-        files::write_bytes(config, "trampoline.toml", 0o644, b"[shutdown]\nidle-timeout = \"1s\"\n")
-            .expect("scratch");
-        let ask = rest.until::<StopRequest>(&life, file::STOP, |s| s.phase == StopPhase::Ask);
-        assert_eq!((ask.generation, ask.reason.as_str()), (1, "idle for 1s"));
-        let ack = StopAck { life: life.clone(), generation: 1, work: 0 };
-        write(&daemon, file::ACK, &ack);
-        write(&user, file::ACK, &StopAck { work: 1, ..ack.clone() });
-        rest.until::<StopRequest>(&life, file::STOP, |s| s.phase == StopPhase::Open);
+    // The timeout is live.
+    files::write_bytes(config, "trampoline.toml", 0o644, b"[shutdown]\nidle-timeout = \"1s\"\n")
+        .expect("scratch");
+    let ask = rest.until::<StopRequest>(&life, file::STOP, |s| s.phase == StopPhase::Ask);
+    assert_eq!((ask.generation, ask.reason.as_str()), (1, "idle for 1s"));
+    let ack = StopAck { life: life.clone(), generation: 1, work: 0 };
+    write(&daemon, file::ACK, &ack);
+    write(&user, file::ACK, &StopAck { work: 1, ..ack.clone() });
+    rest.until::<StopRequest>(&life, file::STOP, |s| s.phase == StopPhase::Open);
 
-        let ask = rest.until::<StopRequest>(&life, file::STOP, |s| s.phase == StopPhase::Ask);
-        assert_eq!(ask.generation, 2);
-        let ack = StopAck { generation: 2, ..ack };
-        write(&daemon, file::ACK, &ack);
-        write(&user, file::ACK, &ack);
-        assert_eq!(monitor.join().expect("it does not panic"), Exit::Ok);
-    });
+    let ask = rest.until::<StopRequest>(&life, file::STOP, |s| s.phase == StopPhase::Ask);
+    assert_eq!(ask.generation, 2);
+    let ack = StopAck { generation: 2, ..ack };
+    write(&daemon, file::ACK, &ack);
+    write(&user, file::ACK, &ack);
+    assert_eq!(end.recv_timeout(Duration::from_secs(20)), Ok(Exit::Ok));
     let last = rest.until::<StopRequest>(&life, file::STOP, |_| true);
     assert_eq!(last.phase, StopPhase::Final);
     // Started again in the same life it leaves at once.
