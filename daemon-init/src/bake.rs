@@ -18,7 +18,8 @@ use crate::seed::error::{Context, StoreError};
 use crate::seed::image::STORE_DIR;
 use crate::seed::nix_store::NixStore;
 use crate::seed::register::hex;
-use crate::seed::registration;
+use crate::seed::watch::{Unwatched, Watch};
+use crate::seed::{registration, room};
 
 /// What to bake.
 #[derive(Debug, Clone)]
@@ -69,6 +70,10 @@ fn write_manifest(bake: &Bake) -> Result<ImageManifest, StoreError> {
         fs::symlink_metadata(&path).context("find the registered", &path)?;
         paths.push(entry.path.into());
     }
+    let (observer, abort) = (Unwatched, Abort::new());
+    let trees =
+        entries.iter().map(|e| nix.join("store").join(e.path.strip_prefix(STORE_DIR).unwrap_or(e.path)));
+    let room = room::of_trees(trees.collect(), 4, &Watch::new(&observer, &abort))?;
     if paths.is_empty() {
         return Err(broken("no path is registered; is the base image's database in place?".into()));
     }
@@ -91,6 +96,8 @@ fn write_manifest(bake: &Bake) -> Result<ImageManifest, StoreError> {
         paths,
         version: env!("CARGO_PKG_VERSION").into(),
         database: Some(hash_file(&nix.join("var/nix/db/db.sqlite"))?),
+        disk_bytes: room.bytes,
+        disk_inodes: room.inodes,
     };
     write(&below(&bake.root, places::IMAGE_REGISTRATION), dump.as_bytes())?;
     let path = below(&bake.root, places::IMAGE_MANIFEST);

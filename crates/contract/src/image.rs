@@ -23,6 +23,13 @@ pub struct ImageManifest {
     /// file. Absent or different: paths are registered one by one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub database: Option<String>,
+    /// What copies of all paths take on disk, bytes in whole blocks; 0: to be found out. An empty volume needs no look
+    /// at each file before the first is copied.
+    #[serde(default)]
+    pub disk_bytes: u64,
+    /// See `disk_bytes`.
+    #[serde(default)]
+    pub disk_inodes: u64,
 }
 
 /// `.trampoline/mark.json` on the store volume: this store is ours.

@@ -1,8 +1,9 @@
 //! Copies store paths with the metadata that Nix gives them: owner root, modes 0444 and 0555, time 1.
 
+use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, FileTimes, OpenOptions};
 use std::io::{Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
+use std::os::unix::fs::{DirBuilderExt, DirEntryExt, MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -30,8 +31,8 @@ const CHUNK: usize = 32;
 enum Task {
     /// Of any kind.
     Tree(PathBuf, PathBuf),
-    /// Files and links of one folder.
-    Leaves(Arc<(PathBuf, PathBuf)>, Vec<fs::DirEntry>),
+    /// Files and links of one folder: name, and whether it is a link.
+    Leaves(Arc<(PathBuf, PathBuf)>, Vec<(OsString, bool)>),
 }
 
 /// Copies each `(from, to)`; `to` must not exist. Nothing is durable yet on return. `volume` is what the side
@@ -44,7 +45,8 @@ pub(super) fn copy(
     watch: &Watch<'_>,
 ) -> Result<(), StoreError> {
     let (wake, woken) = sync_channel(1);
-    let copier = Copier { watch, wake, total, done: AtomicU64::new(0), folders: Mutex::new(Vec::new()) };
+    let (done, folders, masked) = (AtomicU64::new(0), Mutex::new(Vec::new()), is_masked());
+    let copier = Copier { watch, wake, total, done, folders, masked };
     let tasks = trees.into_iter().map(|(from, to)| Task::Tree(from, to)).collect();
     std::thread::scope(|scope| {
         scope.spawn(move || {
@@ -63,10 +65,9 @@ pub(super) fn copy(
                 watch.abort.check()?;
                 match task {
                     Task::Tree(from, to) => copier.tree(from, to, buffer, pool),
-                    Task::Leaves(folders, entries) => entries.iter().try_for_each(|entry| {
+                    Task::Leaves(folders, leaves) => leaves.iter().try_for_each(|(name, is_link)| {
                         watch.abort.check()?;
-                        let name = entry.file_name();
-                        copier.leaf(&folders.0.join(&name), &folders.1.join(&name), buffer)
+                        copier.leaf(&folders.0.join(name), &folders.1.join(name), *is_link, buffer)
                     }),
                 }
             },
@@ -86,6 +87,8 @@ struct Copier<'a> {
     total: u64,
     done: AtomicU64,
     folders: Mutex<Vec<PathBuf>>,
+    /// A file does not get the mode that it is made with.
+    masked: bool,
 }
 
 impl Copier<'_> {
@@ -96,55 +99,58 @@ impl Copier<'_> {
         buffer: &mut [u8],
         pool: &Pool<Task>,
     ) -> Result<(), StoreError> {
-        if !fs::symlink_metadata(&from).context("look at", &from)?.is_dir() {
-            return self.leaf(&from, &to, buffer);
+        let kind = fs::symlink_metadata(&from).context("look at", &from)?;
+        if !kind.is_dir() {
+            return self.leaf(&from, &to, kind.is_symlink(), buffer);
         }
         DirBuilder::new().mode(0o555).create(&to).context("make", &to)?;
+        if self.masked {
+            fs::set_permissions(&to, fs::Permissions::from_mode(0o555)).context("set the mode of", &to)?;
+        }
         let mut leaves = Vec::new();
         let folders = Arc::new((from, to));
         for entry in fs::read_dir(&folders.0).context("list", &folders.0)? {
             let entry = entry.context("list", &folders.0)?;
-            if entry.file_type().context("look at", &folders.0)?.is_dir() {
-                let name = entry.file_name();
+            let (name, kind) = (entry.file_name(), entry.file_type().context("look at", &folders.0)?);
+            if kind.is_dir() {
                 pool.add(Task::Tree(folders.0.join(&name), folders.1.join(&name)));
             } else {
-                leaves.push(entry);
-                if leaves.len() == CHUNK {
-                    pool.add(Task::Leaves(Arc::clone(&folders), std::mem::take(&mut leaves)));
-                }
+                leaves.push((entry.ino(), name, kind.is_symlink()));
             }
         }
-        if !leaves.is_empty() {
-            pool.add(Task::Leaves(Arc::clone(&folders), leaves));
+        // Near each other on disk, mostly; a folder lists its entries by their names' hashes.
+        leaves.sort_unstable_by_key(|leaf| leaf.0);
+        let mut leaves = leaves.into_iter().map(|(_, name, is_link)| (name, is_link)).peekable();
+        while leaves.peek().is_some() {
+            pool.add(Task::Leaves(Arc::clone(&folders), leaves.by_ref().take(CHUNK).collect()));
         }
         let folder = folders.1.clone();
         self.folders.lock().unwrap_or_else(PoisonError::into_inner).push(folder);
         Ok(())
     }
 
-    fn leaf(&self, from: &Path, to: &Path, buffer: &mut [u8]) -> Result<(), StoreError> {
-        let kind = fs::symlink_metadata(from).context("look at", from)?;
-        if kind.is_symlink() {
+    fn leaf(&self, from: &Path, to: &Path, is_link: bool, buffer: &mut [u8]) -> Result<(), StoreError> {
+        if is_link {
             let target = fs::read_link(from).context("read", from)?;
             symlink(target, to).context("make", to)?;
             return set_time(to);
-        }
-        if !kind.is_file() {
-            return Err(StoreError::Image {
-                path: from.into(),
-                reason: "it is neither a file, nor a folder, nor a link".into(),
-            });
         }
         // A file that is replaced by a link or a pipe meanwhile is not followed.
         let flags = (OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits();
         let mut source =
             OpenOptions::new().read(true).custom_flags(flags).open(from).context("open", from)?;
         let stat = source.metadata().context("look at", from)?;
+        if !stat.is_file() {
+            return Err(StoreError::Image {
+                path: from.into(),
+                reason: "it is neither a file, nor a folder, nor a link".into(),
+            });
+        }
         // Final from the start: the file can be written through this handle all the same.
         let mode = if stat.mode() & 0o100 == 0 { 0o444 } else { 0o555 };
         let mut copy =
             OpenOptions::new().write(true).create_new(true).mode(mode).open(to).context("make", to)?;
-        if copy.metadata().context("look at", to)?.mode() & 0o7777 != mode {
+        if self.masked {
             copy.set_permissions(fs::Permissions::from_mode(mode)).context("set the mode of", to)?;
         }
         let mut left = stat.size();
@@ -179,4 +185,11 @@ impl Copier<'_> {
 fn set_time(path: &Path) -> Result<(), StoreError> {
     let time = TimeSpec::new(1, 0);
     utimensat(AT_FDCWD, path, &time, &time, UtimensatFlags::NoFollowSymlink).context("set the time of", path)
+}
+
+/// Whether this process's umask takes away one of the bits that we need. Unknown counts as yes: it costs time only.
+fn is_masked() -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("Umask:"));
+    mask.and_then(|mask| u32::from_str_radix(mask.trim(), 8).ok()).is_none_or(|mask| mask & 0o555 != 0)
 }

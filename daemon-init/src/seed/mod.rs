@@ -13,6 +13,7 @@ pub(crate) mod image;
 pub(crate) mod nix_store;
 pub(crate) mod register;
 pub(crate) mod registration;
+pub(crate) mod room;
 
 mod copy;
 mod layout;
@@ -20,7 +21,6 @@ mod leftovers;
 mod plan;
 mod pool;
 mod profiles;
-mod room;
 mod roots;
 
 use std::fs::{File, symlink_metadata};
@@ -59,8 +59,8 @@ pub struct Seeded {
     pub collected: bool,
 }
 
-/// More gained nothing, on a fast disk and on a slow one.
-const THREADS: u32 = 16;
+/// Cold on two cores, 16 took a tenth longer, 8 much longer, 32 as long.
+const THREADS: u32 = 24;
 
 /// Makes the volume hold the image's store whole. Next to nothing where it does already.
 ///

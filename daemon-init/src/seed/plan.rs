@@ -98,8 +98,13 @@ fn missing<'a>(
         missing.push(entry);
         names.push(name);
     }
-    let sources = names.iter().map(|name| image.source(name)).collect();
-    let room = room::of_trees(sources, options.threads as usize, watch)?;
+    let manifest = image.manifest();
+    let room = if missing.len() == entries.len() && manifest.disk_bytes > 0 {
+        Room { bytes: manifest.disk_bytes, inodes: manifest.disk_inodes }
+    } else {
+        let sources = names.iter().map(|name| image.source(name)).collect();
+        room::of_trees(sources, options.threads as usize, watch)?
+    };
     Ok(Plan { missing, names, room, collected: false })
 }
 
