@@ -138,10 +138,10 @@ stage_cli() {
 
 # scenarios ENGINE CLI [VARIABLE=VALUE...]
 scenarios() {
-  local engine=$1 cli=$2
-  shift 2
-  logged "$engine" env TRAMPOLINE_ENGINE="$engine" TRAMPOLINE_CLI="$cli" TRAMPOLINE_IMAGE="$image" \
-    TRAMPOLINE_E2E_LOGS="$logs/builders" "$@" cargo test --no-fail-fast -p e2e --test podman
+  local engine=$1 cli=$2 more=("${@:3}") place=()
+  if [[ $engine == podman-rootless ]]; then place=(with_tun env -u XDG_RUNTIME_DIR); fi
+  logged "$engine" "${place[@]}" env TRAMPOLINE_ENGINE="$engine" TRAMPOLINE_CLI="$cli" TRAMPOLINE_IMAGE="$image" \
+    TRAMPOLINE_E2E_LOGS="$logs/builders" "${more[@]}" cargo test --no-fail-fast -p e2e --test podman
 }
 
 stage_podman() {
@@ -158,9 +158,21 @@ stage_podman() {
   podman rmi -f "$image" >/dev/null 2>&1 || true
 }
 
+# with_tun COMMAND...: where an ordinary user may open /dev/net/tun, as on most machines; else only the command sees
+# one that they may.
+with_tun() {
+  # shellcheck disable=SC2016 # for the inner shell
+  unshare --mount bash -c 'if [[ $(stat -c %a /dev/net/tun) != 666 ]]; then
+      mknod -m 666 "$0" c 10 200 2>/dev/null || [[ -c $0 ]]
+      mount --bind "$0" /dev/net/tun
+    fi
+    exec "$@"' "$logs/tun" "$@"
+}
+
 as_rootless() {
-  (cd / && setpriv --reuid "$rootless_user" --regid "$rootless_user" --init-groups \
-    env HOME="/home/$rootless_user" XDG_DATA_HOME="/home/$rootless_user/.local/share" \
+  (cd / && with_tun setpriv --reuid "$rootless_user" --regid "$rootless_user" --init-groups \
+    env -u XDG_RUNTIME_DIR HOME="/home/$rootless_user" XDG_DATA_HOME="/home/$rootless_user/.local/share" \
+    CONTAINERS_STORAGE_CONF="/home/$rootless_user/storage.conf" \
     ${CONTAINERS_CONF:+CONTAINERS_CONF="/home/$rootless_user/containers.conf"} "$@")
 }
 
@@ -171,20 +183,34 @@ rootless() {
     skip 'rootless beside rootful needs root to make a user for it'
     return
   fi
-  id "$rootless_user" >/dev/null 2>&1 || useradd --create-home --shell /usr/sbin/nologin "$rootless_user"
+  no_rootless_user
+  useradd --create-home --shell /usr/sbin/nologin "$rootless_user"
   chmod 0755 "$home"
+  # Left to itself podman takes vfs, twenty times slower, where /dev/fuse is out of reach.
+  printf '[storage]\ndriver = "overlay"\n' >"$home/storage.conf"
   if [[ -n ${CONTAINERS_CONF:-} ]]; then install -m 0644 "$CONTAINERS_CONF" "$home/containers.conf"; fi
   install -m 0755 "$CARGO_TARGET_DIR/release/trampoline-cli" "$home/trampoline-cli"
   podman save "$image" 2>/dev/null | as_rootless podman load >"$logs/rootless.log" 2>&1 || true
-  if why=$(as_rootless podman run --rm --network none "$image" /opt/trampoline/bin/daemon-init --version 2>&1); then
-    scenarios podman-rootless "$home/trampoline-cli" \
+  # With a network of its own, as a pod has.
+  if why=$(as_rootless podman run --rm "$image" /opt/trampoline/bin/daemon-init --version 2>&1); then
+    scenarios podman-rootless "$home/trampoline-cli" CONTAINERS_STORAGE_CONF="$home/storage.conf" \
       ${CONTAINERS_CONF:+CONTAINERS_CONF="$home/containers.conf"}
   else
     skip "no rootless podman on this machine: ${why##*$'\n'}"
   fi
-  as_rootless podman system reset --force >/dev/null 2>&1 || true
-  userdel --remove "$rootless_user" >/dev/null 2>&1 || true
+  no_rootless_user
 }
+
+# With all that they have, also of a run that was cut off.
+no_rootless_user() {
+  local uid pid
+  uid=$(id -u "$rootless_user" 2>/dev/null) || return 0
+  as_rootless podman system reset --force || true
+  # podman's own process that holds the user namespace.
+  while read -r pid; do kill "$pid" || true; done < <(ps -u "$uid" -o pid=)
+  userdel --remove "$rootless_user" || true
+  rm -rf "/tmp/podman-run-$uid" "/tmp/containers-user-$uid"
+} >/dev/null 2>&1
 
 stage_soak() {
   export TRAMPOLINE_KILL_POINTS=3000 TRAMPOLINE_SOAK=1
