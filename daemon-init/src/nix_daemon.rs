@@ -75,7 +75,9 @@ pub fn start(paths: &Paths, config: &Config) -> Result<Pid, Error> {
         fs::DirBuilder::new().recursive(true).mode(0o755).create(dir)?;
     }
     let child = Command::new(&program)
-        .env_remove("NIX_REMOTE")
+        // The image's environment may name the daemon itself, and `auto` takes an existing socket for another daemon's: it would
+        // become its own client and fork without end.
+        .env("NIX_REMOTE", "local")
         .envs(contract::config::environment(config))
         .stdin(Stdio::null())
         .spawn()

@@ -1,7 +1,9 @@
 //! `proxy`: OpenSSH's ProxyCommand. Starts the builder and passes bytes to its sshd.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use clap::Args;
@@ -55,14 +57,34 @@ fn connect(address: SocketAddr) -> Result<TcpStream> {
     Ok(stream)
 }
 
-/// Two plain threads: the kernel moves the bytes of pipes and sockets without a copy of ours.
+/// Two plain threads on the bare descriptors: the standard library's own stdout holds back what does not end a line, and a
+/// key exchange has no lines.
 fn splice(stream: TcpStream) -> io::Result<()> {
-    let mut up = stream.try_clone()?;
+    let stdin = File::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let stdout = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+    let up = stream.try_clone()?;
     std::thread::spawn(move || {
-        let copied = io::copy(&mut io::stdin().lock(), &mut up);
+        let copied = pass(stdin, &up);
         // The other direction ends when sshd has said its last word.
-        copied.and_then(|_| up.shutdown(Shutdown::Write))
+        copied.and_then(|()| up.shutdown(Shutdown::Write))
     });
-    let mut down = stream;
-    io::copy(&mut down, &mut io::stdout().lock()).map(drop)
+    match pass(stream, stdout) {
+        // ssh ended first, as it does when its work is done.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other,
+    }
+}
+
+/// By hand: `io::copy` uses splice(2), which keeps bytes on their way from a pipe to a socket back until more come (Linux 6.5 and
+/// newer), and both sides wait for ever.
+fn pass(mut from: impl Read, mut to: impl Write) -> io::Result<()> {
+    let mut buffer = vec![0; 128 << 10];
+    loop {
+        match from.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(n) => to.write_all(&buffer[..n])?,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
 }
