@@ -52,5 +52,15 @@ fn main() -> ExitCode {
 fn usage(error: &clap::Error) -> ExitCode {
     // A closed stdout or stderr changes nothing.
     let _ = error.print();
-    if error.use_stderr() { ExitCode::from(Exit::Usage.code()) } else { ExitCode::SUCCESS }
+    if !error.use_stderr() {
+        return ExitCode::SUCCESS;
+    }
+    if std::env::args_os().any(|word| word == "--json") {
+        let text = error.to_string();
+        let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+        let hint = "`--help` shows what is accepted";
+        let object = error::CliError::usage(message).hint(hint).to_json();
+        let _ = std::io::Write::write_all(&mut std::io::stdout(), format!("{object}\n").as_bytes());
+    }
+    ExitCode::from(Exit::Usage.code())
 }

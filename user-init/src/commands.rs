@@ -1,7 +1,9 @@
 //! From words to subcommands. Data goes to standard output, everything for people to standard error.
 
-use std::io::{self, BufReader, Read, Write};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Cursor, Read, Write};
 use std::os::fd::AsFd;
+use std::path::Path;
 
 use agent::args::Args;
 use agent::config::Watched;
@@ -52,7 +54,8 @@ fn dispatch(place: &Place, command: &str, rest: &[String]) -> Result<u8> {
     let words: Vec<&str> = rest.iter().map(String::as_str).collect();
     match (command, words.as_slice()) {
         ("session", _) => return session::run(place, &asked(rest)?),
-        ("receive", []) => receive(place)?,
+        ("receive", []) => receive(place, false)?,
+        ("receive", ["--fd", "3"]) => receive(place, true)?,
         ("job", ["start"]) => start(place)?,
         ("job", ["list"]) => print(&Jobs::new(place.paths.jobs()).list()?)?,
         ("job", ["cancel", id]) => cancel(place, id)?,
@@ -143,14 +146,25 @@ fn input() -> Result<String> {
     Ok(text)
 }
 
-fn receive(place: &Place) -> Result<()> {
+/// Opens what was handed over as descriptor 3: the archive as a file, which the engine need not carry piece by piece.
+const HANDED: &str = "/proc/self/fd/3";
+
+/// With `handed`, only the header comes on standard input.
+fn receive(place: &Place, handed: bool) -> Result<()> {
     let request = Request::Session { kind: SessionKind::Transfer, command: "push".into() };
     let socket = place.paths.control_socket();
     // Held until the tree is there: the push is a session.
     let (_session, _) = Client::ask(&socket, &request, say)?;
     let boot = serve::boot_id(&place.paths)?;
     let source = Source::new(io::stdin()).map_err(|e| Error::Transfer(e.to_string()))?;
-    let mut input = BufReader::with_capacity(64 << 10, source);
+    let mut input: Box<dyn BufRead> = Box::new(BufReader::with_capacity(64 << 10, source));
+    if handed {
+        let mut header = Vec::new();
+        let read = input.by_ref().take(INPUT_MAX).read_until(b'\n', &mut header);
+        read.map_err(|e| Error::Transfer(format!("the header could not be read: {e}")))?;
+        let archive = File::open(HANDED).map_err(io_error("open", Path::new(HANDED)))?;
+        input = Box::new(Cursor::new(header).chain(BufReader::with_capacity(64 << 10, archive)));
+    }
     let project =
         project::receive(&place.paths.projects(), &boot, &mut input, &mut io::stdout().lock(), say)?;
     // Off the client's path: deleting is slow on some file systems.

@@ -27,7 +27,7 @@ Serves a builder's user: waits for the daemon, then sshd, sessions and jobs.
 
 user-init [serve]                               the agent
 user-init session --kind exec|ssh|transfer [--project P [--generation N]] [-- CMD...]
-user-init receive                               a tree on standard input (see contract::job)
+user-init receive [--fd 3]                      a tree on standard input, or as a file (see contract::job)
 user-init job start|list|follow ID [--from BYTE]|cancel ID
 user-init projects                              pushed trees, JSON
 user-init keys add|ls                           public keys on standard input

@@ -1,6 +1,8 @@
 //! `push-tarball`: what git knows, into the builder.
 
+use std::fs::File;
 use std::io::{Seek, SeekFrom};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -60,14 +62,18 @@ impl PushTarball {
         };
         if let Some(output) = &self.output {
             warn_of_submodules(ui, &repo, &source)?;
-            let mut archive = archive::make(&repo, &source)?;
+            let mut archive = archive::make(&repo, &source, archive::scratch()?)?;
             let mut file = std::fs::File::create(output).on("cannot write", output)?;
             std::io::copy(&mut archive.file, &mut file).on("cannot write", output)?;
             return Ok(0);
         }
         let context = Context::new(global)?;
         let project = self.project_name(&context, &repo)?;
-        let (archive, stream) = tokio::try_join!(pack(&repo, &source), receiver(&context))?;
+        let (archive, stream) = {
+            let file = archive::scratch()?;
+            let handed = file.try_clone().during("cannot hand over a file")?;
+            tokio::try_join!(pack(&repo, &source, file), receiver(&context, &handed))?
+        };
         warn_of_submodules(ui, &repo, &source)?;
         let header = PushHeader {
             project,
@@ -80,7 +86,8 @@ impl PushTarball {
         let mut archive = archive;
         let generation = match send(&context, stream, &mut archive, &header).await {
             Err(error) if wake::again(&context, i32::from(error.exit.code())).await? => {
-                send(&context, receiver(&context).await?, &mut archive, &header).await?
+                let again = archive.file.try_clone().during("cannot hand over a file")?;
+                send(&context, receiver(&context, &again).await?, &mut archive, &header).await?
             }
             result => result?,
         };
@@ -140,17 +147,23 @@ fn warn_of_submodules(ui: ui::Ui, repo: &Repo, source: &Source) -> Result<()> {
 }
 
 /// On a thread of its own: git and the hash keep one busy.
-async fn pack(repo: &Repo, source: &Source) -> Result<Archive> {
+async fn pack(repo: &Repo, source: &Source, file: File) -> Result<Archive> {
     let (repo, source) = (repo.clone(), source.clone());
-    tokio::task::spawn_blocking(move || archive::make(&repo, &source))
+    tokio::task::spawn_blocking(move || archive::make(&repo, &source, file))
         .await
         .map_err(|error| CliError::new(Exit::Internal, format!("cannot make the archive: {error}")))?
 }
 
-/// Started while the archive is made: an exec takes as long as a small archive.
-async fn receiver(context: &Context) -> Result<Stream> {
+/// Started while the archive is made: an exec takes as long as a small archive. It opens the file when it has the header,
+/// which comes when the file is whole.
+async fn receiver(context: &Context, file: &File) -> Result<Stream> {
     wake::running(context).await?;
-    context.engine.stream(&context.name, Container::User, &[USER_INIT, "receive"], None).await
+    let engine = &context.engine;
+    if !engine.hands_over_files() {
+        return engine.stream(&context.name, Container::User, &[USER_INIT, "receive"], None).await;
+    }
+    let file = OwnedFd::from(file.try_clone().during("cannot hand over a file")?);
+    engine.stream(&context.name, Container::User, &[USER_INIT, "receive", "--fd", "3"], Some(file)).await
 }
 
 async fn send(
@@ -174,6 +187,8 @@ async fn send(
         }
         match serde_json::from_slice(&line) {
             Ok(PushAnswer::Done(generation)) => done = Some(generation),
+            // It has the file.
+            Ok(PushAnswer::Send) if context.engine.hands_over_files() => {}
             Ok(PushAnswer::Send) => {
                 let step = context.ui.step(format!("sending {}", header.label));
                 let sent = copy(archive, &mut stream, step).await;

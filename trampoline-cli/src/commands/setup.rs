@@ -82,7 +82,8 @@ impl Setup {
         for line in changes(context, observed, rendering, before) {
             ui.say(line);
         }
-        let same = observed.digest.as_deref() == Some(rendering.digest.as_str());
+        // Asked for, a start of its own says so to the agent.
+        let same = observed.digest.as_deref() == Some(rendering.digest.as_str()) && !self.adopt_store;
         match observed.phase() {
             PodPhase::Running if same => {
                 if before.is_none_or(|before| before.files != rendering.files) {
@@ -98,7 +99,11 @@ impl Setup {
                     up::drain(context, observed, self.now).await?;
                 }
                 engine.delete_pod(&context.name).await?;
-                engine.apply(rendering, ui).await?;
+                if self.adopt_store {
+                    engine.apply(&rendering.adopting(), ui).await?;
+                } else {
+                    engine.apply(rendering, ui).await?;
+                }
             }
         }
         let what = if observed.exists() { "starting builder" } else { "making builder" };
@@ -221,17 +226,16 @@ fn show(context: &Context, observed: &Observed, rendering: &Rendering, notes: &[
 
 /// Nothing half-made stays behind; what was there before does.
 async fn undo(context: &Context, before: &Observed, error: CliError) -> CliError {
-    let mut made: Vec<Volume> =
-        Volume::ALL.into_iter().filter(|volume| !before.volumes.contains(volume)).collect();
-    if before.exists() {
-        made.clear();
-    } else if let Err(second) = context.engine.delete_pod(&context.name).await {
+    if !before.containers.is_empty() {
+        return CliError { message: format!("{}\nthe store is untouched", error.message), ..error };
+    }
+    if let Err(second) = context.engine.delete_pod(&context.name).await {
         context.ui.warn(format!("cannot remove the pod: {second}"));
     }
+    let made: Vec<Volume> =
+        Volume::ALL.into_iter().filter(|volume| !before.volumes.contains(volume)).collect();
     if let Err(second) = context.engine.delete_volumes(&context.name, &made).await {
         context.ui.warn(format!("cannot remove a volume: {second}"));
     }
-    let what =
-        if before.exists() { "the store is untouched" } else { "what was made has been removed again" };
-    CliError { message: format!("{}\n{what}", error.message), ..error }
+    CliError { message: format!("{}\nwhat was made has been removed again", error.message), ..error }
 }

@@ -1,7 +1,8 @@
 //! A tree as an archive, with its length and hash.
 
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 
 use contract::exit::Exit;
@@ -21,8 +22,16 @@ pub(crate) struct Archive {
     pub(crate) sha256: String,
 }
 
+/// A file without a name, for [`make`]. Others may read it: the builder's user opens it again where it is handed over.
+pub(crate) fn scratch() -> Result<File> {
+    let file = tempfile::tempfile().during("cannot make a temporary file")?;
+    file.set_permissions(Permissions::from_mode(0o444))
+        .during("cannot change the mode of a temporary file")?;
+    Ok(file)
+}
+
 /// What `git archive` writes of it, normalised. Blocks.
-pub(crate) fn make(repo: &Repo, source: &Source) -> Result<Archive> {
+pub(crate) fn make(repo: &Repo, source: &Source, file: File) -> Result<Archive> {
     // The user's umask for archives is about archives that they make.
     let mut child = repo
         .git(["-c", "tar.umask=0022", "archive", "--format=tar", &source.object])
@@ -38,7 +47,6 @@ pub(crate) fn make(repo: &Repo, source: &Source) -> Result<Archive> {
         let read = errors.as_mut().map_or(Ok(0), |stderr| stderr.read_to_string(&mut text));
         read.map(|_| text)
     });
-    let file = tempfile::tempfile().during("cannot make a temporary file")?;
     let mut sink = Sink { file, hash: Sha256::new(), bytes: 0 };
     let copied = match child.stdout.take() {
         Some(stdout) => normal::copy(&mut BufReader::with_capacity(256 << 10, stdout), &mut sink),

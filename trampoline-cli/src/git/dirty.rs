@@ -70,9 +70,13 @@ impl Repo {
         if let Some(more) = std::env::var_os("GIT_ALTERNATE_OBJECT_DIRECTORIES") {
             alternates.extend(std::env::split_paths(&more));
         }
-        let alternates = std::env::join_paths(alternates.iter().map(quoted)).map_err(|error| {
-            CliError::new(contract::exit::Exit::Io, format!("cannot name the repository's objects: {error}"))
-        })?;
+        let alternates =
+            std::env::join_paths(alternates.iter().map(|path| quoted(path))).map_err(|error| {
+                CliError::new(
+                    contract::exit::Exit::Io,
+                    format!("cannot name the repository's objects: {error}"),
+                )
+            })?;
         Ok([
             ("GIT_INDEX_FILE", ours.into_os_string()),
             ("GIT_OBJECT_DIRECTORY", objects.into_os_string()),
@@ -84,9 +88,9 @@ impl Repo {
 }
 
 /// git reads a path with a colon in it if it is in double quotes, as in C.
-fn quoted(path: &PathBuf) -> PathBuf {
+fn quoted(path: &Path) -> PathBuf {
     let Some(text) = path.to_str().filter(|text| text.contains([':', '"', '\n'])) else {
-        return path.clone();
+        return path.to_owned();
     };
     // `join_paths` refuses the colon itself; octal does as well.
     PathBuf::from(format!(

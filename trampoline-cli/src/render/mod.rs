@@ -11,6 +11,7 @@ use std::io::Write;
 
 use contract::config::Config;
 use contract::exit::Exit;
+use contract::places::{BIN_DIR, Container};
 use k8s_openapi::api::core::v1::Pod;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -72,6 +73,21 @@ pub(crate) struct VolumeSpec {
 }
 
 impl Rendering {
+    /// The same pod, which takes over a store without a mark. What is remembered is the other one: once is enough.
+    pub(crate) fn adopting(&self) -> Self {
+        let mut adopting = self.clone();
+        let containers = adopting.pod.spec.iter_mut().flat_map(|spec| spec.containers.iter_mut());
+        for container in containers.filter(|container| container.name == Container::Daemon.name()) {
+            container.command = Some(
+                [&format!("{BIN_DIR}/{}", Container::Daemon.agent()), "serve", "--adopt-store"]
+                    .map(str::to_owned)
+                    .to_vec(),
+            );
+            container.args = None;
+        }
+        adopting
+    }
+
     /// As the engine reads it.
     pub(crate) fn manifest(&self) -> Result<String> {
         serde_saphyr::to_string(&self.pod)
