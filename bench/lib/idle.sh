@@ -1,0 +1,74 @@
+# shellcheck shell=bash disable=SC2154,SC2034
+# Sourced by run: what each container's main process costs while nothing happens.
+
+idle_containers=(daemon user maintenance shutdown-monitor)
+
+measure_idle() {
+  local name seconds=$((quick ? 10 : 60))
+  say 'idle: making both builders'
+  quietly ours_setup || fail 76 'the builder cannot be made'
+  idle_yardstick
+  for name in "${idle_containers[@]}"; do
+    row "idle-memory-$name" below MiB 4 "Private memory, idle, of the $name container's main process" \
+      "$(idle_agent "$name")" "the yardstick's shell"
+  done
+  for name in "${idle_containers[@]}"; do
+    row "idle-wakes-$name" most /s "$(idle_target "$name")" \
+      "Wake-ups of it, idle, over $seconds s" "$(idle_agent "$name")" "the yardstick's shell, its children not counted"
+  done
+  # What follows a start or a command, e.g. the release of memory, is over then.
+  sleep $((quick ? 3 : 15))
+  idle_window "$seconds"
+}
+
+idle_yardstick() {
+  podman volume exists "$yardstick-store" || quietly yardstick_volumes || fail 76 'the yardstick cannot be made'
+  podman pod exists "$yardstick" || quietly yardstick_play || fail 76 'the yardstick cannot be started'
+  quietly yardstick_build idle || fail 76 'the yardstick does not build'
+}
+
+idle_agent() {
+  case $1 in
+    daemon) echo daemon-init ;;
+    user) echo user-init ;;
+    maintenance) echo maintenance-agent ;;
+    *) echo "$1" ;;
+  esac
+}
+
+idle_target() {
+  if [[ $1 == shutdown-monitor ]]; then echo 0.2; else echo 0; fi
+}
+
+# idle_window SECONDS: all processes over the same time.
+idle_window() {
+  local pod name key
+  local -A pid begin
+  for pod in "trampoline-$builder" "$yardstick"; do
+    for name in "${idle_containers[@]}"; do
+      pid[$pod-$name]=$(podman inspect --format '{{.State.Pid}}' "$pod-$name")
+    done
+  done
+  for key in "${!pid[@]}"; do begin[$key]=$(switches "${pid[$key]}"); done
+  sleep "$1"
+  for name in "${idle_containers[@]}"; do
+    key=trampoline-$builder-$name
+    idle_samples "$name" ours "${pid[$key]}" "${begin[$key]}" "$1"
+    key=$yardstick-$name
+    idle_samples "$name" theirs "${pid[$key]}" "${begin[$key]}" "$1"
+  done
+}
+
+# idle_samples NAME SIDE PID SWITCHES-BEFORE SECONDS
+idle_samples() {
+  local after
+  after=$(switches "$3")
+  sample "idle-wakes-$1" "$2" "$(awk -v n=$((after - $4)) -v s="$5" 'BEGIN { printf "%.3f", n / s }')"
+  sample "idle-memory-$1" "$2" \
+    "$(awk '/^Private_(Clean|Dirty):/ { kib += $2 } END { printf "%.2f", kib / 1024 }' "/proc/$3/smaps_rollup")"
+}
+
+# switches PID: how often its threads were put on a CPU, by their own will or not.
+switches() {
+  cat "/proc/$1"/task/*/status | awk '/_ctxt_switches:/ { n += $2 } END { print n + 0 }'
+}

@@ -1,0 +1,67 @@
+# shellcheck shell=bash disable=SC2154,SC2034
+# Sourced by run: the pod that shell scripts run, and the builder that stands against it.
+
+# yardstick_volumes: made and filled beforehand, as those of the builder are.
+yardstick_volumes() {
+  local name
+  for name in store home scripts; do
+    podman volume create --opt nocopy "$yardstick-$name"
+  done
+  podman volume create --opt type=tmpfs --opt device=tmpfs --opt o=uid=0,gid=0,mode=0755 "$yardstick-run"
+  tar -C "$here/yardstick" -c . | podman volume import "$yardstick-scripts" -
+  podman run --rm --network none --volume "$yardstick-store:/mnt/store" --volume "$yardstick-home:/home/nix" \
+    --entrypoint '["/bin/sh", "-c"]' "$image" 'cp -a /nix/. /mnt/store/ && touch /mnt/store/.seeded && chown 1000:1000 /home/nix'
+} >/dev/null
+
+yardstick_play() {
+  sed "s|IMAGE|$image|" "$here/yardstick/pod.yaml" | podman kube play -
+}
+
+yardstick_remove() {
+  podman pod rm --force "$yardstick"
+}
+
+# yardstick_build SALT: as such pods are used from scripts: once the daemon is up, build.
+yardstick_build() {
+  podman exec "$yardstick-user" /bin/sh -c "
+    until [ -e /run/trampoline/ready ]; do sleep 1; done
+    nix build -f /scripts/build.nix --argstr salt $1 --print-out-paths --out-link /home/nix/result"
+}
+
+# ours ARGUMENT...: trampoline-cli on a builder of its own, away from the user's own files.
+ours() {
+  ours_in "$work/checkout" "$@"
+}
+
+# ours_in FOLDER ARGUMENT...
+ours_in() {
+  (cd "$1" && env HOME="$work/home" XDG_STATE_HOME="$work/home/state" XDG_CONFIG_HOME="$work/home/config" \
+    "$cli" --name "$builder" --config "$work/trampoline.toml" "${@:2}")
+}
+
+# ours_checkout: what the builder builds, and how it is made. Called once, whatever is measured.
+ours_checkout() {
+  [[ ! -d $work/checkout ]] || return 0
+  mkdir -p "$work/home" "$work/checkout"
+  cat >"$work/trampoline.toml" <<END
+[builder]
+image = "$image"
+[daemon]
+substituters = []
+END
+  cp "$here/yardstick/build.nix" "$work/checkout/"
+  git_in "$work/checkout" init --quiet
+  git_in "$work/checkout" add .
+  git_in "$work/checkout" commit --quiet --message=start
+}
+
+# git_in FOLDER ARGUMENT...: whatever the user's own settings are.
+git_in() {
+  git -C "$1" -c user.name=bench -c user.email=bench@localhost -c commit.gpgsign=false "${@:2}"
+}
+
+# ours_setup: the builder, running and with the checkout in it.
+ours_setup() {
+  ours_checkout
+  ours setup --yes && ours push-tarball
+}
