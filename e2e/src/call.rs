@@ -118,7 +118,9 @@ impl Call {
         let spawned = self.command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
         let mut child = spawned.unwrap_or_else(|error| panic!("cannot start {what}: {error}"));
         let mut stdin = child.stdin.take();
-        if let (Some(bytes), Some(mut pipe)) = (self.input, stdin.take_if(|_| true)) {
+        if let Some(bytes) = self.input
+            && let Some(mut pipe) = stdin.take()
+        {
             // A program that ends early breaks the pipe; its exit code tells the story.
             std::thread::spawn(move || drop(pipe.write_all(&bytes)));
         }

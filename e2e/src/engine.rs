@@ -95,7 +95,6 @@ impl Engine {
     pub fn make_store(self, builder: &str, options: &[&str], line: &str) {
         let volume = store_volume(builder);
         let create = self.podman().args(["volume", "create", "-o", "nocopy"]);
-        let create = if options.is_empty() { create } else { self.podman().args(["volume", "create"]) };
         let label = format!("io.trampoline.builder={builder}");
         let create = create.args(options.iter().flat_map(|option| ["-o", *option]));
         create.args(["--label", &label, &volume]).run().ok();
