@@ -17,6 +17,8 @@ set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/scripts/lib.sh"
 
+# A hang must end, with whatever can be said of it, long before CI's own patience does.
+scenarios_seconds=${TRAMPOLINE_SCENARIOS_SECONDS:-900}
 # Lines of a failed stage that are shown; the rest is in its log.
 shown=150
 logs=$CARGO_TARGET_DIR/test-logs
@@ -141,7 +143,8 @@ scenarios() {
   local engine=$1 cli=$2 more=("${@:3}") place=()
   if [[ $engine == podman-rootless ]]; then place=(with_tun env -u XDG_RUNTIME_DIR); fi
   logged "$engine" "${place[@]}" env TRAMPOLINE_ENGINE="$engine" TRAMPOLINE_CLI="$cli" TRAMPOLINE_IMAGE="$image" \
-    TRAMPOLINE_E2E_LOGS="$logs/builders" "${more[@]}" cargo test --no-fail-fast -p e2e --test podman
+    TRAMPOLINE_E2E_LOGS="$logs/builders" "${more[@]}" \
+    timeout --kill-after=30 "$scenarios_seconds" cargo test --no-fail-fast -p e2e --test podman
 }
 
 stage_podman() {
@@ -214,6 +217,7 @@ no_rootless_user() {
 
 stage_soak() {
   export TRAMPOLINE_KILL_POINTS=3000 TRAMPOLINE_SOAK=1
+  scenarios_seconds=7200
   stage_seeding
   stage_podman
 }
@@ -242,18 +246,21 @@ leftovers() {
 
 # Everything of the stages that were not reached is not counted, so an early end must not look like a pass.
 finish() {
-  local code=$?
   trap - EXIT
-  if ((code)); then
+  if [[ -z $reached_end ]]; then
     failed=$((failed + 1))
-    say "stopped early with code $code"
+    say 'stopped early'
   fi
   printf '%s passed, %s failed, %s skipped\n' "$passed" "$failed" "$skipped"
   if ((failed)); then exit 1; fi
 }
+reached_end=
 trap finish EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
 
 need_rust
 for stage in "${wanted[@]}"; do
   timed "$stage" "stage_$stage"
 done
+reached_end=1
