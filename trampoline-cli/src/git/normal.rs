@@ -19,9 +19,10 @@ pub(crate) fn copy(from: &mut impl Read, to: &mut impl Write) -> io::Result<()> 
     let mut buffer = vec![0u8; 256 << 10];
     while read_block(from, &mut block)? {
         if block.iter().all(|byte| *byte == 0) {
-            // Trailer: zeros to the end.
+            // Two of them end an archive. git adds as many as make its length, with the global header, a round number.
             to.write_all(&block)?;
-            continue;
+            to.write_all(&block)?;
+            return io::copy(from, &mut io::sink()).map(drop);
         }
         let mut left = padded(octal(&block[SIZE])?);
         let wanted = block[TYPE] != b'g';
@@ -39,7 +40,7 @@ pub(crate) fn copy(from: &mut impl Read, to: &mut impl Write) -> io::Result<()> 
             left -= want as u64;
         }
     }
-    Ok(())
+    Err(io::ErrorKind::UnexpectedEof.into())
 }
 
 /// False at the end.

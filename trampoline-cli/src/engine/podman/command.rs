@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::process::Stdio;
+use std::time::Duration;
 
 use contract::exit::Exit;
 use tokio::io::AsyncWriteExt;
@@ -54,8 +55,32 @@ pub(super) async fn output(ui: Ui, args: &[&str], input: Option<&[u8]>) -> Resul
             let _ = stdin.write_all(&input).await;
         });
     }
-    let output = child.wait_with_output().await.during("cannot wait for podman")?;
+    let ended = match deadline(args) {
+        None => child.wait_with_output().await,
+        Some(deadline) => match tokio::time::timeout(deadline, child.wait_with_output()).await {
+            Ok(ended) => ended,
+            Err(_) => return Err(silent(args, deadline)),
+        },
+    };
+    let output = ended.during("cannot wait for podman")?;
     Ok(Output { code: code(output.status), stdout: output.stdout, stderr: output.stderr })
+}
+
+/// podman's commands wait for each other's locks; one that hangs must not hang us with it. None where the length of the
+/// wait is the user's: builds that end, stores that are deleted.
+fn deadline(args: &[&str]) -> Option<Duration> {
+    let seconds = match args {
+        ["wait", ..] | ["volume", "rm", ..] | ["pod", "rm", ..] => return None,
+        ["kube", ..] | ["exec", ..] => 300,
+        _ => 60,
+    };
+    Some(Duration::from_secs(seconds))
+}
+
+fn silent(args: &[&str], deadline: Duration) -> CliError {
+    let shown = args.iter().take(2).copied().collect::<Vec<_>>().join(" ");
+    CliError::new(Exit::Deadline, format!("`podman {shown}` did not answer within {} s", deadline.as_secs()))
+        .hint("another podman command may hang and hold its lock: `ps -ef | grep 'podman '` shows which")
 }
 
 /// Runs it and gives its stdout.

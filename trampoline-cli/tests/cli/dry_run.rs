@@ -1,0 +1,80 @@
+//! What podman would be given. A script answers for podman: nothing is made.
+
+use crate::help::matches;
+use crate::sandbox::Sandbox;
+
+fn info(rootless: bool, cgroup: &str, cpus: u32, memory: u64, driver: &str) -> String {
+    format!(
+        "{{\"host\":{{\"cgroupVersion\":\"{cgroup}\",\"cgroupControllers\":[\"cpu\",\"memory\"],\"cpus\":{cpus},\
+         \"memTotal\":{memory},\"networkBackend\":\"netavark\",\"security\":{{\"rootless\":{rootless}}},\
+         \"slirp4netns\":{{\"executable\":\"/x\"}},\"idMappings\":{{\"uidmap\":[{{\"container_id\":0,\"size\":1}},\
+         {{\"container_id\":1,\"size\":100}}],\"gidmap\":[]}}}},\
+         \"store\":{{\"graphDriverName\":\"{driver}\",\"volumePath\":\"/absent-volumes\"}},\
+         \"version\":{{\"Version\":\"4.3.1\"}}}}"
+    )
+}
+
+/// podman that has nothing yet, and may not be asked to make anything.
+fn podman(sandbox: &Sandbox, info: &str) {
+    sandbox.program(
+        "podman",
+        &format!("case $1 in info) echo '{info}';; ps|volume) echo '[]';; *) echo \"podman $*\" >&2; exit 99;; esac"),
+    );
+}
+
+#[test]
+fn the_pod_is_as_it_was() {
+    let sandbox = Sandbox::new();
+    podman(&sandbox, &info(false, "v2", 64, 64 << 30, "overlay"));
+    sandbox.write(
+        "trampoline.toml",
+        "[builder]\nname = \"gpu\"\nssh-port = 22999\nimage = \"localhost/mine:1\"\n[builder.user]\ncpus = 0.5\n",
+    );
+    let run = sandbox.cli(["setup", "--dry-run"]);
+    assert_eq!(run.code, 0, "{run:?}");
+    // The owner names this machine.
+    let shown: String = run
+        .stdout
+        .lines()
+        .filter(|line| !line.contains("io.trampoline.owner"))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    assert!(matches("dry-run", &shown), "changed (UPDATE_SNAPSHOTS=1 writes it anew):\n{shown}");
+    assert!(
+        run.stdout.contains("io.trampoline.owner: alice@")
+            || run.stdout.contains("io.trampoline.owner: \"alice@")
+    );
+}
+
+#[test]
+fn a_small_machine_lowers_defaults_and_refuses_wishes() {
+    let sandbox = Sandbox::new();
+    podman(&sandbox, &info(false, "v2", 2, 4 << 30, "overlay"));
+    let run = sandbox.cli(["setup", "--dry-run", "--json"]);
+    assert_eq!(run.code, 0, "{run:?}");
+    let shown: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
+    let daemon = &shown["pod"]["spec"]["containers"][0]["resources"]["limits"];
+    assert_eq!((daemon["cpu"].as_str(), daemon["memory"].as_str()), (Some("2"), Some("4Gi")), "{daemon}");
+    assert!(shown["notes"][0].as_str().unwrap().contains("daemon 4.0 GiB (default 16Gi)"));
+    sandbox.write("trampoline.toml", "[builder.daemon]\ncpus = 8\n");
+    let run = sandbox.cli(["setup", "--dry-run"]);
+    run.refused(78, "trampoline.toml:2: builder.daemon.cpus = 8 cannot be met: this machine has 2");
+}
+
+#[test]
+fn rootless_without_delegation_has_no_limits() {
+    let sandbox = Sandbox::new();
+    podman(&sandbox, &info(true, "v1", 2, 4 << 30, "overlay"));
+    let run = sandbox.cli(["setup"]);
+    // A range of 101 ids is too small; which refusal comes first depends on what this machine has installed.
+    assert_eq!(run.code, 71, "{run:?}");
+    assert!(run.stderr.contains("\nhint: "), "{run:?}");
+}
+
+#[test]
+fn slow_storage_is_named() {
+    let sandbox = Sandbox::new();
+    podman(&sandbox, &info(false, "v2", 64, 64 << 30, "vfs"));
+    let run = sandbox.cli(["setup", "--dry-run"]);
+    assert!(run.stderr.contains("vfs") && run.stderr.contains("fuse-overlayfs"), "{run:?}");
+}

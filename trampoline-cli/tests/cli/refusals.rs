@@ -1,0 +1,145 @@
+//! At least one wrong thing per command, and what is said.
+
+use crate::sandbox::Sandbox;
+
+#[test]
+fn wrong_usage_has_a_code_of_its_own() {
+    let sandbox = Sandbox::new();
+    for args in [
+        &["nonsense"][..],
+        &["setup", "--nonsense"],
+        &["up", "extra"],
+        &["down", "--later"],
+        &["status", "alice"],
+        &["list", "-x"],
+        &["logs", "nobody"],
+        &["logs", "--tail", "many"],
+        &["push-tarball", "HEAD", "--dirty"],
+        &["build", "-f"],
+        &["shell", "ls"],
+        &["ssh", "ls"],
+        &["ssh-config", "--print"],
+        &["proxy"],
+        &["copy-closure"],
+        &["push-flake", "a", "b"],
+        &["maintenance", "now"],
+        &["clean", "--keep-store", "--delete-store"],
+        &["config", "explain"],
+        &["image", "push"],
+        &["completions", "csh"],
+        &["man"],
+        &["-q", "-v", "list"],
+    ] {
+        let run = sandbox.cli(args);
+        assert_eq!(run.code, 64, "{args:?}: {run:?}");
+        assert!(run.stderr.starts_with("error: "), "{args:?}: {run:?}");
+        assert_eq!(run.stdout, "", "{args:?}");
+    }
+}
+
+#[test]
+fn with_json_an_error_is_an_object() {
+    let sandbox = Sandbox::new();
+    for (args, exit) in [(&["--json", "status"][..], 72), (&["--json", "nonsense"], 64)] {
+        let run = sandbox.cli(args);
+        let object: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
+        assert_eq!(object["error"]["exit"], exit, "{run:?}");
+        assert_eq!(run.code, exit);
+        assert!(object["error"]["message"].as_str().is_some_and(|text| !text.is_empty()));
+        assert!(object["error"]["hint"].is_string());
+        assert!(run.stderr.starts_with("error: "), "people read stderr: {run:?}");
+    }
+}
+
+#[test]
+fn without_podman_every_command_says_what_to_install() {
+    let sandbox = Sandbox::new();
+    sandbox.borrow("git");
+    sandbox.program("nix", "echo nix 2.26");
+    sandbox.git(["init", "-q"]);
+    sandbox.git(["commit", "-q", "--allow-empty", "-m", "x"]);
+    for args in [
+        &["setup"][..],
+        &["setup", "--dry-run"],
+        &["up"],
+        &["down"],
+        &["status"],
+        &["list"],
+        &["logs"],
+        &["push-tarball"],
+        &["build"],
+        &["shell"],
+        &["ssh"],
+        &["ssh-config"],
+        &["proxy", "alice"],
+        &["copy-closure", "/nix/store/x"],
+        &["push-flake"],
+        &["maintenance"],
+        &["clean"],
+    ] {
+        let run = sandbox.cli(args);
+        run.refused(72, "podman is not installed, or not on PATH");
+        run.hints("apt install podman");
+    }
+}
+
+#[test]
+fn names_are_checked_before_anything_else() {
+    let sandbox = Sandbox::new();
+    for name in ["Alice", "1st", "a_b", "a-", "", "a".repeat(41).as_str(), "a/b"] {
+        let run = sandbox.cli(["--name", name, "status"]);
+        run.refused(64, "cannot name a builder");
+        run.hints("lower-case");
+    }
+    sandbox.cli(["proxy", "../x"]).refused(64, "cannot name a builder");
+}
+
+#[test]
+fn without_git_or_a_repository_it_is_said() {
+    let sandbox = Sandbox::new();
+    sandbox.cli(["push-tarball"]).refused(71, "git is not installed");
+    sandbox.borrow("git");
+    let run = sandbox.cli(["push-tarball"]);
+    run.refused(64, "is not in a git repository");
+    run.hints("git init");
+    sandbox.cli(["build"]).refused(64, "is not in a git repository");
+    sandbox.git(["init", "-q"]);
+    let run = sandbox.cli(["push-tarball"]);
+    run.refused(64, "HEAD names nothing");
+    run.hints("--dirty");
+    sandbox.cli(["push-tarball", "no-such"]).refused(64, "no-such names nothing");
+    sandbox.cli(["push-tarball", "--output=x", "--", "--all"]).refused(64, "--all names nothing");
+}
+
+#[test]
+fn without_nix_it_is_said_what_works() {
+    let sandbox = Sandbox::new();
+    for args in [&["copy-closure", "/nix/store/x"][..], &["push-flake"]] {
+        let run = sandbox.cli(args);
+        run.refused(71, "this machine has no Nix");
+        run.hints("push-tarball");
+    }
+}
+
+#[test]
+fn an_engine_that_is_not_there_yet_is_named() {
+    let sandbox = Sandbox::new();
+    sandbox.write("trampoline.toml", "[builder]\nengine = \"kubernetes\"\n");
+    sandbox.cli(["status"]).refused(71, "podman only");
+}
+
+#[test]
+fn without_a_home_it_is_said() {
+    let sandbox = Sandbox::new();
+    let mut command = sandbox.command(env!("CARGO_BIN_EXE_trampoline-cli"), ["status"]);
+    let output = command.env_remove("HOME").output().unwrap();
+    assert_eq!(output.status.code(), Some(78));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("HOME"));
+}
+
+#[test]
+fn podman_that_fails_is_quoted() {
+    let sandbox = Sandbox::new();
+    sandbox.program("podman", "echo 'Error: database is locked' >&2; exit 125");
+    sandbox.cli(["status"]).refused(72, "database is locked");
+}
