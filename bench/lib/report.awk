@@ -5,6 +5,8 @@ BEGIN { infinity = 2 ^ 60 }
 FNR == 1 { file++ }
 file == 1 { machine_key[++machines] = $1; machine_value[machines] = $2 }
 file == 2 {
+  # A bar would end the cell.
+  for (f = 5; f <= 7; f++) if (form == "markdown") gsub(/\|/, "\\|", $f)
   id[++rows] = $1; kind[rows] = $2; unit[rows] = $3; target[rows] = $4
   what[rows] = $5; name["ours", rows] = $6; name["theirs", rows] = $7
 }

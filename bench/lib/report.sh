@@ -30,7 +30,7 @@ machine() {
     cores "$(nproc)" \
     memory "$(awk '/^MemTotal/ { printf "%.0f GiB", $2 / 1048576 }' /proc/meminfo)" \
     kernel "$(uname -sr)" \
-    'file system of the volumes' "$(stat -f -c %T "$folder")" \
+    'file system of the volumes' "$(findmnt --noheadings --output FSTYPE --target "$folder")" \
     podman "$(podman version --format '{{.Client.Version}}'), $(podman info --format '{{.Store.GraphDriverName}}, {{.Host.OCIRuntime.Name}}, cgroup {{.Host.CgroupsVersion}}')" \
     Nix "$(podman run --rm --network none "$image" nix --version | awk '{ print $NF }')"
 }
