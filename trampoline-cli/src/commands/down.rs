@@ -33,7 +33,10 @@ impl Down {
             PodPhase::Absent | PodPhase::Stopped | PodPhase::Broken => {
                 context.ui.say(format!("builder {} does not run", context.name));
             }
-            PodPhase::Running | PodPhase::Stopping => up::drain(&context, &observed, self.now).await?,
+            PodPhase::Running | PodPhase::Stopping => {
+                up::drain(&context, &observed, self.now).await?;
+                context.ui.say("its store stays; the next command that needs it starts it again");
+            }
         }
         if context.ui.json {
             context.ui.object(&serde_json::json!({ "name": context.name, "state": "stopped" }))?;

@@ -67,7 +67,7 @@ pub(crate) async fn drain(context: &Context, observed: &Observed, now: bool) -> 
                 .ui
                 .warn(format!("the {} container ended with exit code {}", failed.name, failed.exit_code));
         }
-        None => step.done(&format!("builder {} has stopped; its store stays", context.name)),
+        None => step.done(&format!("builder {} has stopped", context.name)),
     }
     Ok(())
 }
