@@ -168,6 +168,9 @@ fn changes(
     if !observed.exists() {
         return vec![format!("making builder {} from {}", context.name, new.image)];
     }
+    if observed.containers.is_empty() {
+        return vec![format!("making a pod for the volumes of builder {}, from {}", context.name, new.image)];
+    }
     let mut lines = Vec::new();
     match before {
         Some(before) => {
@@ -237,5 +240,7 @@ async fn undo(context: &Context, before: &Observed, error: CliError) -> CliError
     if let Err(second) = context.engine.delete_volumes(&context.name, &made).await {
         context.ui.warn(format!("cannot remove a volume: {second}"));
     }
-    CliError { message: format!("{}\nwhat was made has been removed again", error.message), ..error }
+    // The logs went with the pod; the last words stand in the message.
+    let hint = error.hint.filter(|hint| !hint.contains("trampoline-cli logs"));
+    CliError { message: format!("{}\nwhat was made has been removed again", error.message), hint, ..error }
 }

@@ -92,11 +92,14 @@ pub(super) async fn run(ui: Ui, args: &[&str], input: Option<&[u8]>) -> Result<V
 /// What podman said when it failed.
 pub(super) fn failure(args: &[&str], output: &Output) -> CliError {
     let text = String::from_utf8_lossy(&output.stderr);
-    let words: Vec<&str> = text
+    let mut words: Vec<&str> = text
         .lines()
         .map(str::trim)
         .filter(|line| !line.is_empty() && !CHATTER.iter().any(|chatter| line.contains(chatter)))
         .collect();
+    // One line for each container says the same of each.
+    words.dedup_by_key(|line| line.split(": ").last().unwrap_or_default());
+    words.truncate(2);
     let shown = args.iter().take(2).copied().collect::<Vec<_>>().join(" ");
     let error = CliError::engine(format!("`podman {shown}` failed: {}", words.join("; ")));
     match advice(&text) {
@@ -107,7 +110,7 @@ pub(super) fn failure(args: &[&str], output: &Output) -> CliError {
 
 /// Failures whose cause is known.
 fn advice(stderr: &str) -> Option<&'static str> {
-    const KNOWN: [(&str, &str); 5] = [
+    const KNOWN: [(&str, &str); 6] = [
         (
             "RLIMIT",
             "this machine does not let podman raise its limits: put `default_ulimits = [\"nofile=20000:20000\", \
@@ -117,6 +120,10 @@ fn advice(stderr: &str) -> Option<&'static str> {
             "setting rlimit",
             "this machine does not let podman raise its limits: put `default_ulimits = [\"nofile=20000:20000\", \
              \"nproc=10000:10000\"]` under [containers] of a containers.conf and point CONTAINERS_CONF at it",
+        ),
+        (
+            "exec: \"/opt/trampoline/bin/",
+            "that is no image of a builder: `trampoline-cli image build` makes one (`image` under [builder] names it)",
         ),
         (
             "address already in use",
