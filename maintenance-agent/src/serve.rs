@@ -95,7 +95,6 @@ fn steps(
             remeasure: None,
             gc: None,
         };
-        agent.say_what_has_no_effect();
         agent.run().await
     });
     runtime.shutdown_timeout(LEAVE);
@@ -137,7 +136,6 @@ impl Agent<'_> {
                     }
                     Wake::Signals(_) | Wake::Changed => {
                         if self.config.reload(self.reporter) {
-                            self.say_what_has_no_effect();
                         }
                     }
                     Wake::Deadline | Wake::Fd(_) => {}
@@ -157,14 +155,6 @@ impl Agent<'_> {
             self.events.watch_dir_if_there(dir)?;
         }
         Ok(())
-    }
-
-    fn say_what_has_no_effect(&self) {
-        if self.config.config().maintenance.delete_older_than.is_some() {
-            tracing::warn!(
-                "maintenance.delete-older-than has no effect: profiles are in the home, which is not seen from here"
-            );
-        }
     }
 
     fn stop_is_final(&self) -> bool {

@@ -43,7 +43,6 @@ grace = "1h30m"
 
 [maintenance]
 interval = "2w"
-delete-older-than = "30d"
 
 [log]
 level = "debug"

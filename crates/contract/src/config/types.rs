@@ -121,8 +121,6 @@ pub struct Maintenance {
     pub interval: Option<Duration>,
     /// Link identical files after a collection.
     pub optimise: bool,
-    /// Old generations of profiles older than this go before a collection. None: all are kept.
-    pub delete_older_than: Option<Duration>,
 }
 
 /// `[log]`: what the agents write to their standard error.
@@ -242,7 +240,7 @@ impl Default for Shutdown {
 
 impl Default for Maintenance {
     fn default() -> Self {
-        Self { interval: Some(Duration::from_secs(24 * 3600)), optimise: true, delete_older_than: None }
+        Self { interval: Some(Duration::from_secs(24 * 3600)), optimise: true }
     }
 }
 

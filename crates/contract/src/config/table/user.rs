@@ -74,7 +74,7 @@ pub(super) static SHUTDOWN: [Opt; 2] = [
     },
 ];
 
-pub(super) static MAINTENANCE: [Opt; 3] = [
+pub(super) static MAINTENANCE: [Opt; 2] = [
     Opt {
         table: "maintenance",
         key: "interval",
@@ -94,17 +94,6 @@ pub(super) static MAINTENANCE: [Opt; 3] = [
         readers: &[Reader::Maintenance],
         effect: Effect::Live,
         field: field!(maintenance.optimise),
-    },
-    Opt {
-        table: "maintenance",
-        key: "delete-older-than",
-        kind: Kind::DurationOrNever(3600, 100 * YEAR),
-        example: "",
-        doc: "Delete old generations of the user's profiles that are older, so that a collection can free what they \
-              hold.",
-        readers: &[Reader::Maintenance],
-        effect: Effect::Live,
-        field: field!(maintenance.delete_older_than),
     },
 ];
 
