@@ -62,14 +62,20 @@ idle_window() {
 
 # idle_samples NAME SIDE PID SWITCHES-BEFORE SECONDS
 idle_samples() {
-  local after
-  after=$(switches "$3")
-  sample "idle-wakes-$1" "$2" "$(awk -v n=$((after - $4)) -v s="$5" 'BEGIN { printf "%.3f", n / s }')"
+  local wakes
+  # A thread that has gone was on a CPU at least once to do so.
+  wakes=$({ printf '%s\n' "$4"; echo; switches "$3"; } | awk -v seconds="$5" '
+    NF == 0 { later = 1; next }
+    !later { before[$1] = $2; next }
+    { n += $2 - before[$1]; delete before[$1] }
+    END { for (thread in before) n++; printf "%.3f", n / seconds }')
+  sample "idle-wakes-$1" "$2" "$wakes"
   sample "idle-memory-$1" "$2" \
     "$(awk '/^Private_(Clean|Dirty):/ { kib += $2 } END { printf "%.2f", kib / 1024 }' "/proc/$3/smaps_rollup")"
 }
 
-# switches PID: how often its threads were put on a CPU, by their own will or not.
+# switches PID: for each thread how often it was put on a CPU, by its own will or not.
 switches() {
-  cat "/proc/$1"/task/*/status | awk '/_ctxt_switches:/ { n += $2 } END { print n + 0 }'
+  awk '/^Pid:/ { thread = $2 } /_ctxt_switches:/ { n[thread] += $2 } END { for (t in n) print t, n[t] }' \
+    "/proc/$1"/task/*/status
 }
