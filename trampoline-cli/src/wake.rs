@@ -44,7 +44,12 @@ pub(crate) fn absent(context: &Context) -> CliError {
 /// Starts it from wherever it stands, and waits until it is ready.
 pub(crate) async fn start(context: &Context, lock: &Lock) -> Result<Observed> {
     let mut observed = context.engine.observe(&context.name).await?;
-    if observed.phase() == PodPhase::Stopping {
+    if let Some(killed) = observed.killed() {
+        let (name, what) = (&context.name, &killed.name);
+        context.ui.say(format!("the {what} container of builder {name} was killed; starting it again"));
+        context.engine.start(name).await?;
+        observed = context.engine.observe(name).await?;
+    } else if observed.phase() == PodPhase::Stopping {
         let step = context
             .ui
             .step(format!("builder {} is stopping; waiting for it to start it again", context.name));

@@ -93,7 +93,12 @@ pub(crate) fn judge(
             }
             None => ("stopped", last_stop.map(|stop| stop.reason.clone())),
         },
-        PodPhase::Stopping => ("stopping", None),
+        PodPhase::Stopping => match observed.killed() {
+            Some(killed) => {
+                ("failed", Some(format!("the {} container was killed; the next command starts it again", killed.name)))
+            }
+            None => ("stopping", None),
+        },
         PodPhase::Running => match (failed_agent, pod) {
             (Some(agent), _) => ("failed", Some(format!("{}: {}", agent.agent, agent.message))),
             (None, Some(pod)) if pod.drain.is_some() => ("stopping", None),

@@ -80,6 +80,15 @@ impl Observed {
         self.volumes.contains(&Volume::Store)
     }
 
+    /// A container that serves and was killed while others go on, and that the engine has not started again: podman takes
+    /// `podman kill` and `podman stop` for somebody's wish. Nobody is stopping the builder then: one that stops ends with 0.
+    pub(crate) fn killed(&self) -> Option<&ContainerState> {
+        let ended = |c: &&ContainerState| !c.running && !c.created && c.exit_code != 0;
+        let serves =
+            |c: &&ContainerState| [Container::Daemon, Container::User].iter().any(|s| s.name() == c.name);
+        self.containers.iter().find(|c| ended(c) && serves(c)).filter(|_| self.phase() == PodPhase::Stopping)
+    }
+
     /// The first container that ended in failure. A signal from outside (a reboot, `podman kill`) is none.
     pub(crate) fn failed(&self) -> Option<&ContainerState> {
         self.containers.iter().find(|c| !c.running && !c.created && !matches!(c.exit_code, 0 | 137 | 143))
@@ -98,6 +107,7 @@ mod tests {
     fn phases() {
         let up = container("daemon", true, false, 0);
         let user = container("user", true, false, 0);
+        let user_up = user.clone();
         let left = container("user", false, false, 0);
         let done = container("maintenance", false, false, 0);
         let killed = container("daemon", false, false, 137);
@@ -108,6 +118,7 @@ mod tests {
             (vec![up.clone(), user.clone()], PodPhase::Running, false),
             (vec![up.clone(), user, done], PodPhase::Running, false),
             (vec![up.clone(), left.clone()], PodPhase::Stopping, false),
+            (vec![user_up.clone(), killed.clone()], PodPhase::Stopping, false),
             (vec![left, killed], PodPhase::Stopped, false),
             (vec![failed], PodPhase::Stopped, true),
             (vec![up, fresh], PodPhase::Broken, false),
@@ -116,5 +127,17 @@ mod tests {
             assert_eq!(observed.phase(), phase);
             assert_eq!(observed.failed().is_some(), fails);
         }
+    }
+
+    #[test]
+    fn a_killed_container_among_living_ones_is_no_stop() {
+        let user = container("user", true, false, 0);
+        for (daemon, killed) in [(137, true), (143, true), (0, false)] {
+            let containers = vec![user.clone(), container("daemon", false, false, daemon)];
+            let observed = Observed { containers, ..Observed::default() };
+            assert_eq!(observed.killed().is_some(), killed, "{daemon}");
+        }
+        let containers = vec![container("user", false, false, 0), container("daemon", false, false, 137)];
+        assert!(Observed { containers, ..Observed::default() }.killed().is_none(), "all have ended");
     }
 }
