@@ -24,15 +24,16 @@ impl Mount {
         Self { dir, device }
     }
 
-    /// From now on nothing can be written to it.
-    pub fn read_only(&self) {
-        Call::new("mount").args(["-o", "remount,ro"]).arg(self.dir.path()).run().ok();
+    /// From now on nothing can be written to it, or again everything.
+    pub fn read_only(&self, read_only: bool) {
+        let options = if read_only { "remount,ro" } else { "remount,rw" };
+        Call::new("mount").args(["-o", options]).arg(self.dir.path()).run().ok();
     }
 
-    /// Options of an engine's volume that is this mount, `how` those of the bind mount.
+    /// Options of an engine's volume that is this mount.
     #[must_use]
-    pub fn options(&self, how: &str) -> [&str; 3] {
-        ["type=none", if how == "bind" { "o=bind" } else { "o=bind,ro" }, &self.device]
+    pub fn options(&self) -> [&str; 3] {
+        ["type=none", "o=bind", &self.device]
     }
 }
 

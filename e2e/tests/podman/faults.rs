@@ -1,6 +1,7 @@
 //! What breaks, and what must hold nevertheless.
 
 use e2e::builder::Builder;
+use e2e::engine::Engine;
 use e2e::nix_files::quick;
 use e2e::output::Output;
 use e2e::setting::setting;
@@ -47,14 +48,16 @@ fn killed_nix_daemon_is_replaced_and_builds_go_on() {
 
 fn killed_daemon_container_comes_back() {
     let builder = Builder::set_up(&[]);
-    let tree = builder.pushed("container", &[("default.nix", &*quick("t-container", "built"))]);
-    let before = ready(&builder);
-    setting().engine.kill(builder.name(), "daemon");
-    // The container alone has died: the life of the pod goes on, and with it what the dead one published.
-    tree.cli(["build"]).run().ok();
-    let after = ready(&builder);
-    assert_eq!(before["life"], after["life"]);
-    assert_ne!(before["start_time"], after["start_time"], "{before} {after}");
+    for (name, kill) in [("crash", Engine::crash as fn(Engine, &str, &str)), ("wish", Engine::kill)] {
+        let tree = builder.pushed(name, &[("default.nix", &*quick(&format!("t-{name}"), "built"))]);
+        let before = ready(&builder);
+        kill(setting().engine, builder.name(), "daemon");
+        // The container alone has died: the life of the pod goes on, and with it what the dead one published.
+        tree.cli(["build"]).run().ok();
+        let after = ready(&builder);
+        assert_eq!(before["life"], after["life"], "{name}");
+        assert_ne!(before["start_time"], after["start_time"], "{name}: {before} {after}");
+    }
 }
 
 fn ready_file_of_a_dead_daemon_is_not_believed() {

@@ -17,7 +17,7 @@ fn somebody_else_is_asked_and_then_only_their_key_is_added() {
     let builder = shared::builder();
     let other = builder.seen_by(Person::with_key());
     let life = builder.status()["pod"]["life"].clone();
-    other.cli(["setup"]).run().refused(Exit::InUse, builder.person().name());
+    other.cli(["setup"]).run().refused(Exit::Usage, builder.person().name());
     let added = other.cli(["setup", "--yes"]).run().ok();
     assert!(added.stderr.contains("belongs to"), "{added}");
     assert_eq!(builder.status()["pod"]["life"], life, "the pod was left alone");

@@ -39,18 +39,27 @@ fn volume_without_room_is_refused() {
     let engine = setting().engine;
     let mount = Mount::new("size=24m");
     let builder = Builder::new(Person::new(), &[]);
-    engine.make_store(builder.name(), &mount.options("bind"), "");
+    engine.make_store(builder.name(), &mount.options(), "");
     refused(&builder, Exit::NoRoom, "no room");
     engine.remove_store(builder.name());
 }
 
 fn read_only_volume_is_refused() {
     let engine = setting().engine;
-    let mount = Mount::new("size=24m");
-    mount.read_only();
+    let mount = Mount::new("size=1g");
     let builder = Builder::new(Person::new(), &[]);
-    engine.make_store(builder.name(), &mount.options("bind,ro"), "");
-    refused(&builder, Exit::ReadOnly, "read-only");
+    engine.make_store(builder.name(), &mount.options(), "");
+    builder.cli(["setup"]).run().ok();
+    builder.cli(["down"]).run().ok();
+    // As the kernel does when a disk fails.
+    mount.read_only(true);
+    for command in ["up", "setup"] {
+        builder.cli([command]).run().refused(Exit::ReadOnly, "read-only");
+        builder.cli(["down", "--now"]).run().ok();
+    }
+    mount.read_only(false);
+    builder.cli(["up"]).run().ok();
+    builder.clean().ok();
     engine.remove_store(builder.name());
 }
 
