@@ -67,6 +67,12 @@ impl Person {
         self.path("home/.ssh/config")
     }
 
+    /// Removes all that is theirs, for one who is never dropped.
+    pub fn leave(&self) {
+        // A temporary folder that stays is no reason to fail.
+        let _ = std::fs::remove_dir_all(self.root.path());
+    }
+
     fn path(&self, name: &str) -> PathBuf {
         self.root.path().join(name)
     }

@@ -18,5 +18,6 @@ pub(crate) fn end(failed: bool) {
             builder.keep_logs();
         }
         let _ = builder.clean();
+        builder.person().leave();
     }
 }
