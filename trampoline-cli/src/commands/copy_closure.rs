@@ -1,5 +1,7 @@
 //! `copy-closure`: store paths between this machine's store and the builder's, by the local Nix.
 
+use std::path::Path;
+
 use clap::Args;
 use contract::exit::Exit;
 use tokio::process::Command;
@@ -30,6 +32,7 @@ pub(crate) struct CopyClosure {
 impl CopyClosure {
     pub(crate) async fn run(&self, global: &Global) -> Result<u8> {
         let context = Context::new(global)?;
+        self.check()?;
         let mut nix = Nix::new(&context, "copy").await?;
         if self.from {
             // What one's own builder built is signed by nobody; whether this machine's daemon takes that is its choice.
@@ -41,6 +44,11 @@ impl CopyClosure {
         nix.command.args(&self.paths);
         let status = nix.command.status().await.map_err(|error| no_nix(&error))?;
         if !status.success() {
+            let absent = self.paths.iter().find(|path| !self.from && !Path::new(path).exists());
+            if let Some(path) = absent {
+                return Err(CliError::new(Exit::Usage, format!("{path} is not in this machine's store"))
+                    .hint("`--from` copies a path of the builder's store to here"));
+            }
             let error = CliError::new(Exit::ChildFailed, format!("`nix copy` failed ({status})"));
             return Err(if self.from {
                 error.hint(
@@ -57,6 +65,20 @@ impl CopyClosure {
             context.ui.object(&serde_json::json!({ "copied": self.paths }))?;
         }
         Ok(0)
+    }
+}
+
+impl CopyClosure {
+    /// Nix takes anything else for a flake, and says something about flakes.
+    fn check(&self) -> Result<()> {
+        for path in &self.paths {
+            let is_link = std::fs::read_link(path).is_ok();
+            if !path.starts_with("/nix/store/") && !is_link {
+                return Err(CliError::new(Exit::Usage, format!("{path} is not a store path"))
+                    .hint("name paths below /nix/store, or a `result` link to one"));
+            }
+        }
+        Ok(())
     }
 }
 

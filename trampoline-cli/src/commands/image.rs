@@ -66,6 +66,25 @@ impl Image {
 
 /// The image is there afterwards: it was, or is pulled or built.
 pub(crate) async fn ensure(context: &Context) -> Result<()> {
+    fetch(context).await?;
+    check_system(context).await
+}
+
+/// `[builder] system`: an image for another platform would start, and build for that one.
+async fn check_system(context: &Context) -> Result<()> {
+    let builder = &context.settings.config.builder;
+    let (Some(wanted), image) = (&builder.system, &builder.image) else { return Ok(()) };
+    match context.engine.image_system(image).await? {
+        Some(found) if found != *wanted => Err(CliError::new(
+            Exit::Config,
+            format!("builder.system asks for {wanted}, and the image {image} is for {found}"),
+        )
+        .hint("name an image for that platform with `image` under [builder], or leave `system` out")),
+        _ => Ok(()),
+    }
+}
+
+async fn fetch(context: &Context) -> Result<()> {
     let image = &context.settings.config.builder.image;
     if context.engine.image_id(image).await?.is_some() {
         return Ok(());

@@ -193,6 +193,9 @@ pub(crate) trait Engine: Send + Sync {
     /// Whether the engine has this image; its id.
     async fn image_id(&self, image: &str) -> Result<Option<String>>;
 
+    /// Nix's name of the platform that this image is for, if the engine has it.
+    async fn image_system(&self, image: &str) -> Result<Option<String>>;
+
     /// Fetches an image from its registry.
     async fn pull(&self, image: &str, step: &mut Step) -> Result<()>;
 }

@@ -146,6 +146,10 @@ impl Engine for Podman {
         images::id(self.ui, image).await
     }
 
+    async fn image_system(&self, image: &str) -> Result<Option<String>> {
+        images::system(self.ui, image).await
+    }
+
     async fn pull(&self, image: &str, step: &mut Step) -> Result<()> {
         images::pull(self.ui, image, step).await
     }

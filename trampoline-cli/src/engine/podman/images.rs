@@ -14,6 +14,18 @@ pub(super) async fn id(ui: Ui, image: &str) -> Result<Option<String>> {
     Ok((output.code == 0).then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned()))
 }
 
+/// Nix's name of the platform that the image is for.
+pub(super) async fn system(ui: Ui, image: &str) -> Result<Option<String>> {
+    let output =
+        command::output(ui, &["image", "inspect", "--format", "{{.Architecture}}", image], None).await?;
+    let architecture = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    Ok((output.code == 0).then(|| match architecture.as_str() {
+        "amd64" => "x86_64-linux".to_owned(),
+        "arm64" => "aarch64-linux".to_owned(),
+        other => format!("{other}-linux"),
+    }))
+}
+
 /// Fetches it; podman's own lines show where it stands.
 pub(super) async fn pull(ui: Ui, image: &str, step: &mut Step) -> Result<()> {
     let mut child = command::command(ui, ["pull", image])
