@@ -75,9 +75,7 @@ impl Call {
         self
     }
 
-    /// Program and arguments, for another program that is to run them.
-    #[must_use]
-    pub fn words(&self) -> Vec<OsString> {
+    fn words(&self) -> Vec<OsString> {
         let program = self.command.get_program().to_owned();
         std::iter::once(program).chain(self.command.get_args().map(OsStr::to_owned)).collect()
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::call::Call;
 use crate::output::Output;
 use crate::person::Person;
+use crate::setting::setting;
 
 /// A git repository of a builder's person.
 #[derive(Debug)]
@@ -47,7 +48,8 @@ impl Checkout {
     pub fn write(&self, name: &str, text: &str) {
         let file = self.dir.join(name);
         std::fs::create_dir_all(file.parent().expect("it is in the checkout")).expect("a folder of ours");
-        std::fs::write(file, text).expect("a folder of ours");
+        std::fs::write(&file, text).expect("a folder of ours");
+        setting().engine.hand_over(&file);
     }
 
     /// Runs git in it.

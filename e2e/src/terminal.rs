@@ -1,6 +1,6 @@
 //! A command on a terminal of its own.
 
-use std::ffi::OsString;
+use std::ffi::OsStr;
 
 use crate::call::Call;
 use crate::output::Output;
@@ -16,9 +16,9 @@ pub struct Terminal {
 }
 
 impl Terminal {
-    /// Runs the command of `call` in a shell on a terminal that `script` makes. `call` keeps its folder and variables.
+    /// Runs a command in a shell on a terminal. `call` is of `script`, which makes terminals, in the right folder.
     #[must_use]
-    pub fn run(call: Call, words: &[OsString]) -> Self {
+    pub fn run(call: Call, words: &[&OsStr]) -> Self {
         let quoted: Vec<String> = words.iter().map(|word| quote(&word.to_string_lossy())).collect();
         // The shell must outlive the key that ends the command, as a person's does.
         let line = format!(

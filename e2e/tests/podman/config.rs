@@ -5,11 +5,14 @@ use e2e::builder::Builder;
 use e2e::person::Person;
 use e2e::setting::setting;
 
-crate::scenarios![
-    explicit_limit_beyond_the_machine_is_refused_before_anything_exists,
-    wrong_configuration_is_refused_with_file_line_and_nearest_key,
-    missing_image_is_named,
-];
+crate::scenarios! {
+    everywhere: [],
+    rootful: [
+        explicit_limit_beyond_the_machine_is_refused_before_anything_exists,
+        wrong_configuration_is_refused_with_file_line_and_nearest_key,
+        missing_image_is_named,
+    ],
+}
 
 fn nothing_exists(builder: &Builder) {
     assert_eq!(setting().engine.left(builder.name()), [""; 0]);

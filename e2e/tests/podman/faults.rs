@@ -9,13 +9,17 @@ use serde_json::Value;
 
 use crate::shared;
 
-crate::scenarios![
-    killed_nix_daemon_is_replaced_and_builds_go_on,
-    killed_daemon_container_comes_back,
-    ready_file_of_a_dead_daemon_is_not_believed,
-    hostile_user_cannot_touch_what_others_publish,
-    fork_bomb_of_the_user_leaves_the_daemon_building,
-];
+crate::scenarios! {
+    everywhere: [
+        killed_daemon_container_comes_back,
+        hostile_user_cannot_touch_what_others_publish,
+    ],
+    rootful: [
+        killed_nix_daemon_is_replaced_and_builds_go_on,
+        ready_file_of_a_dead_daemon_is_not_believed,
+        fork_bomb_of_the_user_leaves_the_daemon_building,
+    ],
+}
 
 fn ready(builder: &Builder) -> Value {
     builder.status()["pod"]["ready"].clone()

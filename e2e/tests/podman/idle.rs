@@ -3,11 +3,15 @@
 use e2e::builder::Builder;
 use e2e::nix_files::slow;
 
-crate::scenarios![
-    idle_builder_stops_and_remembers_why,
-    silent_build_and_open_session_are_not_idle,
-    changed_idle_timeout_reaches_a_running_builder,
-];
+crate::scenarios! {
+    everywhere: [
+        idle_builder_stops_and_remembers_why,
+    ],
+    rootful: [
+        silent_build_and_open_session_are_not_idle,
+        changed_idle_timeout_reaches_a_running_builder,
+    ],
+}
 
 fn idle_builder_stops_and_remembers_why() {
     let builder = Builder::set_up(&[("shutdown.idle-timeout", "\"4s\"")]);

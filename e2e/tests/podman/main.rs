@@ -26,19 +26,29 @@ use libtest_mimic::{Arguments, Trial};
 struct Scenario {
     name: &'static str,
     run: fn(),
-    /// Also on engines on which only the main road is tried.
+    /// Also where an ordinary user runs the engine; the rest is tried where nothing is in the way.
     everywhere: bool,
 }
 
 /// A module's scenarios, named after their functions.
 macro_rules! scenarios {
-    ($($name:ident),* $(,)?) => {
+    (everywhere: [$($name:ident),* $(,)?], rootful: [$($more:ident),* $(,)?] $(,)?) => {
         pub(crate) const SCENARIOS: &[crate::Scenario] = &[
-            $(crate::Scenario { name: concat!(module_path!(), "::", stringify!($name)), run: $name, everywhere: false },)*
+            $(crate::scenario!($name, true),)*
+            $(crate::scenario!($more, false),)*
         ];
     };
 }
-pub(crate) use scenarios;
+macro_rules! scenario {
+    ($name:ident, $everywhere:literal) => {
+        crate::Scenario {
+            name: concat!(module_path!(), "::", stringify!($name)),
+            run: $name,
+            everywhere: $everywhere,
+        }
+    };
+}
+pub(crate) use {scenario, scenarios};
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();

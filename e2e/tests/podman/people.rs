@@ -7,11 +7,15 @@ use e2e::setting::setting;
 
 use crate::shared;
 
-crate::scenarios![
-    somebody_else_is_asked_and_then_only_their_key_is_added,
-    two_setups_at_once_make_one_builder,
-    default_name_carries_the_user_s_name,
-];
+crate::scenarios! {
+    everywhere: [
+        somebody_else_is_asked_and_then_only_their_key_is_added,
+    ],
+    rootful: [
+        two_setups_at_once_make_one_builder,
+        default_name_carries_the_user_s_name,
+    ],
+}
 
 fn somebody_else_is_asked_and_then_only_their_key_is_added() {
     let builder = shared::builder();

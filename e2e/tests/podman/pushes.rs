@@ -5,14 +5,18 @@ use e2e::nix_files::quick;
 
 use crate::shared;
 
-crate::scenarios![
-    tree_is_what_git_archive_holds_whatever_the_names,
-    unchanged_tree_sends_nothing,
-    dirty_adds_the_working_tree_and_touches_nothing,
-    push_keeps_earlier_results_and_open_shells,
-    concurrent_pushes_do_not_mix,
-    build_of_what_was_never_pushed_says_what_to_do,
-];
+crate::scenarios! {
+    everywhere: [
+        tree_is_what_git_archive_holds_whatever_the_names,
+        push_keeps_earlier_results_and_open_shells,
+    ],
+    rootful: [
+        unchanged_tree_sends_nothing,
+        dirty_adds_the_working_tree_and_touches_nothing,
+        concurrent_pushes_do_not_mix,
+        build_of_what_was_never_pushed_says_what_to_do,
+    ],
+}
 
 /// Prints all that git knows of a tree, and its times, as one hash each.
 const LISTING: &str = "find . -mindepth 1 \\( -type d -printf 'd %p\\0' \\) -o \\( -type l -printf 'l %p %l\\0' \\) -o \

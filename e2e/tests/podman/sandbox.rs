@@ -4,11 +4,15 @@ use e2e::nix_files::derivation;
 
 use crate::shared;
 
-crate::scenarios![
-    build_sees_neither_network_nor_processes_nor_run_volume,
-    user_cannot_switch_the_sandbox_off,
-    every_agent_checks_a_configuration,
-];
+crate::scenarios! {
+    everywhere: [
+        build_sees_neither_network_nor_processes_nor_run_volume,
+    ],
+    rootful: [
+        user_cannot_switch_the_sandbox_off,
+        every_agent_checks_a_configuration,
+    ],
+}
 
 /// Writes down what it can see.
 const PROBE: &str = "{ \

@@ -9,12 +9,16 @@ use e2e::setting::setting;
 
 use crate::shared;
 
-crate::scenarios![
-    ssh_git_rsync_and_scp_work_through_the_host_block,
-    ssh_to_a_stopped_builder_starts_it,
-    aborted_connections_lock_nobody_out,
-    clean_takes_the_ssh_entries_away,
-];
+crate::scenarios! {
+    everywhere: [
+        ssh_git_rsync_and_scp_work_through_the_host_block,
+    ],
+    rootful: [
+        ssh_to_a_stopped_builder_starts_it,
+        aborted_connections_lock_nobody_out,
+        clean_takes_the_ssh_entries_away,
+    ],
+}
 
 /// The Host block: where ssh looks by itself is decided by the password file, not by `HOME`.
 fn block(builder: &Builder) -> PathBuf {

@@ -4,14 +4,18 @@ use e2e::builder::Builder;
 use e2e::nix_files::{quick, slow};
 use e2e::setting::setting;
 
-crate::scenarios![
-    setup_again_changes_nothing_and_shows_what_would_change,
-    any_command_wakes_a_stopped_builder,
-    vanished_pod_is_made_again_from_its_volumes,
-    down_waits_for_a_running_build_and_keeps_its_result,
-    down_now_ends_the_build_and_says_why,
-    terminated_pod_lets_the_build_end,
-];
+crate::scenarios! {
+    everywhere: [
+        vanished_pod_is_made_again_from_its_volumes,
+        down_waits_for_a_running_build_and_keeps_its_result,
+    ],
+    rootful: [
+        setup_again_changes_nothing_and_shows_what_would_change,
+        any_command_wakes_a_stopped_builder,
+        down_now_ends_the_build_and_says_why,
+        terminated_pod_lets_the_build_end,
+    ],
+}
 
 fn setup_again_changes_nothing_and_shows_what_would_change() {
     let builder = Builder::set_up(&[]);

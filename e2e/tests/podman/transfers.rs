@@ -8,11 +8,15 @@ use e2e::checkout::Checkout;
 
 use crate::shared;
 
-crate::scenarios![
-    content_addressed_paths_travel_both_ways,
-    flake_arrives_with_its_inputs,
-    without_a_local_nix_it_says_what_works,
-];
+crate::scenarios! {
+    everywhere: [
+        content_addressed_paths_travel_both_ways,
+        without_a_local_nix_it_says_what_works,
+    ],
+    rootful: [
+        flake_arrives_with_its_inputs,
+    ],
+}
 
 /// A store of the scenario's own, so that the machine's is left alone.
 fn with_store(call: Call, tree: &Checkout) -> Call {
@@ -62,7 +66,7 @@ fn without_a_local_nix_it_says_what_works() {
     let tree = builder.checkout("no-nix", &[("file", "")]);
     let bin = tree.dir().join("../no-nix-bin");
     std::fs::create_dir(&bin).expect("a folder of ours");
-    for program in ["podman", "git", "ssh", "sh"] {
+    for program in ["podman", "git", "ssh", "sh", "setpriv"] {
         symlink(format!("/usr/bin/{program}"), bin.join(program)).expect("a folder of ours");
     }
     for args in [&["copy-closure", "/nix/store/x"][..], &["push-flake"]] {

@@ -7,16 +7,20 @@ use e2e::person::Person;
 use e2e::setting::setting;
 use e2e::volume::Mount;
 
-crate::scenarios![
-    foreign_volume_is_refused_and_left_alone,
-    volume_without_room_is_refused,
-    read_only_volume_is_refused,
-    volume_of_a_running_builder_is_refused,
-    store_of_a_newer_nix_is_refused_and_left_alone,
-    copied_store_is_adopted_only_when_asked,
-    newer_image_merges_and_keeps_what_users_built,
-    clean_keeps_the_store_when_asked,
-];
+crate::scenarios! {
+    everywhere: [
+        foreign_volume_is_refused_and_left_alone,
+    ],
+    rootful: [
+        volume_without_room_is_refused,
+        read_only_volume_is_refused,
+        volume_of_a_running_builder_is_refused,
+        store_of_a_newer_nix_is_refused_and_left_alone,
+        copied_store_is_adopted_only_when_asked,
+        newer_image_merges_and_keeps_what_users_built,
+        clean_keeps_the_store_when_asked,
+    ],
+}
 
 /// Refused with this exit code, in these words, and nothing of ours stays but the volume that was there.
 fn refused(builder: &Builder, exit: Exit, part: &str) {
