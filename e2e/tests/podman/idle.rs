@@ -2,6 +2,7 @@
 
 use e2e::builder::Builder;
 use e2e::nix_files::slow;
+use nix::sys::signal::Signal;
 
 crate::scenarios! {
     everywhere: [
@@ -24,9 +25,17 @@ fn idle_builder_stops_and_remembers_why() {
 
 fn silent_build_and_open_session_are_not_idle() {
     let builder = Builder::set_up(&[("shutdown.idle-timeout", "\"3s\"")]);
-    // Each lasts three times as long as the builder may be idle.
+    // Each lasts three times as long as the builder may be idle. Nobody follows the build.
     let tree = builder.pushed("silent", &[("default.nix", &*slow("t-silent", 9))]);
-    tree.cli(["build"]).run().ok();
+    let mut build = tree.cli(["build"]).start();
+    let begun = build.line("begun ");
+    let id = begun.trim().rsplit_once(' ').expect("begun NUMBER").1;
+    build.signal(Signal::SIGKILL);
+    drop(build);
+    builder.wait_stopped(60);
+    let path = tree.cli(["build"]).run().ok();
+    assert_eq!(tree.shell(&format!("cat {}", path.text())).ok().text(), id, "that build was let to its end");
+
     let session = tree.shell("sleep 9; echo open to the end").ok();
     assert_eq!(session.text(), "open to the end");
     builder.wait_stopped(60);
