@@ -236,8 +236,9 @@ impl Server<'_> {
         };
         let alone = !self.jobs.iter().any(beside);
         let project = job.project.name().to_owned();
-        job.finish(status, alone);
+        // First: whoever is told of its end must not find it among those that run.
         self.publish(true);
+        job.finish(status, alone);
         self.prune(&project);
     }
 
