@@ -78,6 +78,8 @@ pub fn start(paths: &Paths, config: &Config) -> Result<Pid, Error> {
         // The image's environment may name the daemon itself, and `auto` takes an existing socket for another daemon's: it would
         // become its own client and fork without end.
         .env("NIX_REMOTE", "local")
+        // Meant for this process alone.
+        .env_remove("MALLOC_ARENA_MAX")
         .envs(contract::config::environment(config))
         .stdin(Stdio::null())
         .spawn()

@@ -1,7 +1,5 @@
 //! `copy-closure`: store paths between this machine's store and the builder's, by the local Nix.
 
-use std::path::Path;
-
 use clap::Args;
 use contract::exit::Exit;
 use tokio::process::Command;
@@ -44,8 +42,7 @@ impl CopyClosure {
         nix.command.args(&self.paths);
         let status = nix.command.status().await.map_err(|error| no_nix(&error))?;
         if !status.success() {
-            let absent = self.paths.iter().find(|path| !self.from && !Path::new(path).exists());
-            if let Some(path) = absent {
+            if let Some(path) = self.absent().await {
                 return Err(CliError::new(Exit::Usage, format!("{path} is not in this machine's store"))
                     .hint("`--from` copies a path of the builder's store to here"));
             }
@@ -79,6 +76,17 @@ impl CopyClosure {
             }
         }
         Ok(())
+    }
+
+    /// The first path that the local store lacks. Nix is asked: its store may lie elsewhere than at /nix.
+    async fn absent(&self) -> Option<&str> {
+        for path in self.paths.iter().filter(|_| !self.from) {
+            let asked = Command::new("nix-store").args(["--query", "--hash", path]).output().await.ok()?;
+            if !asked.status.success() {
+                return Some(path);
+            }
+        }
+        None
     }
 }
 

@@ -17,6 +17,8 @@ use contract::handshake::LastStop;
 use contract::places::Container;
 
 use super::{Capacity, Engine, Observed, Output, Stream, Volume};
+use tokio::sync::OnceCell;
+
 use crate::error::{CliError, Result};
 use crate::render::{Rendering, Sources};
 use crate::ui::{Step, Ui};
@@ -24,11 +26,17 @@ use crate::ui::{Step, Ui};
 /// See the module.
 pub(crate) struct Podman {
     ui: Ui,
+    /// What `podman info` says: it takes a fifth of a second, and does not change under us.
+    info: OnceCell<machine::Info>,
 }
 
 impl Podman {
     pub(crate) fn new(ui: Ui) -> Self {
-        Self { ui }
+        Self { ui, info: OnceCell::new() }
+    }
+
+    async fn info(&self) -> Result<&machine::Info> {
+        self.info.get_or_try_init(|| machine::info(self.ui)).await
     }
 
     async fn run(&self, args: &[&str]) -> Result<Vec<u8>> {
@@ -44,11 +52,11 @@ fn container_name(builder: &str, container: Container) -> String {
 #[async_trait]
 impl Engine for Podman {
     async fn preflight(&self, ui: Ui) -> Result<()> {
-        preflight::check(&machine::info(self.ui).await?, ui)
+        preflight::check(self.info().await?, ui)
     }
 
     async fn capacity(&self) -> Result<Capacity> {
-        Ok(machine::info(self.ui).await?.capacity())
+        Ok(self.info().await?.capacity())
     }
 
     async fn render(&self, sources: &Sources<'_>) -> Result<Rendering> {

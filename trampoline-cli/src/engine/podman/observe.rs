@@ -58,6 +58,13 @@ pub(super) async fn all(ui: Ui) -> Result<Vec<Observed>> {
     Ok(look(ui, &filter).await?.into_values().collect())
 }
 
+/// Every volume of this machine with the builder that it is labelled for.
+pub(super) async fn volume_owners(ui: Ui) -> Result<HashMap<String, Option<String>>> {
+    let output = command::run(ui, &["volume", "ls", "--format", "json"], None).await?;
+    let owner = |labels: Option<HashMap<String, String>>| labels?.remove(label::BUILDER);
+    Ok(parse::<VolumeLine>(&output)?.into_iter().map(|line| (line.name, owner(line.labels))).collect())
+}
+
 async fn look(ui: Ui, filter: &str) -> Result<BTreeMap<String, Observed>> {
     let ps = ["ps", "--all", "--filter", filter, "--format", "json"];
     let volumes = ["volume", "ls", "--filter", filter, "--format", "json"];

@@ -2,7 +2,7 @@
 
 use contract::places::Container;
 
-use super::{Podman, command, container_name};
+use super::{Podman, command, container_name, observe};
 use crate::engine::{Observed, Volume, label, pod_name};
 use crate::error::{CliError, Result};
 use crate::render::{Rendering, VolumeSpec};
@@ -11,8 +11,13 @@ use crate::ui::Ui;
 /// Volumes first: `kube play` of podman 4.3 refuses an existing volume in a manifest, and would let podman copy the
 /// image's `/nix` into an empty one.
 pub(super) async fn apply(podman: &Podman, rendering: &Rendering, ui: Ui) -> Result<()> {
+    let existing = observe::volume_owners(podman.ui).await?;
     for volume in &rendering.volumes {
-        make_volume(podman, rendering, volume, ui).await?;
+        match existing.get(&volume.name) {
+            None => make_volume(podman, rendering, volume, ui).await?,
+            Some(owner) if owner.as_ref() == Some(&rendering.builder) => {}
+            Some(_) => return Err(not_ours(volume)),
+        }
     }
     write_config(podman, rendering).await?;
     let manifest = rendering.manifest()?;
@@ -21,21 +26,15 @@ pub(super) async fn apply(podman: &Podman, rendering: &Rendering, ui: Ui) -> Res
     if output.code == 0 { Ok(()) } else { Err(command::failure(&args, &output)) }
 }
 
+fn not_ours(volume: &VolumeSpec) -> CliError {
+    CliError::new(
+        contract::exit::Exit::InUse,
+        format!("there is a volume {} that trampoline-cli did not make for this builder", volume.name),
+    )
+    .hint("choose another name with --name, or remove that volume yourself if nothing in it is needed")
+}
+
 async fn make_volume(podman: &Podman, rendering: &Rendering, volume: &VolumeSpec, ui: Ui) -> Result<()> {
-    let exists =
-        ["volume", "inspect", "--format", "{{index .Labels \"io.trampoline.builder\"}}", &volume.name];
-    let output = command::output(podman.ui, &exists, None).await?;
-    if output.code == 0 {
-        let owner = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-        if owner == rendering.builder {
-            return Ok(());
-        }
-        return Err(CliError::new(
-            contract::exit::Exit::InUse,
-            format!("there is a volume {} that trampoline-cli did not make for this builder", volume.name),
-        )
-        .hint("choose another name with --name, or remove that volume yourself if nothing in it is needed"));
-    }
     let mut args = vec!["volume".to_owned(), "create".to_owned()];
     for (key, value) in &rendering.labels {
         args.extend(["--label".to_owned(), format!("{key}={value}")]);
