@@ -16,7 +16,7 @@ use nix::fcntl::{Flock, FlockArg, OFlag};
 
 use crate::seed::durability::Disk;
 use crate::seed::error::{Context, StoreError};
-use crate::volume::mark;
+use crate::volume::{lock, mark};
 
 /// In the home. Root's file in the user's folder: who removes it has another home from then on.
 const FILE: &str = ".trampoline-home";
@@ -123,15 +123,7 @@ impl Guard {
 }
 
 fn share(path: PathBuf) -> Result<Flock<File>, StoreError> {
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .custom_flags(OFlag::O_NOFOLLOW.bits())
-        .open(&path)
-        .context("open", &path)?;
+    let file = lock::open(&path).context("open", &path)?;
     Flock::lock(file, FlockArg::LockSharedNonblock).map_err(|(_, e)| StoreError::io("lock", &path, e.into()))
 }
 

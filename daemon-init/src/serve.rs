@@ -3,16 +3,15 @@
 use std::thread;
 
 use agent::config::Watched;
+use agent::entry;
 use agent::files;
-use agent::last_words;
-use agent::life;
 use agent::log;
 use agent::paths::Paths;
 use agent::signals::Signals;
 use agent::status::{Reporter, chain};
 use agent::wait::Waiter;
 use contract::exit::Exit;
-use contract::handshake::{Life, Phase, file};
+use contract::handshake::{Life, file};
 use contract::places::Container;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
@@ -65,35 +64,18 @@ impl Error {
     }
 }
 
-/// Runs until asked to leave; a failure waits before it ends (see [`last_words`]).
+/// Runs until asked to leave; a failure waits before it ends (see [`agent::last_words`]).
 #[must_use]
 pub fn serve(paths: &Paths, adopt: bool) -> Exit {
-    let (signals, life) = match (Signals::install(), life::current(paths)) {
-        (Ok(signals), Ok(life)) => (signals, life),
-        (Err(error), _) | (_, Err(error)) => {
-            log::init(&contract::config::Config::default().log);
-            tracing::error!(%error, "cannot start");
-            return Exit::Internal;
+    entry::serve(paths, Container::Daemon, env!("CARGO_PKG_VERSION"), |life, signals, reporter| {
+        match steps(paths, adopt, life, signals, reporter) {
+            Ok(ended) => Ok(ended.reason),
+            Err(Error::Store(StoreError::Aborted)) => {
+                Err((Exit::Ok, "asked to leave while seeding; the next start goes on from here".to_owned()))
+            }
+            Err(error) => Err((error.exit(), chain(&error))),
         }
-    };
-    let mut reporter = Reporter::new(paths, &life, Container::Daemon, env!("CARGO_PKG_VERSION"));
-    match steps(paths, adopt, &life, &signals, &mut reporter) {
-        Ok(ended) => {
-            tracing::info!("leaving: {}", ended.reason);
-            reporter.phase(Phase::Ended, ended.reason);
-            Exit::Ok
-        }
-        Err(Error::Store(StoreError::Aborted)) => {
-            reporter.phase(Phase::Ended, "asked to leave while seeding; the next start goes on from here");
-            Exit::Ok
-        }
-        Err(error) => {
-            // Where the configuration itself is refused there is none yet.
-            log::init(&contract::config::Config::default().log);
-            let last = (error.exit(), chain(&error));
-            last_words::fail(paths, &life, Container::Daemon, &mut reporter, &signals, last)
-        }
-    }
+    })
 }
 
 fn steps(

@@ -10,7 +10,7 @@ use agent::paths::Paths;
 use agent::signals::{Signal, Signals};
 use agent::status::{Reporter, chain};
 use agent::wait::Wake;
-use agent::{last_words, life, log, ready};
+use agent::{entry, last_words, log, ready};
 use contract::exit::Exit;
 use contract::handshake::{
     DaemonActivity, GcSummary, Life, Phase, Ready, StopPhase, StopRequest, UserActivity, file,
@@ -39,7 +39,7 @@ enum Error {
     Io(#[from] io::Error),
 }
 
-/// Runs until the builder stops or we are asked to leave; a failure waits before it ends (see [`last_words`]).
+/// Runs until the builder stops or we are asked to leave; a failure waits before it ends (see [`agent::last_words`]).
 #[must_use]
 pub fn serve(paths: &Paths) -> Exit {
     serve_from(paths, Schedule::default())
@@ -48,27 +48,12 @@ pub fn serve(paths: &Paths) -> Exit {
 /// As [`serve`], with a schedule that is counting already.
 #[must_use]
 pub fn serve_from(paths: &Paths, schedule: Schedule) -> Exit {
-    let (signals, life) = match (Signals::install(), life::current(paths)) {
-        (Ok(signals), Ok(life)) => (signals, life),
-        (Err(error), _) | (_, Err(error)) => {
-            log::init(&contract::config::Config::default().log);
-            tracing::error!(%error, "cannot start");
-            return Exit::Internal;
-        }
-    };
-    let mut reporter = Reporter::new(paths, &life, US, env!("CARGO_PKG_VERSION"));
-    match steps(paths, &life, &signals, &mut reporter, schedule) {
-        Ok(words) => {
-            tracing::info!("leaving: {words}");
-            reporter.phase(Phase::Ended, words);
-            Exit::Ok
-        }
-        Err(error) => {
-            log::init(&contract::config::Config::default().log);
+    entry::serve(paths, US, env!("CARGO_PKG_VERSION"), |life, signals, reporter| {
+        steps(paths, life, signals, reporter, schedule).map(str::to_owned).map_err(|error| {
             let exit = if matches!(error, Error::Config(_)) { Exit::Config } else { Exit::Io };
-            last_words::fail(paths, &life, US, &mut reporter, &signals, (exit, chain(&error)))
-        }
-    }
+            (exit, chain(&error))
+        })
+    })
 }
 
 fn steps(

@@ -10,7 +10,7 @@ use agent::paths::Paths;
 use agent::signals::{Signal, Signals};
 use agent::status::{Reporter, chain};
 use agent::wait::Wake;
-use agent::{last_words, life, log, ready};
+use agent::{entry, last_words, log, ready};
 use contract::exit::Exit;
 use contract::handshake::{IdleStatus, Life, Phase, StopRequest, file};
 use contract::places::Container;
@@ -32,34 +32,19 @@ enum Error {
     Io(#[from] io::Error),
 }
 
-/// Runs until the builder is stopped or we are asked to leave; a failure waits before it ends (see [`last_words`]).
+/// Runs until the builder is stopped or we are asked to leave; a failure waits before it ends (see [`agent::last_words`]).
 #[must_use]
 pub fn serve(paths: &Paths) -> Exit {
-    let (signals, life) = match (Signals::install(), life::current(paths)) {
-        (Ok(signals), Ok(life)) => (signals, life),
-        (Err(error), _) | (_, Err(error)) => {
-            log::init(&contract::config::Config::default().log);
-            tracing::error!(%error, "cannot start");
-            return Exit::Internal;
+    entry::serve(paths, US, env!("CARGO_PKG_VERSION"), |life, signals, reporter| {
+        match steps(paths, life, signals, reporter) {
+            Ok(Ended::Stopped) => Ok("the builder was told to stop".to_owned()),
+            Ok(Ended::Asked) => Ok("asked to leave".to_owned()),
+            Err(error) => {
+                let exit = if matches!(error, Error::Config(_)) { Exit::Config } else { Exit::Io };
+                Err((exit, chain(&error)))
+            }
         }
-    };
-    let mut reporter = Reporter::new(paths, &life, US, env!("CARGO_PKG_VERSION"));
-    match steps(paths, &life, &signals, &mut reporter) {
-        Ok(ended) => {
-            let words = match ended {
-                Ended::Stopped => "the builder was told to stop",
-                Ended::Asked => "asked to leave",
-            };
-            tracing::info!("leaving: {words}");
-            reporter.phase(Phase::Ended, words);
-            Exit::Ok
-        }
-        Err(error) => {
-            log::init(&contract::config::Config::default().log);
-            let exit = if matches!(error, Error::Config(_)) { Exit::Config } else { Exit::Io };
-            last_words::fail(paths, &life, US, &mut reporter, &signals, (exit, chain(&error)))
-        }
-    }
+    })
 }
 
 fn steps(paths: &Paths, life: &Life, signals: &Signals, reporter: &mut Reporter) -> Result<Ended, Error> {

@@ -1,14 +1,28 @@
 //! Who may write to the volume.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::mpsc;
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::{Flock, FlockArg, OFlag};
 
 use crate::seed::error::StoreError;
+
+/// A lock file of root's, made where it is missing; its content stays.
+pub(crate) fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(OFlag::O_NOFOLLOW.bits())
+        .open(path)
+}
 
 /// Takes the lock, waiting a little: a killed run's child may still be at its end. `volume` is for the message.
 pub(super) fn take(file: File, wait: Duration, volume: &Path) -> Result<Flock<File>, StoreError> {

@@ -1,12 +1,12 @@
 //! The store volume: whose it is, and that it is ours alone while we use it. Everything is decided before
 //! anything is changed.
 
+pub(crate) mod lock;
 pub(crate) mod mark;
 pub(crate) mod version;
 
 mod classify;
 mod legacy;
-mod lock;
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
@@ -78,15 +78,7 @@ pub fn open(how: &Open<'_>) -> Result<Volume, StoreError> {
     own(&dir, 0o755, &path)?;
     let mark_dir = path.join(places::MARK_DIR);
     make_folder(&mark_dir, 0o700)?;
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .custom_flags(OFlag::O_NOFOLLOW.bits())
-        .open(mark_dir.join("lock"))
-        .context("open the lock of", &path)?;
+    let file = lock::open(&mark_dir.join("lock")).context("open the lock of", &path)?;
     let lock = lock::take(file, LOCK_WAIT, &path)?;
     let mut volume = Volume { root: how.root.into(), path, dir, mark: None, lock, _guard: guard };
     match found {
