@@ -144,7 +144,7 @@ scenarios() {
   if [[ $engine == podman-rootless ]]; then place=(with_tun env -u XDG_RUNTIME_DIR); fi
   logged "$engine" "${place[@]}" env TRAMPOLINE_ENGINE="$engine" TRAMPOLINE_CLI="$cli" TRAMPOLINE_IMAGE="$image" \
     TRAMPOLINE_E2E_LOGS="$logs/builders" "${more[@]}" \
-    timeout --kill-after=30 "$scenarios_seconds" cargo test --no-fail-fast -p e2e --test podman
+    timeout --kill-after=30 "$scenarios_seconds" cargo test --no-fail-fast -p e2e --test scenarios
 }
 
 stage_podman() {

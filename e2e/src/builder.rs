@@ -62,6 +62,7 @@ impl Builder {
         if !options.iter().any(|(key, _)| *key == "builder.image") {
             writeln!(text, "builder.image = {image:?}").expect("memory");
         }
+        text += &setting().engine.options();
         // Nothing answers on a machine without a network, and asking costs seconds.
         text += "daemon.substituters = []\n";
         for (key, value) in options {

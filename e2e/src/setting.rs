@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use crate::engine::Engine;
+use crate::engine::{self, Engine};
 
 /// The client, as an absolute path.
 pub const CLI: &str = "TRAMPOLINE_CLI";
 /// Name of the image of the builders.
 pub const IMAGE: &str = "TRAMPOLINE_IMAGE";
-/// `podman` or `podman-rootless`.
+/// `podman`, `podman-rootless` or `kubernetes`.
 pub const ENGINE: &str = "TRAMPOLINE_ENGINE";
 /// Folder for the logs of builders whose scenario failed; not set: `target/e2e-logs` of the current folder.
 pub const LOGS: &str = "TRAMPOLINE_E2E_LOGS";
@@ -22,7 +22,7 @@ pub struct Setting {
     /// Image of the builders.
     pub image: String,
     /// What runs them.
-    pub engine: Engine,
+    pub engine: &'static dyn Engine,
     /// Where logs of failures go.
     pub logs: PathBuf,
 }
@@ -41,9 +41,7 @@ pub fn read() -> Result<&'static Setting, String> {
     if !cli.is_absolute() || !cli.is_file() {
         return Err(format!("{CLI}={} is not the absolute path of a program", cli.display()));
     }
-    let name = variable(ENGINE)?;
-    let engine =
-        Engine::named(&name).ok_or(format!("{ENGINE}={name} is neither podman nor podman-rootless"))?;
+    let engine = engine::named(&variable(ENGINE)?).map_err(|problem| format!("{ENGINE}: {problem}"))?;
     let logs = std::env::var_os(LOGS).map_or_else(|| PathBuf::from("target/e2e-logs"), PathBuf::from);
     Ok(SETTING.get_or_init(|| Setting { cli, image: variable(IMAGE).unwrap_or_default(), engine, logs }))
         .and_then(

@@ -18,7 +18,7 @@ mod volumes;
 use std::io::Write;
 use std::process::ExitCode;
 
-use e2e::engine::Engine;
+use e2e::engine::Need;
 use e2e::setting;
 use libtest_mimic::{Arguments, Trial};
 
@@ -26,29 +26,20 @@ use libtest_mimic::{Arguments, Trial};
 struct Scenario {
     name: &'static str,
     run: fn(),
-    /// Also where an ordinary user runs the engine; the rest is tried where nothing is in the way.
-    everywhere: bool,
+    need: Need,
 }
 
-/// A module's scenarios, named after their functions.
+/// A module's scenarios, named after their functions, by what they need.
 macro_rules! scenarios {
-    (everywhere: [$($name:ident),* $(,)?], rootful: [$($more:ident),* $(,)?] $(,)?) => {
-        pub(crate) const SCENARIOS: &[crate::Scenario] = &[
-            $(crate::scenario!($name, true),)*
-            $(crate::scenario!($more, false),)*
-        ];
-    };
-}
-macro_rules! scenario {
-    ($name:ident, $everywhere:literal) => {
-        crate::Scenario {
+    ($($need:ident: [$($name:ident),* $(,)?]),* $(,)?) => {
+        pub(crate) const SCENARIOS: &[crate::Scenario] = &[$($(crate::Scenario {
             name: concat!(module_path!(), "::", stringify!($name)),
             run: $name,
-            everywhere: $everywhere,
-        }
+            need: e2e::engine::Need::$need,
+        },)*)*];
     };
 }
-pub(crate) use {scenario, scenarios};
+pub(crate) use scenarios;
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
@@ -73,12 +64,10 @@ fn main() -> ExitCode {
         people::SCENARIOS,
         config::SCENARIOS,
     ];
-    let runs = |scenario: &Scenario| match setting {
-        Ok(setting) => scenario.everywhere || setting.engine == Engine::Podman,
-        Err(_) => false,
-    };
+    let runs =
+        |scenario: &Scenario| setting.as_ref().is_ok_and(|setting| setting.engine.meets(scenario.need));
     let trials = all.into_iter().flatten().map(|scenario| {
-        let name = scenario.name.trim_start_matches("podman::");
+        let name = scenario.name.trim_start_matches("scenarios::");
         let run = scenario.run;
         Trial::test(name, move || {
             run();

@@ -1,7 +1,6 @@
 //! What breaks, and what must hold nevertheless.
 
 use e2e::builder::Builder;
-use e2e::engine::Engine;
 use e2e::nix_files::quick;
 use e2e::output::Output;
 use e2e::setting::setting;
@@ -10,11 +9,11 @@ use serde_json::Value;
 use crate::shared;
 
 crate::scenarios! {
-    everywhere: [
+    Any: [
         killed_daemon_container_comes_back,
         hostile_user_cannot_touch_what_others_publish,
     ],
-    rootful: [
+    Root: [
         killed_nix_daemon_is_replaced_and_builds_go_on,
         ready_file_of_a_dead_daemon_is_not_believed,
         fork_bomb_of_the_user_leaves_the_daemon_building,
@@ -26,7 +25,7 @@ fn ready(builder: &Builder) -> Value {
 }
 
 fn as_root(builder: &Builder, line: &str) -> Output {
-    setting().engine.as_root(builder.name(), "daemon", line)
+    setting().engine.as_root(builder.name(), line)
 }
 
 /// A shell line that prints the process ids of nix-daemon's listener: daemon-init's own child.
@@ -52,10 +51,13 @@ fn killed_nix_daemon_is_replaced_and_builds_go_on() {
 
 fn killed_daemon_container_comes_back() {
     let builder = Builder::set_up(&[]);
-    for (name, kill) in [("crash", Engine::crash as fn(Engine, &str, &str)), ("wish", Engine::kill)] {
+    for name in ["crash", "wish"] {
         let tree = builder.pushed(name, &[("default.nix", &*quick(&format!("t-{name}"), "built"))]);
         let before = ready(&builder);
-        kill(setting().engine, builder.name(), "daemon");
+        match name {
+            "crash" => setting().engine.crash(builder.name(), "daemon"),
+            _ => setting().engine.kill(builder.name(), "daemon"),
+        }
         // The container alone has died: the life of the pod goes on, and with it what the dead one published.
         tree.cli(["build"]).run().ok();
         let after = ready(&builder);

@@ -8,13 +8,15 @@ use e2e::setting::setting;
 use e2e::volume::Mount;
 
 crate::scenarios! {
-    everywhere: [
+    Any: [
         foreign_volume_is_refused_and_left_alone,
     ],
-    rootful: [
+    Podman: [
         volume_without_room_is_refused,
         read_only_volume_is_refused,
         volume_of_a_running_builder_is_refused,
+    ],
+    Root: [
         store_of_a_newer_nix_is_refused_and_left_alone,
         copied_store_is_adopted_only_when_asked,
         newer_image_merges_and_keeps_what_users_built,

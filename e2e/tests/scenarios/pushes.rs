@@ -6,11 +6,11 @@ use e2e::nix_files::quick;
 use crate::shared;
 
 crate::scenarios! {
-    everywhere: [
+    Any: [
         tree_is_what_git_archive_holds_whatever_the_names,
         push_keeps_earlier_results_and_open_shells,
     ],
-    rootful: [
+    Root: [
         unchanged_tree_sends_nothing,
         dirty_adds_the_working_tree_and_touches_nothing,
         concurrent_pushes_do_not_mix,

@@ -5,11 +5,11 @@ use e2e::nix_files::{quick, slow};
 use e2e::setting::setting;
 
 crate::scenarios! {
-    everywhere: [
+    Any: [
         vanished_pod_is_made_again_from_its_volumes,
         down_waits_for_a_running_build_and_keeps_its_result,
     ],
-    rootful: [
+    Root: [
         setup_again_changes_nothing_and_shows_what_would_change,
         any_command_wakes_a_stopped_builder,
         down_now_ends_the_build_and_says_why,

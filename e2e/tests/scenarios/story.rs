@@ -1,6 +1,7 @@
 //! What a user does in the first quarter of an hour.
 
 use e2e::builder::Builder;
+use e2e::engine::Need;
 use e2e::person::Person;
 use e2e::setting::setting;
 
@@ -9,7 +10,7 @@ use crate::Scenario;
 pub(crate) const SCENARIOS: &[Scenario] = &[Scenario {
     name: "story::from_nothing_to_a_greeting_and_back_to_nothing",
     run: story,
-    everywhere: true,
+    need: Need::Any,
 }];
 
 const HELLO: &str = include_str!("../../../hello.nix");

@@ -9,11 +9,11 @@ use e2e::checkout::Checkout;
 use crate::shared;
 
 crate::scenarios! {
-    everywhere: [
+    Any: [
         content_addressed_paths_travel_both_ways,
         without_a_local_nix_it_says_what_works,
     ],
-    rootful: [
+    Root: [
         flake_arrives_with_its_inputs,
     ],
 }

@@ -6,8 +6,8 @@ use e2e::person::Person;
 use e2e::setting::setting;
 
 crate::scenarios! {
-    everywhere: [],
-    rootful: [
+    Any: [],
+    Root: [
         explicit_limit_beyond_the_machine_is_refused_before_anything_exists,
         wrong_configuration_is_refused_with_file_line_and_nearest_key,
         missing_image_is_named,

@@ -5,10 +5,10 @@ use e2e::nix_files::slow;
 use nix::sys::signal::Signal;
 
 crate::scenarios! {
-    everywhere: [
+    Any: [
         idle_builder_stops_and_remembers_why,
     ],
-    rootful: [
+    Root: [
         silent_build_and_open_session_are_not_idle,
         changed_idle_timeout_reaches_a_running_builder,
     ],

@@ -5,10 +5,10 @@ use e2e::nix_files::derivation;
 use crate::shared;
 
 crate::scenarios! {
-    everywhere: [
+    Any: [
         build_sees_neither_network_nor_processes_nor_run_volume,
     ],
-    rootful: [
+    Root: [
         user_cannot_switch_the_sandbox_off,
         every_agent_checks_a_configuration,
     ],

@@ -10,10 +10,10 @@ use e2e::setting::setting;
 use crate::shared;
 
 crate::scenarios! {
-    everywhere: [
+    Any: [
         ssh_git_rsync_and_scp_work_through_the_host_block,
     ],
-    rootful: [
+    Root: [
         ssh_to_a_stopped_builder_starts_it,
         aborted_connections_lock_nobody_out,
         clean_takes_the_ssh_entries_away,

@@ -8,12 +8,12 @@ use nix::sys::signal::Signal;
 use crate::shared;
 
 crate::scenarios! {
-    everywhere: [
+    Any: [
         exit_code_is_nix_s_own,
         killed_client_leaves_the_build_running,
         control_c_cancels_the_build_and_leaves_the_terminal_sane,
     ],
-    rootful: [
+    Root: [
         stdout_holds_store_paths_alone,
         json_of_every_command_with_data_parses,
         killed_connection_leaves_the_build_running,

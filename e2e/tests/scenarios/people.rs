@@ -8,10 +8,10 @@ use e2e::setting::setting;
 use crate::shared;
 
 crate::scenarios! {
-    everywhere: [
+    Any: [
         somebody_else_is_asked_and_then_only_their_key_is_added,
     ],
-    rootful: [
+    Root: [
         two_setups_at_once_make_one_builder,
         default_name_carries_the_user_s_name,
     ],

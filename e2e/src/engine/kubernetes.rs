@@ -1,0 +1,187 @@
+//! A cluster, by `kubectl` and as its administrator: the client's own user may be allowed less.
+
+use std::fmt::Write as _;
+use std::sync::OnceLock;
+
+use super::{Engine, Need, pod_name, store_volume};
+use crate::call::Call;
+use crate::output::Output;
+
+/// Name of the namespace in which the scenarios make builders. It must be there, and theirs.
+const NAMESPACE: &str = "TRAMPOLINE_TEST_NAMESPACE";
+/// Kubeconfig of an administrator of that namespace.
+const ADMIN: &str = "TRAMPOLINE_TEST_KUBECONFIG";
+/// A program that brings an image of this machine's podman, named by its last argument, to the nodes.
+const LOAD: &str = "TRAMPOLINE_TEST_LOAD";
+
+/// A cluster.
+#[derive(Debug)]
+pub(super) struct Cluster {
+    namespace: String,
+    admin: String,
+    load: Option<String>,
+}
+
+static CLUSTER: OnceLock<Cluster> = OnceLock::new();
+
+/// A shell line that prints the id of a container's first process: `pause` is the parent of none of them, so they have
+/// none in this namespace of processes.
+const FIRST: &str = "for p in /proc/[0-9]*; do \
+    [ \"$(cat $p/comm 2>/dev/null)\" = NAME ] || continue; \
+    while read key value rest; do [ $key = PPid: ] && parent=$value; done <$p/status; \
+    if [ $parent = 0 ]; then echo ${p#/proc/}; fi; \
+  done";
+
+impl Cluster {
+    /// See the constants of this module.
+    ///
+    /// # Errors
+    /// Which variable is missing.
+    pub(super) fn from_environment() -> Result<&'static dyn Engine, String> {
+        if let Some(cluster) = CLUSTER.get() {
+            return Ok(cluster);
+        }
+        let variable = |name: &str| std::env::var(name).map_err(|_| format!("{name} is not set"));
+        let (namespace, admin) = (variable(NAMESPACE)?, variable(ADMIN)?);
+        let cluster = Self { namespace, admin, load: variable(LOAD).ok() };
+        Ok(CLUSTER.get_or_init(|| cluster))
+    }
+
+    fn kubectl(&self) -> Call {
+        Call::new("kubectl").args(["--kubeconfig", &self.admin, "--namespace", &self.namespace])
+    }
+
+    /// Writes an object, as JSON, into the cluster.
+    fn make(&self, object: &serde_json::Value) {
+        self.kubectl().args(["apply", "-f", "-"]).input(object.to_string()).run().ok();
+    }
+
+    fn exec(&self, pod: &str, container: &str, line: &str) -> Output {
+        let call = self.kubectl().args(["exec", pod, "-c", container, "--"]);
+        call.args(["/bin/sh", "-c", &format!("PATH=/nix/var/nix/profiles/default/bin:/bin\n{line}")]).run()
+    }
+}
+
+fn only_pod(builder: &str) -> String {
+    format!("{}-0", pod_name(builder))
+}
+
+impl Engine for Cluster {
+    fn meets(&self, need: Need) -> bool {
+        need != Need::Podman
+    }
+
+    fn options(&self) -> String {
+        let mut text =
+            format!("builder.engine = \"kubernetes\"\nkubernetes.namespace = {:?}\n", self.namespace);
+        // Several builders at once on a node with two CPUs.
+        for container in ["daemon", "user", "maintenance", "shutdown-monitor"] {
+            let _ = writeln!(text, "builder.{container}.request-cpus = 0.05");
+        }
+        text
+    }
+
+    fn wait_stopped(&self, builder: &str, seconds: u64) {
+        let deadline = format!("--timeout={seconds}s");
+        let wait = ["wait", "--for=delete", "pod", &only_pod(builder), &deadline];
+        self.kubectl().args(wait).within(seconds + 5).run().ok();
+    }
+
+    fn vanish(&self, builder: &str) {
+        let delete = ["delete", "pod", &only_pod(builder), "--grace-period=1", "--ignore-not-found"];
+        self.kubectl().args(delete).run().ok();
+    }
+
+    fn crash(&self, builder: &str, container: &str) {
+        let agent = match container {
+            "daemon" => "daemon-init",
+            "user" => "user-init",
+            // The kernel keeps 15 characters.
+            "maintenance" => "maintenance-age",
+            _ => "shutdown-monito",
+        };
+        // The exec itself may end with the container.
+        let _ = self.as_root(builder, &format!("kill -9 $({})", FIRST.replace("NAME", agent)));
+    }
+
+    fn kill(&self, builder: &str, container: &str) {
+        self.crash(builder, container);
+    }
+
+    fn terminate(&self, builder: &str) {
+        self.kubectl().args(["delete", "pod", &only_pod(builder), "--wait=false"]).run().ok();
+    }
+
+    fn as_root(&self, builder: &str, line: &str) -> Output {
+        self.exec(&only_pod(builder), "daemon", line)
+    }
+
+    fn make_store(&self, builder: &str, options: &[&str], line: &str) {
+        assert!(options.is_empty(), "a cluster's claims take no options: {options:?}");
+        self.make(&serde_json::json!({
+            "apiVersion": "v1",
+            "kind": "PersistentVolumeClaim",
+            "metadata": {
+                "name": store_volume(builder),
+                "labels": { "io.trampoline.builder": builder, "app.kubernetes.io/name": "nix-trampoline" },
+            },
+            "spec": { "accessModes": ["ReadWriteOnce"], "resources": { "requests": { "storage": "10Gi" } } },
+        }));
+        if !line.is_empty() {
+            self.with_store(builder, line).ok();
+        }
+    }
+
+    fn with_store(&self, builder: &str, line: &str) -> Output {
+        let name = format!("t-look-{builder}");
+        self.make(&serde_json::json!({
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": { "name": name },
+            "spec": {
+                "restartPolicy": "Never",
+                "containers": [{
+                    "name": "look",
+                    "image": crate::setting::setting().image,
+                    "imagePullPolicy": "IfNotPresent",
+                    "command": ["/bin/sh", "-c", "PATH=/nix/var/nix/profiles/default/bin:/bin exec sleep 600"],
+                    "volumeMounts": [{ "name": "store", "mountPath": "/volume" }],
+                }],
+                "volumes": [{
+                    "name": "store",
+                    "persistentVolumeClaim": { "claimName": store_volume(builder) },
+                }],
+            },
+        }));
+        self.kubectl().args(["wait", "--for=condition=Ready", "pod", &name, "--timeout=60s"]).run().ok();
+        let output = self.exec(&name, "look", line);
+        self.kubectl().args(["delete", "pod", &name, "--grace-period=1"]).run().ok();
+        output
+    }
+
+    fn store_folder(&self, builder: &str) -> String {
+        panic!("the store of {builder} is no folder of this machine")
+    }
+
+    fn derive_image(&self, name: &str, from: &str, line: &str) {
+        super::podman::Podman { rootless: false }.derive_image(name, from, line);
+        let load = self.load.as_ref().unwrap_or_else(|| panic!("{LOAD} is not set"));
+        Call::new(load).args(["load", name]).run().ok();
+    }
+
+    fn remove_image(&self, name: &str) {
+        super::podman::Podman { rootless: false }.remove_image(name);
+    }
+
+    fn left(&self, builder: &str) -> Vec<String> {
+        let kinds = "statefulset,pod,service,serviceaccount,role,rolebinding,configmap,persistentvolumeclaim,\
+                     poddisruptionbudget,networkpolicy";
+        let of_it = format!("io.trampoline.builder={builder}");
+        let get = self.kubectl().args(["get", kinds, "-l", &of_it, "-o", "name"]).run().ok();
+        get.stdout.lines().map(str::to_owned).collect()
+    }
+
+    fn remove_store(&self, builder: &str) {
+        let _ = self.kubectl().args(["delete", "pvc", &store_volume(builder), "--ignore-not-found"]).run();
+    }
+}

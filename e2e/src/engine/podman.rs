@@ -1,0 +1,142 @@
+//! podman, of whoever runs the scenarios or of an ordinary user.
+
+use std::path::Path;
+
+use super::{Engine, Need, pod_name, store_volume};
+use crate::call::Call;
+use crate::output::Output;
+
+/// The unprivileged user of the rootless engine.
+pub const ROOTLESS_USER: &str = "trampoline-test";
+
+const CONTAINERS: [&str; 4] = ["daemon", "user", "maintenance", "shutdown-monitor"];
+
+/// podman on this machine.
+#[derive(Debug)]
+pub(super) struct Podman {
+    /// Of [`ROOTLESS_USER`].
+    pub(super) rootless: bool,
+}
+
+impl Podman {
+    fn podman(&self) -> Call {
+        self.as_its_user(Path::new("podman")).in_dir("/")
+    }
+}
+
+impl Engine for Podman {
+    fn meets(&self, need: Need) -> bool {
+        match need {
+            Need::Any => true,
+            Need::Root | Need::Podman => !self.rootless,
+            Need::Cluster => false,
+        }
+    }
+
+    fn options(&self) -> String {
+        String::new()
+    }
+
+    fn as_its_user(&self, program: &Path) -> Call {
+        if !self.rootless {
+            return Call::new(program);
+        }
+        // Replaces itself by the program, so signals to its process id reach that.
+        let call = Call::new("setpriv").args(["--reuid", ROOTLESS_USER, "--regid", ROOTLESS_USER]);
+        let data = format!("/home/{ROOTLESS_USER}/.local/share");
+        // Images live there; the rest of a person's home is their own.
+        call.args(["--init-groups", "--"]).arg(program).env("XDG_DATA_HOME", data)
+    }
+
+    fn hand_over(&self, folder: &Path) {
+        if self.rootless {
+            let owner = format!("{ROOTLESS_USER}:{ROOTLESS_USER}");
+            Call::new("chown").args(["-R", &owner]).arg(folder).run().ok();
+        }
+    }
+
+    fn wait_stopped(&self, builder: &str, seconds: u64) {
+        let containers = CONTAINERS.map(|container| container_name(builder, container));
+        self.podman().arg("wait").args(containers).within(seconds).run().ok();
+    }
+
+    fn vanish(&self, builder: &str) {
+        self.podman().args(["pod", "rm", "-f", &pod_name(builder)]).run().ok();
+    }
+
+    fn crash(&self, builder: &str, container: &str) {
+        let inspect = ["inspect", "--format", "{{.State.Pid}}", &container_name(builder, container)];
+        let pid = self.podman().args(inspect).run().ok();
+        Call::new("kill").args(["-9", pid.text()]).run().ok();
+    }
+
+    fn kill(&self, builder: &str, container: &str) {
+        self.podman().args(["kill", "-s", "KILL", &container_name(builder, container)]).run().ok();
+    }
+
+    fn terminate(&self, builder: &str) {
+        let containers = CONTAINERS.map(|container| container_name(builder, container));
+        self.podman().args(["kill", "-s", "TERM"]).args(containers).run().ok();
+    }
+
+    fn as_root(&self, builder: &str, line: &str) -> Output {
+        let path = "PATH=/nix/var/nix/profiles/default/bin:/bin";
+        let call = self.podman().args(["exec", "-u", "0", "-e", path, &container_name(builder, "daemon")]);
+        call.args(["/bin/sh", "-c", line]).run()
+    }
+
+    fn make_store(&self, builder: &str, options: &[&str], line: &str) {
+        let volume = store_volume(builder);
+        let create = self.podman().args(["volume", "create", "-o", "nocopy"]);
+        let label = format!("io.trampoline.builder={builder}");
+        let create = create.args(options.iter().flat_map(|option| ["-o", *option]));
+        create.args(["--label", &label, &volume]).run().ok();
+        if !line.is_empty() {
+            self.with_store(builder, line).ok();
+        }
+    }
+
+    fn with_store(&self, builder: &str, line: &str) -> Output {
+        let mount = format!("{}:/volume", store_volume(builder));
+        let image = &crate::setting::setting().image;
+        let call = self.podman().args(["run", "--rm", "--net=none", "-v", &mount, "--entrypoint", "/bin/sh"]);
+        call.args([image, "-c", line]).run()
+    }
+
+    fn store_folder(&self, builder: &str) -> String {
+        let format = ["volume", "inspect", "--format", "{{.Mountpoint}}", &store_volume(builder)];
+        self.podman().args(format).run().ok().text().to_owned()
+    }
+
+    fn derive_image(&self, name: &str, from: &str, line: &str) {
+        let maker = format!("t-derive-{}", std::process::id());
+        let run = self.podman().args(["run", "--name", &maker, "--net=none", "--entrypoint", "/bin/sh"]);
+        run.args(["--user", "0", from, "-c", line]).run().ok();
+        self.podman().args(["commit", "-q", "--change", "ENTRYPOINT []", &maker, name]).run().ok();
+        self.podman().args(["rm", "-f", &maker]).run().ok();
+    }
+
+    fn remove_image(&self, name: &str) {
+        self.podman().args(["rmi", "-f", name]).run().ok();
+    }
+
+    fn left(&self, builder: &str) -> Vec<String> {
+        let of = |args: &[&str]| self.podman().args(args).run().ok().stdout;
+        let mut names = of(&["pod", "ps", "--format", "{{.Name}}"]);
+        names += &of(&["ps", "-a", "--format", "{{.Names}}"]);
+        names += &of(&["volume", "ls", "--format", "{{.Name}}"]);
+        let prefix = pod_name(builder);
+        let of_it = |name: &&str| {
+            name.strip_prefix(&prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+        };
+        names.lines().filter(of_it).map(str::to_owned).collect()
+    }
+
+    fn remove_store(&self, builder: &str) {
+        let _ = self.podman().args(["volume", "rm", "-f", &store_volume(builder)]).run();
+    }
+}
+
+fn container_name(builder: &str, container: &str) -> String {
+    format!("trampoline-{builder}-{container}")
+}
