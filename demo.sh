@@ -43,8 +43,11 @@ tidy() {
 
 timed 'what is missing here' need_podman
 need_rust
+take_target
 timed 'building the agents' build_agents
 timed 'building trampoline-cli' build_client
+# Not for the containers to hold.
+exec 8>&-
 timed 'podman' podman_settings "$agents_dir"
 trap tidy EXIT
 trampoline-cli --name demo clean --delete-store --yes >/dev/null 2>&1 || true

@@ -3,8 +3,9 @@
 
 repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/nix-trampoline
-# Outside the checkout, so that every clone on this machine profits from it.
-export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$cache/target}
+# Outside the checkout, and one for each: cargo takes what another checkout has built for its own wherever it is
+# newer than the sources here, even if those are other ones.
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$cache/target-$(sha256sum <<<"$repo" | cut -c1-12)}
 # The four that go into the image; where they are collected.
 agents=(daemon-init user-init shutdown-monitor maintenance-agent)
 agents_dir=$CARGO_TARGET_DIR/agents
@@ -88,6 +89,24 @@ need_podman() {
   command -v crun >/dev/null || packages=(runc:runc "${packages[@]}")
   if command -v apt-get >/dev/null; then packages+=(mmdebstrap:mmdebstrap); fi
   need "${packages[@]}"
+}
+
+# Makes this the checkout that the target folder belongs to, for as long as descriptor 8 is open.
+take_target() {
+  local owner=$CARGO_TARGET_DIR/checkout folder
+  mkdir -p "$CARGO_TARGET_DIR"
+  exec 8>"$CARGO_TARGET_DIR/lock"
+  flock -n 8 || { say "another run builds in $CARGO_TARGET_DIR; waiting for it"; flock 8; }
+  if [[ -e $owner && $(<"$owner") != "$repo" ]]; then
+    # A folder that several share because somebody has said so: what they depend on stays, the rest is built again.
+    find "$repo" \( -name .git -o -name target \) -prune -o -type f -exec touch -c {} +
+  fi
+  printf '%s\n' "$repo" >"$owner"
+  # Those of checkouts that are no more; a gigabyte or more each.
+  for folder in "$cache"/target-*/; do
+    owner=${folder}checkout
+    if [[ -e $owner && ! -d $(<"$owner") ]]; then rm -rf "$folder"; fi
+  done
 }
 
 mkdir -p "$cache"
