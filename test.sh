@@ -39,10 +39,11 @@ done
 ((${#wanted[@]})) || wanted=(lint unit seeding cli podman)
 
 cd "$repo"
-mkdir -p "$logs"
 # Two at once would take each other's leftovers for those of a dead run.
-exec 8>"$logs/lock"
-flock -n 8 || { say 'another test run is under way here; waiting for it'; flock 8; }
+exec 7>"$cache/test.lock"
+flock -n 7 || { say 'another test run is under way on this machine; waiting for it'; flock 7; }
+take_target
+mkdir -p "$logs"
 
 # count LOG CODE: adds what the log's summaries say. A stage that failed without a failed test failed as a whole.
 count() {
@@ -64,7 +65,7 @@ logged() {
   local name=$1 log=$logs/$1.log begin=$SECONDS code=0
   shift
   say "-- $name: $*"
-  "$@" >"$log" 2>&1 8>&- </dev/null || code=$?
+  "$@" >"$log" 2>&1 7>&- 8>&- </dev/null || code=$?
   count "$log" "$code"
   say "-- $name: $((SECONDS - begin)) s, $log"
   if ((code)); then tail -n "$shown" "$log" | cut -c1-400 >&2; fi
@@ -74,7 +75,7 @@ logged() {
 checked() {
   local name=$1 log=$logs/$1.log begin=$SECONDS
   shift
-  if "$@" >"$log" 2>&1 8>&- </dev/null; then
+  if "$@" >"$log" 2>&1 7>&- 8>&- </dev/null; then
     passed=$((passed + 1))
     say "-- $name: ok, $((SECONDS - begin)) s"
   else
@@ -242,7 +243,7 @@ leftovers() {
   while read -r name; do
     if gone "$name"; then podman volume rm -f "$name"; fi
   done < <(podman volume ls --format '{{.Name}}' | grep -E '^trampoline-t-[0-9]+-[0-9]+-')
-} >/dev/null 2>&1 8>&-
+} >/dev/null 2>&1 7>&- 8>&-
 
 # Everything of the stages that were not reached is not counted, so an early end must not look like a pass.
 finish() {
