@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use contract::config::{Config, Engine, LogFormat, LogLevel, Origin, Size};
+use contract::config::{
+    AccessMode, Config, DnsPolicy, Engine, LogFormat, LogLevel, Origin, PullPolicy, Size,
+};
 
 const FULL: &str = r#"
 [builder]
@@ -18,6 +20,23 @@ daemon = { memory = "32Gi", cpus = 16, memory-request = "2Gi", cpu-request = "15
 
 [builder.user]
 cpus = 2.5
+
+[kubernetes]
+namespace = "builders"
+access-mode = "ReadWriteOncePod"
+node-selector = { "example.org/disk" = "nvme", gpu = "" }
+tolerations = [{ key = "builders", operator = "Exists", tolerationSeconds = 0x10 }]
+affinity.podAffinity.requiredDuringSchedulingIgnoredDuringExecution = [{ topologyKey = "rack" }]
+pull-secrets = ["registry"]
+dns-policy = "None"
+host-aliases = { "cache.example" = "::1" }
+open-ports = ["9100", "metrics"]
+
+[[kubernetes.extra-volumes]]
+name = "src"
+mountPath = "/src"
+readOnly = true
+emptyDir = {}
 
 [daemon]
 substituters = []
@@ -62,6 +81,23 @@ fn every_kind_of_value_arrives() {
     assert_eq!((builder.daemon.cpus, builder.daemon.cpu_request), (16.0, 1.5));
     assert_eq!(builder.user.cpus, 2.5);
     assert_eq!(builder.user.memory, Size::gib(8));
+    let kubernetes = &config.kubernetes;
+    assert_eq!(kubernetes.namespace.as_deref(), Some("builders"));
+    assert_eq!(kubernetes.access_mode, AccessMode::ReadWriteOncePod);
+    assert_eq!(kubernetes.image_pull_policy, PullPolicy::IfNotPresent);
+    assert_eq!(kubernetes.node_selector["gpu"], "");
+    assert_eq!(kubernetes.dns_policy, Some(DnsPolicy::None));
+    assert_eq!(kubernetes.open_ports, ["9100", "metrics"]);
+    assert_eq!(
+        kubernetes.tolerations,
+        Some(serde_json::json!([{ "key": "builders", "operator": "Exists", "tolerationSeconds": 16 }]))
+    );
+    assert_eq!(
+        kubernetes.extra_volumes,
+        Some(serde_json::json!([
+            { "name": "src", "mountPath": "/src", "readOnly": true, "emptyDir": {} }
+        ]))
+    );
     assert_eq!(config.daemon.substituters, Some(Vec::new()));
     assert_eq!(config.daemon.extra_substituters.len(), 2);
     assert_eq!(config.daemon.nix["keep-outputs"], "true");
@@ -101,8 +137,12 @@ fn it_is_known_where_each_value_comes_from() {
     for (key, line) in [
         ("builder.name", 3),
         ("builder.daemon.memory", 11),
-        ("daemon.nix.keep-outputs", 24),
-        ("user.authorized-keys", 30),
+        ("daemon.nix.keep-outputs", 41),
+        ("user.authorized-keys", 47),
+        ("kubernetes.node-selector.\"example.org/disk\"", 19),
+        ("kubernetes.tolerations.0.operator", 20),
+        ("kubernetes.extra-volumes.0", 27),
+        ("kubernetes.extra-volumes.0.readOnly", 30),
     ] {
         assert!(config.is_explicit(key), "{key}");
         assert_eq!(config.origin(key), Origin::File { file: "full.toml".to_owned(), line }, "{key}");
@@ -115,8 +155,8 @@ fn it_is_known_where_each_value_comes_from() {
     };
     assert_eq!(shown("builder.user.memory"), "builder.user.memory = \"8Gi\" (default)");
     assert_eq!(shown("daemon.max-jobs"), "daemon.max-jobs = not set (default)");
-    assert_eq!(shown("shutdown.idle-timeout"), "shutdown.idle-timeout = \"never\" (full.toml:35)");
-    assert_eq!(shown("daemon.nix.http-connections"), "daemon.nix.http-connections = \"50\" (full.toml:25)");
+    assert_eq!(shown("shutdown.idle-timeout"), "shutdown.idle-timeout = \"never\" (full.toml:52)");
+    assert_eq!(shown("daemon.nix.http-connections"), "daemon.nix.http-connections = \"50\" (full.toml:42)");
 }
 
 #[test]

@@ -18,7 +18,7 @@ fn fixtures() -> Vec<PathBuf> {
 #[test]
 fn each_is_refused_with_its_message() {
     let files = fixtures();
-    assert!(files.len() >= 80, "only {} fixtures were found", files.len());
+    assert!(files.len() >= 110, "only {} fixtures were found", files.len());
     let mut failures = Vec::new();
     for path in files {
         let name = path.file_name().unwrap().to_str().unwrap();

@@ -1,6 +1,6 @@
 //! The schema knows every option, and refuses nothing that the parser accepts.
 
-use contract::config::{self, Config, Kind, Text};
+use contract::config::{self, Config, Keyed, Kind, Text};
 use regex_lite::Regex;
 use serde_json::Value;
 
@@ -69,7 +69,16 @@ fn patterns_match_what_is_accepted_and_not_all_that_is_refused() {
                     ],
                     "restrict ssh-ed25519 AAAA",
                 ),
+                Text::Namespace => (&["a", "team-1", "0"], "Team"),
+                Text::Context => (&["minikube", "me@cluster:1/a"], " a"),
+                Text::ObjectName => (&["a", "fast.ssd-1"], "-a"),
+                Text::Port => (&["9100", "65535", "metrics"], "Metrics"),
             },
+            Kind::Keyed(Keyed::NodeLabels) => (&["kubernetes.io/arch", "gpu"], "a/b/c"),
+            Kind::Keyed(Keyed::Labels | Keyed::Annotations) => (&["example.org/Team_1", "team"], "-a"),
+            Kind::Keyed(Keyed::Environment) => (&["TZ", "_a1"], "1A"),
+            Kind::Keyed(Keyed::Hosts) => (&["cache.example", "db"], "a_b"),
+            Kind::ApiTable(_) | Kind::ApiTables(_) => continue,
             Kind::Bool | Kind::Int(..) | Kind::Word(_) | Kind::NixSettings => continue,
         };
         let mut found = Vec::new();
@@ -77,6 +86,8 @@ fn patterns_match_what_is_accepted_and_not_all_that_is_refused() {
         let [pattern] = found.as_slice() else { panic!("{option:?} has {} patterns", found.len()) };
         let value = |text: &str| match option.kind {
             Kind::List(_) => format!("{} = [\"{text}\"]", option.path()),
+            Kind::Keyed(Keyed::Hosts) => format!("{} = {{ \"{text}\" = \"::1\" }}", option.path()),
+            Kind::Keyed(_) => format!("{} = {{ \"{text}\" = \"1\" }}", option.path()),
             _ => format!("{} = \"{text}\"", option.path()),
         };
         for text in good {

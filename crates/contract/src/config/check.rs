@@ -26,6 +26,14 @@ pub enum Text {
     Path,
     /// A line of `authorized_keys`.
     SshKey,
+    /// Of a namespace.
+    Namespace,
+    /// Of a context of kubeconfig.
+    Context,
+    /// Of an object in a cluster.
+    ObjectName,
+    /// A port of the pod, by number or name.
+    Port,
 }
 
 /// The longest name: Kubernetes allows labels of 63 letters, and we append to it.
@@ -70,6 +78,14 @@ impl Text {
             Self::SshKey => {
                 "a public key as in ~/.ssh/id_ed25519.pub, without options in front: \"ssh-ed25519 AAAA… comment\""
             }
+            Self::Namespace => {
+                "1 to 63 lower-case letters, digits and hyphens, with a letter or digit at both ends"
+            }
+            Self::Context => "the name of a context, as `kubectl config get-contexts` lists them",
+            Self::ObjectName => {
+                "1 to 253 lower-case letters, digits, hyphens and dots, with a letter or digit at both ends"
+            }
+            Self::Port => "a port from 1 to 65535, or the name of one",
         }
     }
 
@@ -86,6 +102,10 @@ impl Text {
             Self::NoProxy => r"^[^\s,]+$",
             Self::Path => r"^\S(.*\S)?$",
             Self::SshKey => r"^(ssh-|ecdsa-sha2-|sk-)\S+ AAAA\S+( .*)?$",
+            Self::Namespace => "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
+            Self::Context => r"^\S(.*\S)?$",
+            Self::ObjectName => "^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$",
+            Self::Port => "^([1-9][0-9]{0,4}|[a-z0-9-]{1,15})$",
         }
     }
 
@@ -138,25 +158,56 @@ impl Text {
             Self::TrustedKey => trusted_key(text),
             Self::Proxy => url(text, &PROXY_SCHEMES),
             Self::NoProxy => only(text, |c| !c.is_whitespace() && c != ','),
-            Self::Path if text.trim() != text => Err("begins or ends with a space".to_owned()),
-            Self::Path => Ok(()),
+            Self::Path | Self::Context if text.trim() != text => {
+                Err("begins or ends with a space".to_owned())
+            }
+            Self::Path | Self::Context => Ok(()),
             Self::SshKey => ssh_key(text),
+            Self::Namespace => dns_name(text, 63, false),
+            Self::ObjectName => dns_name(text, 253, true),
+            Self::Port => port(text),
         }
     }
 }
 
-fn only(text: &str, accepted: impl Fn(char) -> bool) -> Result<(), String> {
+pub(super) fn only(text: &str, accepted: impl Fn(char) -> bool) -> Result<(), String> {
     match text.chars().find(|c| !accepted(*c)) {
         Some(c) => Err(format!("holds {c:?}")),
         None => Ok(()),
     }
 }
 
-fn starts(text: &str, accepted: impl Fn(char) -> bool) -> Result<(), String> {
+pub(super) fn starts(text: &str, accepted: impl Fn(char) -> bool) -> Result<(), String> {
     match text.chars().next() {
         Some(c) if !accepted(c) => Err(format!("begins with {c:?}")),
         _ => Ok(()),
     }
+}
+
+/// A label or, with dots, a subdomain.
+pub(super) fn dns_name(text: &str, longest: usize, dots: bool) -> Result<(), String> {
+    if text.len() > longest {
+        return Err(format!("{} letters long", text.len()));
+    }
+    let end = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    only(text, |c| end(c) || c == '-' || (dots && c == '.'))?;
+    for part in text.split('.') {
+        starts(part, end)?;
+        if !part.ends_with(end) {
+            return Err(format!("{part:?} ends with a hyphen or is empty"));
+        }
+    }
+    Ok(())
+}
+
+fn port(text: &str) -> Result<(), String> {
+    if text.bytes().all(|b| b.is_ascii_digit()) {
+        return match text.parse::<u16>() {
+            Ok(1..) if !text.starts_with('0') => Ok(()),
+            _ => Err("not from 1 to 65535".to_owned()),
+        };
+    }
+    dns_name(text, 15, false)
 }
 
 fn name(text: &str) -> Result<(), String> {

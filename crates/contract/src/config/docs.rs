@@ -31,7 +31,7 @@ pub fn default_file() -> String {
             table.options().partition(|option| matches!(option.kind, Kind::NixSettings));
         for option in keys {
             out.push_str(&format!("\n{}", folded(&notes(table, option))));
-            match option.shown(&config) {
+            match option.shown(&config).filter(|_| !option.kind.is_table()) {
                 Some(value) => out.push_str(&format!("#{} = {value}\n", option.key)),
                 None => {
                     out.push_str(&format!(
@@ -73,8 +73,8 @@ pub fn markdown() -> String {
         out.push_str("|---|---|---|---|---|---|\n");
         for option in table.options() {
             let default = match option.shown(&config) {
-                Some(value) => format!("`{value}`"),
-                None => "not set".to_owned(),
+                Some(value) if value != "{}" => format!("`{value}`"),
+                _ => "not set".to_owned(),
             };
             let readers: Vec<&str> = option.readers.iter().map(|reader| reader.program()).collect();
             let cells = [

@@ -9,6 +9,7 @@ mod changes;
 mod check;
 mod docs;
 mod error;
+mod keyed;
 mod nearest;
 mod nix_conf;
 mod nix_settings;
@@ -28,11 +29,15 @@ pub use changes::{Change, live_changes, pending_note};
 pub use check::{NAME_MAX, Text};
 pub use docs::{default_file, markdown};
 pub use error::{ConfigError, ConfigErrors};
+pub use keyed::Keyed;
 pub use nix_conf::{Capacity, environment, nix_conf};
 pub use option::{Effect, Kind, Opt, Reader};
 pub use schema::json_schema;
 pub use table::{TABLES, Table, option, options};
-pub use types::{Builder, Daemon, Engine, Limits, Log, LogFormat, LogLevel, Maintenance, Shutdown, User};
+pub use types::{
+    AccessMode, Builder, Daemon, DnsPolicy, Engine, Kubernetes, Limits, Log, LogFormat, LogLevel,
+    Maintenance, PullPolicy, Shutdown, User,
+};
 pub use units::{DURATION_FORM, NEVER, SIZE_FORM, Size, format_duration, parse_duration};
 pub use value::Value;
 
@@ -42,6 +47,8 @@ pub use value::Value;
 pub struct Config {
     /// The pod.
     pub builder: Builder,
+    /// What a cluster decides about it.
+    pub kubernetes: Kubernetes,
     /// The store and nix-daemon.
     pub daemon: Daemon,
     /// Who may come in.
@@ -127,7 +134,15 @@ impl Config {
     /// There is no such option, or it does not accept this, or it contradicts the rest; nothing is changed then.
     pub fn give(&mut self, path: &str, text: &str, by: &str) -> Result<(), ConfigErrors> {
         let bare = match option(path).map(|option| option.kind) {
-            Some(Kind::Bool | Kind::Int(..) | Kind::List(_) | Kind::NixSettings) => true,
+            Some(
+                Kind::Bool
+                | Kind::Int(..)
+                | Kind::List(_)
+                | Kind::NixSettings
+                | Kind::Keyed(_)
+                | Kind::ApiTable(_)
+                | Kind::ApiTables(_),
+            ) => true,
             Some(Kind::Cpus) => text.parse::<f64>().is_ok(),
             _ => false,
         };
@@ -188,7 +203,7 @@ impl Config {
             let path = option.path();
             match option.value(self) {
                 Value::Map(settings) => entries.extend(settings.into_iter().map(|(key, value)| {
-                    let key = format!("{path}.{key}");
+                    let key = format!("{path}.{}", value::key_text(&key));
                     Entry { origin: self.origin(&key), key, value: Value::Text(value).to_toml() }
                 })),
                 _ => entries.push(Entry { origin: self.origin(&path), value: option.shown(self), key: path }),

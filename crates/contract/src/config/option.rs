@@ -5,7 +5,8 @@ use std::fmt;
 
 use super::Config;
 use super::check::Text;
-use super::types::{Engine, LogFormat, LogLevel};
+use super::keyed::Keyed;
+use super::types::{AccessMode, DnsPolicy, Engine, LogFormat, LogLevel, PullPolicy};
 use super::units::{self, Size};
 use super::value::Value;
 
@@ -51,8 +52,8 @@ impl Opt {
         }
     }
 
-    /// The same for a log, without what may be secret: the password of a proxy, and the values of the settings of
-    /// nix.conf, one of which may be an access token.
+    /// The same for a log, without what may be secret: the password of a proxy, and the values of tables, one of
+    /// which may be an access token.
     #[must_use]
     pub fn logged(&self, config: &Config) -> Option<String> {
         match (self.kind, self.value(config)) {
@@ -60,6 +61,7 @@ impl Opt {
             (_, Value::Map(settings)) => {
                 Value::Map(settings.into_keys().map(|key| (key, "…".to_owned())).collect()).to_toml()
             }
+            (_, Value::Json(_)) => Value::Text("…".to_owned()).to_toml(),
             _ => self.shown(config),
         }
     }
@@ -118,6 +120,12 @@ pub enum Kind {
     List(Text),
     /// A table of settings of nix.conf.
     NixSettings,
+    /// A table of strings.
+    Keyed(Keyed),
+    /// A table in the words of the Kubernetes API, which the client knows.
+    ApiTable(&'static str),
+    /// A list of such tables.
+    ApiTables(&'static str),
 }
 
 impl Kind {
@@ -125,6 +133,12 @@ impl Kind {
     #[must_use]
     pub fn has_never(&self) -> bool {
         matches!(self, Self::DurationOrNever(..))
+    }
+
+    /// Whether its value is a table, and "not set" an empty one.
+    #[must_use]
+    pub fn is_table(&self) -> bool {
+        matches!(self, Self::NixSettings | Self::Keyed(_))
     }
 
     /// What it accepts, in words.
@@ -148,6 +162,11 @@ impl Kind {
             Self::Text(text) => text.form().to_owned(),
             Self::List(text) => format!("a list of strings, each {}", text.form()),
             Self::NixSettings => "a table of settings of nix.conf".to_owned(),
+            Self::Keyed(keyed) => format!("a table of strings: {}", keyed.form()),
+            Self::ApiTable(api) => format!("a table with the fields of {api} in the Kubernetes API"),
+            Self::ApiTables(api) => {
+                format!("a list of tables, each with the fields of {api} in the Kubernetes API")
+            }
         }
     }
 }
@@ -233,6 +252,22 @@ impl Word for LogFormat {
     const VALUES: &'static [Self] = &[Self::Text, Self::Json];
 }
 
+impl Word for AccessMode {
+    const NAMES: &'static [&'static str] = &["ReadWriteOnce", "ReadWriteOncePod", "ReadWriteMany"];
+    const VALUES: &'static [Self] = &[Self::ReadWriteOnce, Self::ReadWriteOncePod, Self::ReadWriteMany];
+}
+
+impl Word for PullPolicy {
+    const NAMES: &'static [&'static str] = &["Always", "IfNotPresent", "Never"];
+    const VALUES: &'static [Self] = &[Self::Always, Self::IfNotPresent, Self::Never];
+}
+
+impl Word for DnsPolicy {
+    const NAMES: &'static [&'static str] = &["ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"];
+    const VALUES: &'static [Self] =
+        &[Self::ClusterFirst, Self::ClusterFirstWithHostNet, Self::Default, Self::None];
+}
+
 macro_rules! as_str {
     ($($name:ty),+) => { $(
         impl $name {
@@ -250,4 +285,4 @@ macro_rules! as_str {
         }
     )+ };
 }
-as_str!(Engine, LogLevel, LogFormat);
+as_str!(Engine, LogLevel, LogFormat, AccessMode, PullPolicy, DnsPolicy);

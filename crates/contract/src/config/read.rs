@@ -7,12 +7,13 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::error::ConfigError;
+use super::keyed::Keyed;
 use super::nearest::nearest;
 use super::nix_settings;
 use super::option::{Kind, Opt};
 use super::scalar::{nix_setting, scalar, string, what};
 use super::table::{TABLES, options};
-use super::value::Value;
+use super::value::{Value, key_text};
 
 /// A value that stands in the file.
 pub(super) struct Found {
@@ -144,6 +145,15 @@ impl Reader<'_> {
                 return;
             }
         }
+        if let (Kind::Keyed(keyed), DeValue::Table(entries)) = (option.kind, value.get_ref()) {
+            let value = Value::Map(self.keyed(&option.path(), keyed, entries));
+            self.out.found.push(Found { option, value });
+            return;
+        }
+        if let Kind::ApiTable(_) | Kind::ApiTables(_) = option.kind {
+            self.api(option, value);
+            return;
+        }
         if let Kind::List(form) = option.kind {
             if let DeValue::Array(items) = value.get_ref() {
                 let mut texts = Vec::new();
@@ -178,6 +188,104 @@ impl Reader<'_> {
         }
     }
 
+    fn keyed(&mut self, path: &str, keyed: Keyed, entries: &DeTable<'_>) -> BTreeMap<String, String> {
+        let mut out = BTreeMap::new();
+        for (key, value) in entries.iter() {
+            let path = join(path, key.get_ref());
+            if let Err(why) = keyed.check_key(key.get_ref()) {
+                let problem = format!("{} is refused: {why}", string(key.get_ref()));
+                self.refuse(key.span(), path, problem, keyed.form(), None);
+                continue;
+            }
+            let problem = match value.get_ref() {
+                DeValue::String(text) => match keyed.check_value(text) {
+                    Ok(()) => {
+                        self.out.lines.insert(path, self.line(&key.span()));
+                        out.insert(key.get_ref().to_string(), text.to_string());
+                        continue;
+                    }
+                    Err(why) => format!("{} is refused: {why}", string(text)),
+                },
+                other => format!("{} in a table of strings", what(other)),
+            };
+            self.refuse(value.span(), path, problem, keyed.form(), None);
+        }
+        out
+    }
+
+    /// Of the shape alone; whoever knows the API checks the rest, and finds the lines by path.
+    fn api(&mut self, option: &'static Opt, value: &Spanned<DeValue<'_>>) {
+        let path = option.path();
+        let of_tables = |items: &[Spanned<DeValue<'_>>]| {
+            items
+                .iter()
+                .find(|item| !matches!(item.get_ref(), DeValue::Table(_)))
+                .map(|item| (item.span(), format!("{} in a list of tables", what(item.get_ref()))))
+        };
+        let wrong = match (&option.kind, value.get_ref()) {
+            (Kind::ApiTable(_), DeValue::Table(_)) => None,
+            (Kind::ApiTables(_), DeValue::Array(items)) => of_tables(items),
+            (_, other) => Some((value.span(), format!("{} is of the wrong type", what(other)))),
+        };
+        if let Some((span, problem)) = wrong {
+            self.refuse(span, path, problem, option.kind.accepted(), None);
+            return;
+        }
+        let errors = self.out.errors.len();
+        let json = self.json(&path, value);
+        if self.out.errors.len() == errors {
+            self.out.found.push(Found { option, value: Value::Json(json) });
+        }
+    }
+
+    fn json(&mut self, path: &str, value: &Spanned<DeValue<'_>>) -> serde_json::Value {
+        use serde_json::Value as Json;
+        match value.get_ref() {
+            DeValue::String(text) => Json::from(text.as_ref()),
+            DeValue::Boolean(value) => Json::from(*value),
+            DeValue::Integer(number) => match i64::from_str_radix(number.as_str(), number.radix()) {
+                Ok(number) => Json::from(number),
+                Err(_) => {
+                    let problem = format!("{} is out of range", what(value.get_ref()));
+                    self.refuse(value.span(), path, problem, "a whole number of 64 bits", None);
+                    Json::Null
+                }
+            },
+            DeValue::Array(items) => {
+                let items = items.iter().enumerate();
+                Json::Array(
+                    items
+                        .map(|(index, item)| {
+                            let path = join(path, &index.to_string());
+                            self.out.lines.insert(path.clone(), self.line(&item.span()));
+                            self.json(&path, item)
+                        })
+                        .collect(),
+                )
+            }
+            DeValue::Table(table) => {
+                let mut map = serde_json::Map::new();
+                for (key, value) in table.iter() {
+                    let path = join(path, key.get_ref());
+                    self.out.lines.insert(path.clone(), self.line(&key.span()));
+                    map.insert(key.get_ref().to_string(), self.json(&path, value));
+                }
+                Json::Object(map)
+            }
+            other @ (DeValue::Float(_) | DeValue::Datetime(_)) => {
+                let problem = format!("{} is nothing that the Kubernetes API knows", what(other));
+                self.refuse(
+                    value.span(),
+                    path,
+                    problem,
+                    "strings, whole numbers, booleans, lists and tables",
+                    None,
+                );
+                Json::Null
+            }
+        }
+    }
+
     fn nix_settings(&mut self, path: &str, settings: &DeTable<'_>) -> BTreeMap<String, String> {
         let mut out = BTreeMap::new();
         for (key, value) in settings.iter() {
@@ -201,7 +309,8 @@ impl Reader<'_> {
 }
 
 fn join(table: &str, key: &str) -> String {
-    if table.is_empty() { key.to_owned() } else { format!("{table}.{key}") }
+    let key = key_text(key);
+    if table.is_empty() { key } else { format!("{table}.{key}") }
 }
 
 /// `daemon` for `builder.daemon` below `builder`; `builder` below the document.

@@ -90,6 +90,13 @@ fn shape(kind: &Kind) -> Json {
         Kind::List(text) => {
             json!({ "type": "array", "items": { "type": "string", "pattern": text.pattern() } })
         }
+        Kind::Keyed(keyed) => json!({
+            "type": "object",
+            "propertyNames": { "pattern": keyed.key_pattern() },
+            "additionalProperties": { "type": "string" },
+        }),
+        Kind::ApiTable(_) => json!({ "type": "object" }),
+        Kind::ApiTables(_) => json!({ "type": "array", "items": { "type": "object" } }),
         Kind::NixSettings => json!({
             "type": "object",
             "propertyNames": { "pattern": "^[a-z][a-z0-9-]*$", "not": { "enum": nix_settings::refused() } },
@@ -113,5 +120,6 @@ fn json_value(value: &Value) -> Option<Json> {
         Value::Text(value) => json!(value),
         Value::List(values) => json!(values),
         Value::Map(values) => json!(values),
+        Value::Json(value) => value.clone(),
     })
 }

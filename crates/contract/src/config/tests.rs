@@ -3,7 +3,7 @@ use super::*;
 /// The leaves of a value, by path; durations and optional values count as one.
 fn leaves(path: &str, value: &serde_json::Value, out: &mut Vec<String>) {
     match value {
-        serde_json::Value::Object(map) if !map.contains_key("nanos") && path != "daemon.nix" => {
+        serde_json::Value::Object(map) if !map.contains_key("nanos") && option(path).is_none() => {
             for (key, value) in map {
                 let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
                 leaves(&path, value, out);
@@ -50,7 +50,11 @@ fn every_option_is_kept_in_a_field_of_its_own() {
             }
             Kind::Text(_) => Value::Text("other".to_owned()),
             Kind::List(_) => Value::List(vec!["other".to_owned()]),
-            Kind::NixSettings => Value::Map([("other".to_owned(), "value".to_owned())].into()),
+            Kind::NixSettings | Kind::Keyed(_) => {
+                Value::Map([("other".to_owned(), "value".to_owned())].into())
+            }
+            Kind::ApiTable(_) => Value::Json(serde_json::json!({ "other": ["value"] })),
+            Kind::ApiTables(_) => Value::Json(serde_json::json!([{ "other": "value" }])),
         };
         assert!((option.field.set)(&mut config, other.clone()), "{option:?} does not take {other:?}");
         assert_eq!(option.value(&config), other, "{option:?}");
@@ -68,7 +72,7 @@ fn the_table_is_complete_and_in_order() {
     for option in options() {
         assert!(option.doc.ends_with('.'), "{option:?}");
         assert!(!option.readers.is_empty(), "{option:?}");
-        let unset = option.shown(&Config::default()).is_none() || matches!(option.kind, Kind::NixSettings);
+        let unset = option.shown(&Config::default()).is_none() || option.kind.is_table();
         assert_eq!(unset, !option.example.is_empty(), "{option:?}");
         assert_eq!(super::option(&option.path()).map(Opt::path), Some(option.path()));
     }

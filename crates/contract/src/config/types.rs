@@ -59,6 +59,94 @@ pub enum Engine {
     Kubernetes,
 }
 
+/// `[kubernetes]`: what a cluster decides about the pod.
+#[derive(Debug, Clone, PartialEq, Default)]
+#[cfg_attr(test, derive(serde::Serialize), serde(rename_all = "kebab-case"))]
+pub struct Kubernetes {
+    /// Absent: the context's own.
+    pub namespace: Option<String>,
+    /// Of kubeconfig. Absent: its current one.
+    pub context: Option<String>,
+    /// Of both claims. Absent: the cluster's default.
+    pub storage_class: Option<String>,
+    /// Of both claims.
+    pub access_mode: AccessMode,
+    /// Labels that the node must have.
+    pub node_selector: BTreeMap<String, String>,
+    /// `Toleration`s.
+    pub tolerations: Option<serde_json::Value>,
+    /// An `Affinity`.
+    pub affinity: Option<serde_json::Value>,
+    /// Of the pod.
+    pub priority_class: Option<String>,
+    /// Of the pod.
+    pub runtime_class: Option<String>,
+    /// One that exists. Absent: one of our own.
+    pub service_account: Option<String>,
+    /// Names of secrets.
+    pub pull_secrets: Vec<String>,
+    /// Of all containers.
+    pub image_pull_policy: PullPolicy,
+    /// Of everything.
+    pub labels: BTreeMap<String, String>,
+    /// Of everything.
+    pub annotations: BTreeMap<String, String>,
+    /// Of all containers.
+    pub env: BTreeMap<String, String>,
+    /// Address by name.
+    pub host_aliases: BTreeMap<String, String>,
+    /// Absent: the cluster's default.
+    pub dns_policy: Option<DnsPolicy>,
+    /// A `PodDNSConfig`.
+    pub dns: Option<serde_json::Value>,
+    /// Ports that may be reached besides SSH, by number or name.
+    pub open_ports: Vec<String>,
+    /// `Volume`s, each with where it is mounted.
+    pub extra_volumes: Option<serde_json::Value>,
+    /// A strategic merge patch of the `PodTemplateSpec`.
+    pub pod_patch: Option<serde_json::Value>,
+}
+
+/// Who may mount a claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(test, derive(serde::Serialize))]
+pub enum AccessMode {
+    /// One node. Every class can.
+    #[default]
+    ReadWriteOnce,
+    /// One pod: the cluster itself keeps a second one out.
+    ReadWriteOncePod,
+    /// Anybody; for classes that can nothing else.
+    ReadWriteMany,
+}
+
+/// When a node asks the registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(test, derive(serde::Serialize))]
+pub enum PullPolicy {
+    /// At every start.
+    Always,
+    /// Where the node does not have the image.
+    #[default]
+    IfNotPresent,
+    /// Not at all: the image was loaded.
+    Never,
+}
+
+/// Who resolves names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(test, derive(serde::Serialize))]
+pub enum DnsPolicy {
+    /// The cluster, then the node.
+    ClusterFirst,
+    /// The same for a pod on the node's network.
+    ClusterFirstWithHostNet,
+    /// The node.
+    Default,
+    /// What `dns` says alone.
+    None,
+}
+
 /// `[daemon]`: the store and nix-daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(test, derive(serde::Serialize), serde(rename_all = "kebab-case"))]
@@ -187,13 +275,13 @@ impl Default for Builder {
             maintenance: Limits {
                 memory: Size::mib(128),
                 cpus: 0.5,
-                memory_request: Size::mib(16),
+                memory_request: Size::mib(64),
                 cpu_request: 0.01,
             },
             shutdown_monitor: Limits {
                 memory: Size::mib(64),
                 cpus: 0.25,
-                memory_request: Size::mib(16),
+                memory_request: Size::mib(64),
                 cpu_request: 0.01,
             },
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::option::Word;
-use super::types::{Engine, LogFormat, LogLevel};
+use super::types::{AccessMode, DnsPolicy, Engine, LogFormat, LogLevel, PullPolicy};
 use super::units::{self, Size};
 
 /// A checked value.
@@ -28,6 +28,8 @@ pub enum Value {
     List(Vec<String>),
     /// Strings by key.
     Map(BTreeMap<String, String>),
+    /// A table or a list of tables, as the Kubernetes API has it.
+    Json(serde_json::Value),
 }
 
 impl Value {
@@ -48,12 +50,42 @@ impl Value {
             }
             Self::Map(values) if values.is_empty() => "{}".to_owned(),
             Self::Map(values) => {
-                let items: Vec<String> =
-                    values.iter().map(|(key, value)| format!("{key} = {}", quoted(value))).collect();
+                let items: Vec<String> = values
+                    .iter()
+                    .map(|(key, value)| format!("{} = {}", key_text(key), quoted(value)))
+                    .collect();
                 format!("{{ {} }}", items.join(", "))
             }
+            Self::Json(value) => json_to_toml(value),
         })
     }
+}
+
+/// Inline, on one line. TOML has no `null`, so none can have been read.
+fn json_to_toml(value: &serde_json::Value) -> String {
+    use serde_json::Value as Json;
+    match value {
+        Json::String(text) => quoted(text),
+        Json::Array(items) => {
+            let items: Vec<String> = items.iter().map(json_to_toml).collect();
+            format!("[{}]", items.join(", "))
+        }
+        Json::Object(map) if map.is_empty() => "{}".to_owned(),
+        Json::Object(map) => {
+            let items: Vec<String> = map
+                .iter()
+                .map(|(key, value)| format!("{} = {}", key_text(key), json_to_toml(value)))
+                .collect();
+            format!("{{ {} }}", items.join(", "))
+        }
+        other => other.to_string(),
+    }
+}
+
+/// A key as TOML: quoted where it has to be.
+pub(crate) fn key_text(key: &str) -> String {
+    let bare = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    if !key.is_empty() && key.chars().all(bare) { key.to_owned() } else { quoted(key) }
 }
 
 /// A TOML basic string.
@@ -104,6 +136,7 @@ stored! {
     String => Text,
     Vec<String> => List,
     BTreeMap<String, String> => Map,
+    serde_json::Value => Json,
 }
 
 /// For the smaller integers.
@@ -133,7 +166,7 @@ macro_rules! stored_word {
         }
     )+ };
 }
-stored_word!(Engine, LogLevel, LogFormat);
+stored_word!(Engine, LogLevel, LogFormat, AccessMode, PullPolicy, DnsPolicy);
 
 impl<T: Stored> Stored for Option<T> {
     fn to_value(&self) -> Value {

@@ -2,6 +2,7 @@
 
 mod builder;
 mod daemon;
+mod kubernetes;
 mod user;
 
 use super::option::{Effect, Opt};
@@ -48,6 +49,11 @@ pub static TABLES: &[Table] = &[
     },
     Table { name: "builder.maintenance", doc: "Resources of the maintenance container." },
     Table { name: "builder.shutdown-monitor", doc: "Resources of the container that stops an idle builder." },
+    Table {
+        name: "kubernetes",
+        doc: "Where in a cluster the pod runs, and how. Nothing here counts under podman. Tables in the words of \
+              the Kubernetes API have its field names.",
+    },
     Table { name: "daemon", doc: "The store and its nix-daemon." },
     Table { name: "user", doc: "Who may come in, and what is kept for them." },
     Table { name: "shutdown", doc: "When the builder stops." },
@@ -73,6 +79,7 @@ static PARTS: &[&[Opt]] = &[
     &builder::BUILDER_USER,
     &builder::BUILDER_MAINTENANCE,
     &builder::BUILDER_SHUTDOWN_MONITOR,
+    &kubernetes::KUBERNETES,
     &daemon::DAEMON,
     &user::USER,
     &user::SHUTDOWN,
