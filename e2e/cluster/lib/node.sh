@@ -6,10 +6,11 @@
 # and, with the last of them, its mounts, network devices and packet filters. So nothing that a node does can outlive
 # it, whichever way it ends, and all that is left to clear away are files, control groups and one bridge.
 
-bridge=trlab0
-cgroup=trampoline-lab
-# 198.18.0.0/15 is set aside for tests of network equipment: it is nobody's network.
-node_net=198.18.63
+bridge=trlab$number
+cgroup=trampoline-lab$suffix
+# 198.18.0.0/15 is set aside for tests of network equipment: it is nobody's network. This machine sees the nodes of
+# clusters 0 to 63; the rest of it is within a cluster's namespaces, so that all have the same.
+node_net=198.18.$((63 - number))
 pod_net=198.18
 service_net=198.19.0.0
 host_address=$node_net.254
@@ -73,13 +74,17 @@ subtree_up() {
   done
 }
 
-# cgroups_down: what is in them has ended; they may take a moment to know.
+# cgroups_down: nodes have ended by now. What is still in their groups is of an `up` that was killed just when it had
+# started a node, and had not yet noted its number.
 cgroups_down() {
-  local mount attempt left=
-  for ((attempt = 0; attempt < 50; attempt++)); do
+  local mount pid attempt left
+  for ((attempt = 0; attempt < 100; attempt++)); do
     left=
     while read -r mount; do
-      [[ ! -d $mount/$cgroup ]] || find "$mount/$cgroup" -depth -type d -exec rmdir {} + 2>/dev/null || left=$mount/$cgroup
+      [[ -d $mount/$cgroup ]] || continue
+      while read -r pid; do kill -KILL "$pid" 2>/dev/null || true; done \
+        < <(find "$mount/$cgroup" -name cgroup.procs -exec cat {} + 2>/dev/null)
+      find "$mount/$cgroup" -depth -type d -exec rmdir {} + 2>/dev/null || left=$mount/$cgroup
     done < <(cgroup_mounts)
     [[ -n $left ]] || return 0
     sleep 0.1
@@ -111,11 +116,11 @@ node_up() {
   read -r pid started < <(
     cgroups_enter "$node"
     setsid unshare --pid --mount --uts --ipc --net --propagation private bash -c 'bash "$@" &' _ \
-      "$lab_source/lib/init" "$lab" "$folder" "node-$node" "$pause_bin/pause" 2>"$logs/init-$node.log" {lock}>&- </dev/null
+      "$lab_source/lib/init" "$lab" "$folder" "node-$node" "$made" "$pause_bin/pause" 2>"$logs/init-$node.log" {lock}>&- </dev/null
   ) || fail 70 "node $node could not make its namespaces: $(cat "$logs/init-$node.log")"
   echo "$pid $started $(</proc/sys/kernel/random/boot_id)" >"$folder/anchor"
-  ip link add "trlab-n$node" master "$bridge" type veth peer name eth0 netns "$pid"
-  ip link set "trlab-n$node" up
+  ip link add "${bridge}n$node" master "$bridge" type veth peer name eth0 netns "$pid"
+  ip link set "${bridge}n$node" up
   in_node "$node" bash -euc '
     ip link set lo up
     ip addr add "$1/24" dev eth0
@@ -133,6 +138,14 @@ nodes_meet() {
       [[ $one == "$other" ]] || in_node "$one" ip route replace "$(pod_subnet "$other")" via "$(node_address "$other")"
     done
   done
+}
+
+other_bridges() {
+  local other
+  for other in /sys/class/net/trlab*/bridge; do
+    [[ ! -e $other || $other == */$bridge/* ]] || return 0
+  done
+  return 1
 }
 
 bridge_owner() { cat "/sys/class/net/$bridge/ifalias" 2>/dev/null || true; }
