@@ -10,7 +10,9 @@ use agent::paths::Paths;
 use agent::signals::Signal;
 use agent::status::Reporter;
 use agent::wait::{Waiter, Wake};
-use contract::handshake::{Drain, Life, Phase, Ready, StopAck, StopPhase, StopRequest, UserActivity, file};
+use contract::handshake::{
+    Drain, Life, Phase, Ready, StopAck, StopEnd, StopPhase, StopRequest, UserActivity, file,
+};
 use contract::places::Container;
 use nix::unistd::Pid;
 
@@ -134,6 +136,8 @@ impl Supervisor<'_> {
     fn look(&mut self, state: &mut State) -> Result<Option<Ended>, Error> {
         if let Some(stop) = self.stop_request() {
             match stop.phase {
+                // The engine's signal ends us.
+                StopPhase::Final if stop.end == StopEnd::AwaitSignal => {}
                 StopPhase::Final => {
                     return Ok(Some(Ended { reason: stop.reason, last_activity: stop.last_activity }));
                 }
@@ -163,6 +167,10 @@ impl Supervisor<'_> {
                 publish_drain(self.paths, drain)?;
             }
             return Ok(None);
+        }
+        // A signal that was announced: the cluster's, for the monitor's reason.
+        if let Some(stop) = self.stop_request().filter(|stop| stop.phase == StopPhase::Final) {
+            return Ok(Some(Ended { reason: stop.reason, last_activity: stop.last_activity }));
         }
         let reason = if late {
             format!("asked to leave by a signal; {builds} builds and {jobs} jobs had not ended in time")

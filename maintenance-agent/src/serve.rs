@@ -13,7 +13,7 @@ use agent::wait::Wake;
 use agent::{entry, last_words, log, ready};
 use contract::exit::Exit;
 use contract::handshake::{
-    DaemonActivity, GcSummary, Life, Phase, Ready, StopPhase, StopRequest, UserActivity, file,
+    DaemonActivity, GcSummary, Life, Phase, Ready, StopEnd, StopPhase, StopRequest, UserActivity, file,
 };
 use contract::places::Container;
 
@@ -107,9 +107,14 @@ impl Agent<'_> {
     async fn run(&mut self) -> io::Result<&'static str> {
         loop {
             self.watch_folders()?;
-            if self.stop_is_final() {
-                self.cut();
-                return Ok("the builder was told to stop");
+            match self.final_stop() {
+                Some(StopEnd::Leave) => {
+                    self.cut();
+                    return Ok("the builder was told to stop");
+                }
+                // The engine's signal comes.
+                Some(StopEnd::AwaitSignal) => self.cut(),
+                None => {}
             }
             let deadline = self.look();
             tokio::select! {
@@ -142,10 +147,11 @@ impl Agent<'_> {
         Ok(())
     }
 
-    fn stop_is_final(&self) -> bool {
+    /// How it ends, once nothing is taken any more.
+    fn final_stop(&self) -> Option<StopEnd> {
         let path = self.paths.run_dir(Container::ShutdownMonitor).join(file::STOP);
         let stop = files::read_live::<StopRequest>(&path, self.life).ok().flatten();
-        stop.is_some_and(|stop| stop.phase == StopPhase::Final)
+        stop.filter(|stop| stop.phase == StopPhase::Final).map(|stop| stop.end)
     }
 
     fn cut(&self) {

@@ -14,7 +14,7 @@ use agent::{files, life, proc};
 use common::Daemon;
 use contract::exit::Exit;
 use contract::handshake::{
-    DaemonActivity, GcSummary, Life, Ready, StopPhase, StopRequest, StoreStatus, UserActivity, file,
+    DaemonActivity, GcSummary, Life, Ready, StopEnd, StopPhase, StopRequest, StoreStatus, UserActivity, file,
 };
 use contract::places::Container;
 use maintenance_agent::once::{Wish, once};
@@ -68,7 +68,7 @@ impl Pod {
 
     fn stop(&self, phase: StopPhase) {
         let (life, reason) = (self.life.clone(), String::new());
-        let stop = StopRequest { life, generation: 1, phase, reason, last_activity: 0 };
+        let stop = StopRequest { life, generation: 1, phase, end: StopEnd::Leave, reason, last_activity: 0 };
         write(&self.paths.run_dir(Container::ShutdownMonitor), file::STOP, &stop);
     }
 

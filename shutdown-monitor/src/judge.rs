@@ -2,11 +2,16 @@
 //!
 //! Idle time is counted on the monotonic clock from looks of ours; published seconds since the epoch are only ever compared
 //! with what they were before, so that a stepped clock changes nothing. Whatever is not known counts as work: what others
-//! publish can delay a stop, never cause one.
+//! publish can delay a stop, never cause one. Where the engine has to be asked as well (a cluster), its silence or refusal delays a
+//! stop like everything else that is not known.
 
 use std::time::{Duration, Instant};
 
-use contract::handshake::{DaemonActivity, SessionKind, StopAck, StopPhase, UserActivity};
+use contract::handshake::{DaemonActivity, SessionKind, StopAck, StopEnd, StopPhase, UserActivity};
+
+use crate::engine::{Answer, Call};
+
+mod scaling;
 
 /// Both must answer an `Ask` within this: each has only to look and write a file. Meanwhile admission is closed.
 pub const ANSWER: Duration = Duration::from_secs(10);
@@ -31,10 +36,12 @@ pub struct Seen {
 }
 
 /// What to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Verdict {
     /// Publish this stop request.
     pub stop: Option<(StopPhase, String)>,
+    /// Ask this of the engine, in place of whatever was asked before and has not been answered.
+    pub call: Option<Call>,
     /// Something worth a line in the log.
     pub note: Option<String>,
     /// Look again then even if nothing changes.
@@ -52,17 +59,34 @@ pub struct Idle {
     pub stops_at: Option<Instant>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum State {
     Watching,
-    Asking { since: Instant },
-    Final,
+    /// The engine is asked for the scale as it stands, before anybody else is asked.
+    Reading {
+        since: Instant,
+    },
+    Asking {
+        since: Instant,
+        /// Of the scale that was read.
+        version: String,
+    },
+    /// The engine is told to stop the builder, provided that nobody has changed its mind since.
+    Scaling {
+        since: Instant,
+    },
+    /// In a cluster the signal is waited for, and `look` is when the scale is read in case that none comes.
+    Final {
+        look: Instant,
+        pause: Duration,
+    },
 }
 
 /// See the module.
 #[derive(Debug)]
 pub struct Judge {
     state: State,
+    end: StopEnd,
     generation: u64,
     last_activity: Instant,
     source: String,
@@ -75,15 +99,19 @@ pub struct Judge {
     last_build: Option<u64>,
     last_work: Option<u64>,
     stops_at: Option<Instant>,
+    /// Answers of the engine in a row that were none.
+    failures: u32,
+    trouble: Option<String>,
 }
 
 impl Judge {
     /// Begins now, as if something had just happened: a monitor that was restarted does not know what went on before.
     /// `generation` is that of its last request in this life, 0 without one.
     #[must_use]
-    pub fn new(now: Instant, generation: u64) -> Self {
+    pub fn new(now: Instant, generation: u64, end: StopEnd) -> Self {
         Self {
             state: State::Watching,
+            end,
             generation,
             last_activity: now,
             source: "start".into(),
@@ -93,7 +121,22 @@ impl Judge {
             last_build: None,
             last_work: None,
             stops_at: None,
+            failures: 0,
+            trouble: None,
         }
+    }
+
+    /// As [`Self::new`], for a builder that the monitor before us has stopped already.
+    #[must_use]
+    pub fn stopped(now: Instant, generation: u64, end: StopEnd) -> Self {
+        let state = State::Final { look: now + scaling::LOOK, pause: scaling::LOOK };
+        Self { state, ..Self::new(now, generation, end) }
+    }
+
+    /// Why the engine does not let an idle builder stop.
+    #[must_use]
+    pub fn trouble(&self) -> Option<&str> {
+        self.trouble.as_deref()
     }
 
     /// Of the last `Ask`.
@@ -108,10 +151,10 @@ impl Judge {
         Idle { last_activity: self.last_activity, source: self.source.clone(), stops_at: self.stops_at }
     }
 
-    /// Judges what is seen at `now`.
-    pub fn look(&mut self, seen: &Seen, now: Instant) -> Verdict {
-        if self.state == State::Final {
-            return Verdict { stop: None, note: None, again: None };
+    /// Judges what is seen at `now`, and what the engine has answered to the last [`Call`].
+    pub fn look(&mut self, seen: &Seen, answer: Option<Answer>, now: Instant) -> Verdict {
+        if let State::Final { look, pause } = self.state {
+            return self.finally(seen, answer, look, pause, now);
         }
         let activity = self.activity(seen);
         if let Some(source) = &activity {
@@ -122,11 +165,24 @@ impl Judge {
         let due = seen.idle_timeout.filter(|_| !self.unknown_or_busy());
         let due = due.and_then(|timeout| self.last_activity.checked_add(timeout));
         self.stops_at = due.max(due.and(self.hold));
-        match self.state {
-            State::Asking { since } => self.asking(seen, activity.as_deref(), since, now),
-            State::Watching if self.stops_at.is_some_and(|at| now >= at) => self.ask(seen, now),
-            State::Watching | State::Final => self.wait(None),
+        match self.state.clone() {
+            State::Asking { since, version } => self.asking(seen, activity.as_deref(), since, version, now),
+            State::Reading { since } => self.reading(seen, answer, since, now),
+            State::Scaling { since } => self.scaling(seen, answer, since, now),
+            State::Watching if !self.is_due(now) => self.wait(None),
+            State::Watching if self.end == StopEnd::AwaitSignal => self.read(now),
+            State::Watching | State::Final { .. } => self.ask(seen, String::new(), now),
         }
+    }
+
+    fn is_due(&self, now: Instant) -> bool {
+        self.stops_at.is_some_and(|at| now >= at)
+    }
+
+    /// Something has just gone on that no activity tells of.
+    fn active(&mut self, source: String, seen: &Seen, now: Instant) {
+        (self.last_activity, self.source) = (now, source);
+        self.stops_at = seen.idle_timeout.and_then(|timeout| now.checked_add(timeout));
     }
 
     /// What is going on, or went on since the last look.
@@ -155,14 +211,21 @@ impl Judge {
         !self.known || self.busy.is_some()
     }
 
-    fn ask(&mut self, seen: &Seen, now: Instant) -> Verdict {
+    fn ask(&mut self, seen: &Seen, version: String, now: Instant) -> Verdict {
         self.generation += 1;
-        self.state = State::Asking { since: now };
-        let reason = seen.idle_timeout.map(reason).unwrap_or_default();
-        Verdict { stop: Some((StopPhase::Ask, reason)), note: None, again: Some(now + ANSWER) }
+        self.state = State::Asking { since: now, version };
+        let stop = Some((StopPhase::Ask, reason(seen)));
+        Verdict { stop, again: Some(now + ANSWER), ..Verdict::default() }
     }
 
-    fn asking(&mut self, seen: &Seen, activity: Option<&str>, since: Instant, now: Instant) -> Verdict {
+    fn asking(
+        &mut self,
+        seen: &Seen,
+        activity: Option<&str>,
+        since: Instant,
+        version: String,
+        now: Instant,
+    ) -> Verdict {
         if let Some(source) = activity {
             return self.reopen(&format!("not idle after all: {source}"));
         }
@@ -176,15 +239,15 @@ impl Judge {
         // One that has work is enough.
         for (name, count) in [("daemon", daemon), ("user", user)] {
             if let Some(count) = count.filter(|count| *count > 0) {
-                (self.last_activity, self.source) = (now, format!("work in the {name} container"));
-                self.stops_at = seen.idle_timeout.and_then(|timeout| now.checked_add(timeout));
+                self.active(format!("work in the {name} container"), seen, now);
                 return self.reopen(&format!("not idle after all: {count} at work in the {name} container"));
             }
         }
         if daemon.and(user).is_some() {
-            self.state = State::Final;
-            let reason = seen.idle_timeout.map(reason).unwrap_or_default();
-            return Verdict { stop: Some((StopPhase::Final, reason)), note: None, again: None };
+            return match self.end {
+                StopEnd::Leave => self.stop(seen, now),
+                StopEnd::AwaitSignal => self.scale(version, now),
+            };
         }
         if now >= since + ANSWER {
             self.hold = Some(now + AGAIN);
@@ -195,19 +258,26 @@ impl Judge {
         self.wait(Some(since + ANSWER))
     }
 
+    fn stop(&mut self, seen: &Seen, now: Instant) -> Verdict {
+        self.state = State::Final { look: now + scaling::LOOK, pause: scaling::LOOK };
+        let again = (self.end == StopEnd::AwaitSignal).then_some(now + scaling::LOOK);
+        Verdict { stop: Some((StopPhase::Final, reason(seen))), again, ..Verdict::default() }
+    }
+
     fn reopen(&mut self, why: &str) -> Verdict {
         self.state = State::Watching;
-        let again = self.stops_at;
-        Verdict { stop: Some((StopPhase::Open, String::new())), note: Some(why.to_owned()), again }
+        let stop = Some((StopPhase::Open, String::new()));
+        Verdict { stop, note: Some(why.to_owned()), again: self.stops_at, call: None }
     }
 
     fn wait(&self, until: Option<Instant>) -> Verdict {
-        Verdict { stop: None, note: None, again: until.or(self.stops_at) }
+        Verdict { again: until.or(self.stops_at), ..Verdict::default() }
     }
 }
 
-fn reason(idle: Duration) -> String {
-    format!("idle for {}", contract::config::format_duration(idle))
+fn reason(seen: &Seen) -> String {
+    let idle = seen.idle_timeout.map(contract::config::format_duration);
+    idle.map(|idle| format!("idle for {idle}")).unwrap_or_default()
 }
 
 /// What is going on now.

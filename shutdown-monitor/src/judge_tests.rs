@@ -42,9 +42,9 @@ fn phase(verdict: &Verdict) -> Option<StopPhase> {
 /// A judge that has asked at the returned moment, with generation 1.
 fn asked() -> (Judge, Instant) {
     let start = Instant::now();
-    let mut judge = Judge::new(start, 0);
-    assert_eq!(judge.look(&quiet(), start).again, Some(start + IDLE));
-    let verdict = judge.look(&quiet(), start + IDLE);
+    let mut judge = Judge::new(start, 0, StopEnd::Leave);
+    assert_eq!(judge.look(&quiet(), None, start).again, Some(start + IDLE));
+    let verdict = judge.look(&quiet(), None, start + IDLE);
     assert_eq!(verdict.stop, Some((StopPhase::Ask, "idle for 30m".into())));
     assert_eq!((judge.generation(), verdict.again), (1, Some(start + IDLE + ANSWER)));
     (judge, start + IDLE)
@@ -55,21 +55,21 @@ fn an_idle_builder_is_asked_and_stopped() {
     let (mut judge, now) = asked();
     let mut seen = quiet();
     seen.daemon_ack = ack(1, 0);
-    assert_eq!(phase(&judge.look(&seen, now + MINUTE / 60)), None, "one answer is not enough");
+    assert_eq!(phase(&judge.look(&seen, None, now + MINUTE / 60)), None, "one answer is not enough");
     seen.user_ack = ack(1, 0);
-    let verdict = judge.look(&seen, now + MINUTE / 30);
+    let verdict = judge.look(&seen, None, now + MINUTE / 30);
     assert_eq!(verdict.stop, Some((StopPhase::Final, "idle for 30m".into())));
     assert_eq!(verdict.again, None);
     // Never taken back.
-    assert_eq!(phase(&judge.look(&building(), now + MINUTE)), None);
+    assert_eq!(phase(&judge.look(&building(), None, now + MINUTE)), None);
 }
 
 #[test]
 fn a_second_before_nothing_is_asked() {
     let start = Instant::now();
-    let mut judge = Judge::new(start, 0);
-    judge.look(&quiet(), start);
-    assert_eq!(phase(&judge.look(&quiet(), start + IDLE - MINUTE / 60)), None);
+    let mut judge = Judge::new(start, 0, StopEnd::Leave);
+    judge.look(&quiet(), None, start);
+    assert_eq!(phase(&judge.look(&quiet(), None, start + IDLE - MINUTE / 60)), None);
 }
 
 #[test]
@@ -80,13 +80,13 @@ fn the_count_begins_when_work_ends() {
     let mut with_job = quiet();
     with_job.user.as_mut().unwrap().jobs.push("1".into());
     for (busy, source) in [(building(), "build"), (busy_user, "session (ssh)"), (with_job, "job")] {
-        let mut judge = Judge::new(start, 0);
+        let mut judge = Judge::new(start, 0, StopEnd::Leave);
         let later = start + 10 * IDLE;
-        judge.look(&busy, start);
-        let verdict = judge.look(&busy, later);
+        judge.look(&busy, None, start);
+        let verdict = judge.look(&busy, None, later);
         assert_eq!((phase(&verdict), verdict.again), (None, None), "{source}");
         assert_eq!((judge.idle().source.as_str(), judge.idle().stops_at), (source, None));
-        let over = judge.look(&quiet(), later + MINUTE);
+        let over = judge.look(&quiet(), None, later + MINUTE);
         assert_eq!((phase(&over), over.again), (None, Some(later + MINUTE + IDLE)), "{source}");
     }
 }
@@ -94,17 +94,17 @@ fn the_count_begins_when_work_ends() {
 #[test]
 fn work_between_two_looks_counts_whatever_the_clock_says() {
     let start = Instant::now();
-    let mut judge = Judge::new(start, 0);
+    let mut judge = Judge::new(start, 0, StopEnd::Leave);
     let mut seen = quiet();
     seen.daemon.as_mut().unwrap().last_build = 1_900_000_000;
-    judge.look(&seen, start);
+    judge.look(&seen, None, start);
     // The wall clock steps back by years; only the change counts.
     seen.daemon.as_mut().unwrap().last_build = 5;
     let now = start + IDLE - MINUTE;
-    assert_eq!(judge.look(&seen, now).again, Some(now + IDLE));
+    assert_eq!(judge.look(&seen, None, now).again, Some(now + IDLE));
     assert_eq!(judge.idle().source, "build");
     seen.user.as_mut().unwrap().last_work = 4;
-    assert_eq!(judge.look(&seen, now + MINUTE).again, Some(now + MINUTE + IDLE));
+    assert_eq!(judge.look(&seen, None, now + MINUTE).again, Some(now + MINUTE + IDLE));
 }
 
 #[test]
@@ -117,12 +117,12 @@ fn whoever_is_not_known_is_not_idle() {
     let mut no_daemon = quiet();
     no_daemon.daemon = None;
     for missing in [not_ready, no_user, no_daemon, Seen::default()] {
-        let mut judge = Judge::new(start, 0);
-        let verdict = judge.look(&missing, start + 10 * IDLE);
+        let mut judge = Judge::new(start, 0, StopEnd::Leave);
+        let verdict = judge.look(&missing, None, start + 10 * IDLE);
         assert_eq!((phase(&verdict), verdict.again), (None, None), "{missing:?}");
         // And the count begins when it is.
         let known = start + 20 * IDLE;
-        assert_eq!(judge.look(&quiet(), known).again, Some(known + IDLE), "{missing:?}");
+        assert_eq!(judge.look(&quiet(), None, known).again, Some(known + IDLE), "{missing:?}");
     }
 }
 
@@ -138,11 +138,11 @@ fn work_while_asking_opens_again() {
         let (mut judge, now) = asked();
         let mut seen = seen;
         (seen.daemon_ack, seen.user_ack) = (ack(1, 0), ack(1, 0));
-        assert_eq!(phase(&judge.look(&seen, now)), Some(StopPhase::Open), "{seen:?}");
+        assert_eq!(phase(&judge.look(&seen, None, now)), Some(StopPhase::Open), "{seen:?}");
         // The whole idle time again, and a generation of its own.
-        judge.look(&quiet(), now + MINUTE);
-        assert_eq!(phase(&judge.look(&quiet(), now + IDLE - MINUTE)), None);
-        let verdict = judge.look(&quiet(), now + 2 * IDLE);
+        judge.look(&quiet(), None, now + MINUTE);
+        assert_eq!(phase(&judge.look(&quiet(), None, now + IDLE - MINUTE)), None);
+        let verdict = judge.look(&quiet(), None, now + 2 * IDLE);
         assert_eq!((phase(&verdict), judge.generation()), (Some(StopPhase::Ask), 2));
     }
 }
@@ -153,7 +153,7 @@ fn an_answer_with_work_opens_again() {
         let (mut judge, now) = asked();
         let mut seen = quiet();
         (seen.daemon_ack, seen.user_ack) = (daemon, user);
-        let verdict = judge.look(&seen, now);
+        let verdict = judge.look(&seen, None, now);
         assert_eq!((phase(&verdict), verdict.again), (Some(StopPhase::Open), Some(now + IDLE)));
         assert!(judge.idle().source.starts_with("work in the"));
     }
@@ -165,10 +165,10 @@ fn answers_of_another_generation_are_void() {
     let mut seen = quiet();
     for stale in [0, 2] {
         (seen.daemon_ack, seen.user_ack) = (ack(1, 0), ack(stale, 0));
-        assert_eq!(judge.look(&seen, now).stop, None);
+        assert_eq!(judge.look(&seen, None, now).stop, None);
         // Nor does stale work open again.
         seen.user_ack = ack(stale, 5);
-        assert_eq!(judge.look(&seen, now).stop, None);
+        assert_eq!(judge.look(&seen, None, now).stop, None);
     }
 }
 
@@ -178,46 +178,46 @@ fn without_an_answer_it_opens_and_asks_again_a_minute_later() {
     let mut seen = quiet();
     seen.daemon_ack = ack(1, 0);
     let late = now + ANSWER;
-    assert_eq!(judge.look(&seen, late - MINUTE / 60).stop, None);
-    let verdict = judge.look(&seen, late);
+    assert_eq!(judge.look(&seen, None, late - MINUTE / 60).stop, None);
+    let verdict = judge.look(&seen, None, late);
     assert_eq!((phase(&verdict), verdict.again), (Some(StopPhase::Open), Some(late + AGAIN)));
     assert!(verdict.note.unwrap().contains("user container has not answered"));
-    assert_eq!(judge.look(&seen, late + MINUTE / 2).stop, None);
-    assert_eq!(phase(&judge.look(&seen, late + AGAIN)), Some(StopPhase::Ask));
+    assert_eq!(judge.look(&seen, None, late + MINUTE / 2).stop, None);
+    assert_eq!(phase(&judge.look(&seen, None, late + AGAIN)), Some(StopPhase::Ask));
     // The late answers to the first question count for nothing.
     seen.user_ack = ack(1, 0);
-    assert_eq!(judge.look(&seen, late + AGAIN).stop, None);
+    assert_eq!(judge.look(&seen, None, late + AGAIN).stop, None);
     (seen.daemon_ack, seen.user_ack) = (ack(2, 0), ack(2, 0));
-    assert_eq!(phase(&judge.look(&seen, late + AGAIN)), Some(StopPhase::Final));
+    assert_eq!(phase(&judge.look(&seen, None, late + AGAIN)), Some(StopPhase::Final));
 }
 
 #[test]
 fn the_timeout_is_live() {
     let start = Instant::now();
-    let mut judge = Judge::new(start, 0);
+    let mut judge = Judge::new(start, 0, StopEnd::Leave);
     let mut seen = quiet();
     seen.idle_timeout = None;
-    assert_eq!(judge.look(&seen, start).again, None);
-    assert_eq!(judge.look(&seen, start + 10 * IDLE), Verdict { stop: None, note: None, again: None });
+    assert_eq!(judge.look(&seen, None, start).again, None);
+    assert_eq!(judge.look(&seen, None, start + 10 * IDLE), Verdict::default());
     // Shorter than what has passed: at once.
     seen.idle_timeout = Some(IDLE);
-    assert_eq!(phase(&judge.look(&seen, start + 11 * IDLE)), Some(StopPhase::Ask));
+    assert_eq!(phase(&judge.look(&seen, None, start + 11 * IDLE)), Some(StopPhase::Ask));
     // Longer while asking: open again.
     seen.idle_timeout = Some(12 * IDLE);
-    let verdict = judge.look(&seen, start + 11 * IDLE);
+    let verdict = judge.look(&seen, None, start + 11 * IDLE);
     assert_eq!((phase(&verdict), verdict.again), (Some(StopPhase::Open), Some(start + 12 * IDLE)));
     seen.idle_timeout = None;
-    assert_eq!(judge.look(&seen, start + 20 * IDLE).stop, None);
+    assert_eq!(judge.look(&seen, None, start + 20 * IDLE).stop, None);
 }
 
 #[test]
 fn a_restarted_monitor_goes_on_with_a_higher_generation() {
     let start = Instant::now();
-    let mut judge = Judge::new(start, 41);
+    let mut judge = Judge::new(start, 41, StopEnd::Leave);
     let mut seen = quiet();
     (seen.daemon_ack, seen.user_ack) = (ack(41, 0), ack(41, 0));
-    judge.look(&seen, start);
-    assert_eq!(phase(&judge.look(&seen, start + IDLE)), Some(StopPhase::Ask));
+    judge.look(&seen, None, start);
+    assert_eq!(phase(&judge.look(&seen, None, start + IDLE)), Some(StopPhase::Ask));
     assert_eq!(judge.generation(), 42);
-    assert_eq!(judge.look(&seen, start + IDLE).stop, None, "answers to the former monitor are void");
+    assert_eq!(judge.look(&seen, None, start + IDLE).stop, None, "answers to the former monitor are void");
 }

@@ -1,25 +1,29 @@
 //! The real world: files on the run volume, the clock, the configuration, signals.
 
 use std::io;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use agent::config::Watched;
 use agent::events::Events;
-use agent::files::{self, Living};
+use agent::files;
 use agent::paths::Paths;
 use agent::signals::{Signal, Signals};
 use agent::status::{Reporter, chain};
 use agent::wait::Wake;
-use agent::{entry, last_words, log, ready};
+use agent::{entry, last_words, log, published};
 use contract::exit::Exit;
-use contract::handshake::{IdleStatus, Life, Phase, StopRequest, file};
+use contract::handshake::{IdleStatus, Life, Phase, StopEnd, StopRequest, file};
 use contract::places::Container;
-use serde::de::DeserializeOwned;
 
+use crate::cluster::Cluster;
+use crate::cluster::api::{Api, Incomplete};
+use crate::engine::{Answer, Call, Refusal};
 use crate::judge::Seen;
 use crate::watch::{Ended, Woken, World, watch};
 
 const US: Container = Container::ShutdownMonitor;
+/// For the last words to the API server, while the engine waits for us to leave. A second signal cuts them short.
+const FAREWELL: Duration = Duration::from_secs(8);
 
 /// A step that failed.
 #[derive(Debug, thiserror::Error)]
@@ -53,10 +57,37 @@ fn steps(paths: &Paths, life: &Life, signals: &Signals, reporter: &mut Reporter)
     reporter.config(config.digest(), None);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     Ok(runtime.block_on(async {
-        let mut world = Pod { paths, life, config, reporter, events: Events::new(signals)? };
+        let (words, trouble) = (String::new(), None);
+        let engine = engine(Api::of_this_pod());
+        let mut world = Pod { paths, life, config, reporter, events: Events::new(signals)?, engine, words, trouble };
         world.watch_folders()?;
-        watch(&mut world, life).await
+        let ended = watch(&mut world, life).await?;
+        world.farewell().await?;
+        Ok::<_, io::Error>(ended)
     })?)
+}
+
+/// Who ends a builder that stops.
+enum Engine {
+    /// Nobody: the agents leave.
+    Agents,
+    /// The cluster.
+    Cluster(Box<Cluster>),
+    /// A cluster that cannot be asked: the builder stays, and says why whenever it would stop.
+    Unknown {
+        /// For a person.
+        why: String,
+        /// It was asked all the same.
+        asked: bool,
+    },
+}
+
+fn engine(api: Option<Result<Api, Incomplete>>) -> Engine {
+    match api {
+        None => Engine::Agents,
+        Some(Ok(api)) => Engine::Cluster(Box::new(Cluster::new(api))),
+        Some(Err(error)) => Engine::Unknown { why: chain(&error), asked: false },
+    }
 }
 
 struct Pod<'a> {
@@ -65,13 +96,19 @@ struct Pod<'a> {
     config: Watched,
     reporter: &'a mut Reporter,
     events: Events<'a>,
+    engine: Engine,
+    /// What the status says, without troubles.
+    words: String,
+    /// Why the engine does not stop the builder.
+    trouble: Option<String>,
 }
 
 impl Pod<'_> {
     /// Folders that are made later than we start are added as soon as they are there: their parent is watched.
     fn watch_folders(&mut self) -> io::Result<()> {
         self.events.watch_dir_if_there(&self.paths.run)?;
-        for container in [Container::Daemon, Container::User] {
+        let store = matches!(self.engine, Engine::Cluster(_)).then_some(Container::Maintenance);
+        for container in [Container::Daemon, Container::User].into_iter().chain(store) {
             self.events.watch_dir_if_there(&self.paths.run_dir(container))?;
         }
         if let Some(dir) = self.paths.config.parent() {
@@ -80,17 +117,59 @@ impl Pod<'_> {
         Ok(())
     }
 
-    /// A file of this life. One that cannot be read is as good as none, which only ever delays a stop.
-    fn read<T: DeserializeOwned + Living>(&self, container: Container, name: &str) -> Option<T> {
-        let path = self.paths.run_dir(container).join(name);
-        files::read_live(&path, self.life).unwrap_or_else(|error| {
-            tracing::debug!("{}", chain(&error));
-            None
-        })
+    /// Where the builder stands, and what stands against its stopping.
+    fn report(&mut self, ready: bool) {
+        let not_written = match &self.engine {
+            Engine::Cluster(cluster) => cluster.trouble(),
+            _ => None,
+        };
+        self.words = if ready { "watching for idleness" } else { "waiting for the daemon" }.to_owned();
+        let troubles = [("cannot stop the builder", self.trouble.as_deref()), ("cannot tell the cluster", not_written)];
+        for (what, why) in troubles {
+            if let Some(why) = why {
+                self.words.push_str(&format!("; {what}: {why}"));
+            }
+        }
+        let phase = if ready { Phase::Running } else { Phase::Starting };
+        if self.reporter.status().message != self.words || self.reporter.status().phase != phase {
+            self.reporter.phase(phase, self.words.as_str());
+            if ready {
+                last_words::recovered(self.paths, US);
+            }
+        }
+    }
+
+    /// Asked to leave in a cluster: why, for those who ask tomorrow.
+    async fn farewell(&mut self) -> io::Result<()> {
+        let Engine::Cluster(cluster) = &mut self.engine else { return Ok(()) };
+        let builder = published::status(self.paths, self.life, None);
+        let deadline = Some(Instant::now() + FAREWELL);
+        let told = cluster.farewell(builder, self.trouble.as_deref());
+        tokio::pin!(told);
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut told => {
+                    if let Err(error) = done {
+                        tracing::warn!("the cluster is not told why the builder stops: {}", chain(&error));
+                    }
+                    return Ok(());
+                }
+                wake = self.events.next(deadline) => match wake? {
+                    Wake::Deadline => return Ok(()),
+                    Wake::Signals(seen) if seen.contains(&Signal::Terminate) => return Ok(()),
+                    _ => {}
+                },
+            }
+        }
     }
 }
 
 impl World for Pod<'_> {
+    fn end(&self) -> StopEnd {
+        if matches!(self.engine, Engine::Agents) { StopEnd::Leave } else { StopEnd::AwaitSignal }
+    }
+
     fn now(&self) -> Instant {
         Instant::now()
     }
@@ -100,32 +179,29 @@ impl World for Pod<'_> {
     }
 
     fn look(&mut self) -> Seen {
-        let ready = ready::published(self.paths, self.life).is_some();
-        let words = if ready { "watching for idleness" } else { "waiting for the daemon" };
-        if self.reporter.status().message != words {
-            let phase = if ready { Phase::Running } else { Phase::Starting };
-            self.reporter.phase(phase, words);
-            if ready {
-                last_words::recovered(self.paths, US);
-            }
-        }
+        let ready = agent::ready::published(self.paths, self.life).is_some();
+        self.report(ready);
         Seen {
             ready,
-            daemon: self.read(Container::Daemon, file::ACTIVITY),
-            user: self.read(Container::User, file::ACTIVITY),
-            daemon_ack: self.read(Container::Daemon, file::ACK),
-            user_ack: self.read(Container::User, file::ACK),
+            daemon: published::read(self.paths, self.life, Container::Daemon, file::ACTIVITY),
+            user: published::read(self.paths, self.life, Container::User, file::ACTIVITY),
+            daemon_ack: published::read(self.paths, self.life, Container::Daemon, file::ACK),
+            user_ack: published::read(self.paths, self.life, Container::User, file::ACK),
             idle_timeout: self.config.config().shutdown.idle_timeout,
         }
     }
 
     fn former_request(&mut self) -> Option<StopRequest> {
-        self.read(US, file::STOP)
+        published::read(self.paths, self.life, US, file::STOP)
     }
 
     fn request(&mut self, request: &StopRequest) -> io::Result<()> {
         tracing::info!(generation = request.generation, reason = request.reason, "stop: {:?}", request.phase);
-        files::write_json(&self.paths.run_dir(US), file::STOP, request).map_err(io::Error::other)
+        files::write_json(&self.paths.run_dir(US), file::STOP, request).map_err(io::Error::other)?;
+        if let Engine::Cluster(cluster) = &mut self.engine {
+            cluster.requested(request);
+        }
+        Ok(())
     }
 
     fn show(&mut self, idle: &IdleStatus) {
@@ -138,8 +214,42 @@ impl World for Pod<'_> {
         tracing::info!("staying: {text}");
     }
 
+    fn trouble(&mut self, why: Option<&str>) {
+        self.trouble = why.map(str::to_owned);
+        if let Some(why) = why {
+            tracing::error!("the builder cannot be stopped: {why}");
+        }
+    }
+
+    fn call(&mut self, call: Call) {
+        match &mut self.engine {
+            Engine::Cluster(cluster) => cluster.call(call),
+            Engine::Unknown { asked, .. } => *asked = true,
+            Engine::Agents => {}
+        }
+    }
+
     async fn wait(&mut self, until: Option<Instant>) -> io::Result<Woken> {
-        match self.events.next(until).await? {
+        let wake = match &mut self.engine {
+            Engine::Unknown { why, asked } if *asked => {
+                *asked = false;
+                return Ok(Woken::Answer(Answer::Scale(Err(Refusal::Trouble(why.clone())))));
+            }
+            Engine::Agents | Engine::Unknown { .. } => self.events.next(until).await?,
+            Engine::Cluster(cluster) => {
+                let now = Instant::now();
+                cluster.observe(published::status(self.paths, self.life, None), self.trouble.as_deref(), now);
+                let until = [until, cluster.due(now)].into_iter().flatten().min();
+                tokio::select! {
+                    biased;
+                    answer = cluster.progress() => {
+                        return Ok(answer.map_or(Woken::Look, Woken::Answer));
+                    }
+                    wake = self.events.next(until) => wake?,
+                }
+            }
+        };
+        match wake {
             Wake::Signals(seen) if seen.contains(&Signal::Terminate) => return Ok(Woken::Leave),
             Wake::Signals(_) | Wake::Changed => {
                 self.watch_folders()?;

@@ -4,15 +4,18 @@ use std::future::Future;
 use std::io;
 use std::time::Instant;
 
-use contract::handshake::{IdleStatus, Life, StopPhase, StopRequest};
+use contract::handshake::{IdleStatus, Life, StopEnd, StopPhase, StopRequest};
 
+use crate::engine::{Answer, Call};
 use crate::judge::{Judge, Seen};
 
 /// Why a wait ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Woken {
     /// Something may have changed, or it is time.
     Look,
+    /// The engine has answered.
+    Answer(Answer),
     /// Asked to leave.
     Leave,
 }
@@ -28,6 +31,8 @@ pub enum Ended {
 
 /// Everything outside.
 pub trait World {
+    /// How a stop ends here.
+    fn end(&self) -> StopEnd;
     /// The monotonic clock.
     fn now(&self) -> Instant;
     /// Seconds since the epoch, for display alone.
@@ -45,28 +50,40 @@ pub trait World {
     fn show(&mut self, idle: &IdleStatus);
     /// A line for the log.
     fn note(&mut self, text: &str);
+    /// Publishes why the engine does not let an idle builder stop, or that it does again.
+    fn trouble(&mut self, why: Option<&str>);
+    /// Asks the engine, which answers in [`Self::wait`]. Takes the place of a call that has not been answered.
+    fn call(&mut self, call: Call);
     /// Until something changes, or `until`.
     fn wait(&mut self, until: Option<Instant>) -> impl Future<Output = io::Result<Woken>>;
 }
 
 /// Watches until the builder is stopped or we are asked to leave.
 ///
-/// After `Final` nothing is left to do here: the request stays on the run volume, and an agent that is started again in this
-/// life reads it and leaves. So we do not wait for the others.
+/// After `Final` nothing is left to do here where agents leave: the request stays on the run volume, and an agent that is started
+/// again in this life reads it and leaves. So we do not wait for the others. In a cluster we stay until the signal comes.
 ///
 /// # Errors
 /// When events cannot be waited for, or a request not be written.
 pub async fn watch(world: &mut impl World, life: &Life) -> io::Result<Ended> {
     let former = world.former_request();
     let generation = former.as_ref().map_or(0, |request| request.generation);
+    let end = world.end();
+    let mut judge = Judge::new(world.now(), generation, end);
     match former {
-        Some(StopRequest { phase: StopPhase::Final, .. }) => return Ok(Ended::Stopped),
+        Some(StopRequest { phase: StopPhase::Final, .. }) if end == StopEnd::Leave => {
+            return Ok(Ended::Stopped);
+        }
+        Some(StopRequest { phase: StopPhase::Final, .. }) => {
+            judge = Judge::stopped(world.now(), generation, end);
+        }
         // Nobody waits for those answers any more; admission must not stay closed.
         Some(StopRequest { phase: StopPhase::Ask, .. }) => {
             let open = StopRequest {
                 life: life.clone(),
                 generation,
                 phase: StopPhase::Open,
+                end,
                 reason: String::new(),
                 last_activity: world.wall(),
             };
@@ -74,11 +91,10 @@ pub async fn watch(world: &mut impl World, life: &Life) -> io::Result<Ended> {
         }
         _ => {}
     }
-    let mut judge = Judge::new(world.now(), generation);
-    let mut shown = None;
+    let (mut shown, mut answer, mut trouble) = (None, None, None);
     loop {
         let seen = world.look();
-        let verdict = judge.look(&seen, world.now());
+        let verdict = judge.look(&seen, answer.take(), world.now());
         let idle = judge.idle();
         if shown.as_ref() != Some(&idle) {
             world.show(&IdleStatus {
@@ -92,16 +108,26 @@ pub async fn watch(world: &mut impl World, life: &Life) -> io::Result<Ended> {
         if let Some(note) = verdict.note {
             world.note(&note);
         }
+        if trouble.as_deref() != judge.trouble() {
+            trouble = judge.trouble().map(str::to_owned);
+            world.trouble(trouble.as_deref());
+        }
         if let Some((phase, reason)) = verdict.stop {
             let last_activity = wall_of(world, judge.idle().last_activity);
             let generation = judge.generation();
-            world.request(&StopRequest { life: life.clone(), generation, phase, reason, last_activity })?;
-            if phase == StopPhase::Final {
+            let life = life.clone();
+            world.request(&StopRequest { life, generation, phase, end, reason, last_activity })?;
+            if phase == StopPhase::Final && end == StopEnd::Leave {
                 return Ok(Ended::Stopped);
             }
         }
-        if world.wait(verdict.again).await? == Woken::Leave {
-            return Ok(Ended::Asked);
+        if let Some(call) = verdict.call {
+            world.call(call);
+        }
+        match world.wait(verdict.again).await? {
+            Woken::Leave => return Ok(Ended::Asked),
+            Woken::Answer(given) => answer = Some(given),
+            Woken::Look => {}
         }
     }
 }

@@ -15,6 +15,7 @@ type Step = Box<dyn FnOnce(&mut Script) -> Woken>;
 
 /// Plays a script: each wait takes the next step, which changes the world or lets the time pass. What is done is recorded.
 struct Script {
+    end: StopEnd,
     now: Instant,
     wall: u64,
     seen: Seen,
@@ -26,6 +27,9 @@ struct Script {
 }
 
 impl World for Script {
+    fn end(&self) -> StopEnd {
+        self.end
+    }
     fn now(&self) -> Instant {
         self.now
     }
@@ -47,6 +51,15 @@ impl World for Script {
     }
     fn note(&mut self, text: &str) {
         self.record.push(format!("note {text}"));
+    }
+    fn trouble(&mut self, why: Option<&str>) {
+        self.record.push(format!("trouble {}", why.unwrap_or("over")));
+    }
+    fn call(&mut self, call: Call) {
+        self.record.push(match call {
+            Call::Read => "read".into(),
+            Call::Stop { version, .. } => format!("stop {version}"),
+        });
     }
     async fn wait(&mut self, until: Option<Instant>) -> io::Result<Woken> {
         self.until = until;
@@ -77,8 +90,13 @@ fn after(seconds: u64, change: impl FnOnce(&mut Script) + 'static) -> Step {
 }
 
 fn play(former: Option<StopRequest>, steps: Vec<Step>) -> (io::Result<Ended>, Vec<String>) {
+    play_as(StopEnd::Leave, former, steps)
+}
+
+fn play_as(end: StopEnd, former: Option<StopRequest>, steps: Vec<Step>) -> (io::Result<Ended>, Vec<String>) {
     let seen = Seen { idle_timeout: Some(IDLE), ..Seen::default() };
     let mut script = Script {
+        end,
         now: Instant::now(),
         wall: 1_000_000,
         seen,
@@ -154,7 +172,7 @@ fn a_signal_ends_it_without_a_word() {
 }
 
 fn former(phase: StopPhase) -> StopRequest {
-    StopRequest { life: life(), generation: 7, phase, reason: "idle".into(), last_activity: 0 }
+    StopRequest { life: life(), generation: 7, phase, end: StopEnd::Leave, reason: "idle".into(), last_activity: 0 }
 }
 
 #[test]

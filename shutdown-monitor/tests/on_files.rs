@@ -11,7 +11,7 @@ use agent::wait::{Waiter, Wake};
 use agent::{life, proc};
 use contract::exit::Exit;
 use contract::handshake::{
-    DaemonActivity, IdleStatus, Life, Ready, StopAck, StopPhase, StopRequest, UserActivity, file,
+    DaemonActivity, IdleStatus, Life, Ready, StopAck, StopEnd, StopPhase, StopRequest, UserActivity, file,
 };
 use contract::places::Container;
 use serde::de::DeserializeOwned;
@@ -60,6 +60,7 @@ fn it_stops_an_idle_builder_and_ignores_another_life() {
         life: other.clone(),
         generation: 9,
         phase: StopPhase::Final,
+        end: StopEnd::Leave,
         reason: String::new(),
         last_activity: 0,
     };

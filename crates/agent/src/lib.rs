@@ -15,6 +15,7 @@ pub mod life;
 pub mod log;
 pub mod paths;
 pub mod proc;
+pub mod published;
 pub mod ready;
 pub mod signals;
 pub mod status;

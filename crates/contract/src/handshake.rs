@@ -175,6 +175,9 @@ pub struct StopRequest {
     pub generation: u64,
     /// Where it stands.
     pub phase: StopPhase,
+    /// How it ends once it is final.
+    #[serde(default)]
+    pub end: StopEnd,
     /// For a person, e.g. `idle for 30m`.
     pub reason: String,
     /// Seconds since the epoch of the last activity.
@@ -189,8 +192,20 @@ pub enum StopPhase {
     Open,
     /// Close admission and acknowledge.
     Ask,
-    /// Leave with exit code 0. Never taken back.
+    /// Nothing is taken any more. With [`StopEnd::Leave`] never taken back.
     Final,
+}
+
+/// Who ends the agents after [`StopPhase::Final`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StopEnd {
+    /// They leave with exit code 0, and the pod ends with the last of them.
+    #[default]
+    Leave,
+    /// The engine, by SIGTERM: it would only start again who leaves. A client that wakes the builder at that moment may be
+    /// faster, and then no signal comes: the monitor sees that and says `Open` again.
+    AwaitSignal,
 }
 
 /// Answer to an `Ask`; admission stays closed until the request says `Open` or `Final`.

@@ -3,6 +3,7 @@
 //!
 //! Pure: no I/O, no threads, not async. Whoever reads a file hands its text in.
 
+pub mod cluster;
 pub mod config;
 pub mod exit;
 pub mod handshake;

@@ -1,6 +1,6 @@
 //! Whether new work is taken: the rules of the two-phase stop, without any I/O.
 
-use contract::handshake::{StopPhase, StopRequest};
+use contract::handshake::{StopEnd, StopPhase, StopRequest};
 
 /// Where admission stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,6 +11,11 @@ pub enum Admission {
     Asked {
         /// Of the question.
         generation: u64,
+    },
+    /// The stop is final, and the engine will end us. Until it does, a client that is faster may still have the builder back.
+    Stopped {
+        /// For a person.
+        reason: String,
     },
     /// Nothing is taken any more, for this reason.
     Closed {
@@ -31,6 +36,8 @@ pub enum Step {
     },
     /// Who waits may come in.
     Reopen,
+    /// Who waits is told that the builder stops.
+    Refuse,
     /// Leave.
     Leave {
         /// For a person.
@@ -43,6 +50,12 @@ impl Admission {
     pub fn apply(&mut self, request: Option<&StopRequest>) -> Step {
         let Some(request) = request else { return Step::Nothing };
         match (&*self, request.phase) {
+            // The engine's signal comes, and says how.
+            (Self::Closed { .. } | Self::Stopped { .. }, StopPhase::Final)
+                if request.end == StopEnd::AwaitSignal =>
+            {
+                Step::Nothing
+            }
             (Self::Closed { .. }, StopPhase::Final) => Step::Leave { reason: request.reason.clone() },
             // Draining: the monitor hears how much is left, and admission stays closed.
             (Self::Closed { .. }, StopPhase::Ask) => Step::Acknowledge { generation: request.generation },
@@ -54,9 +67,13 @@ impl Admission {
                 *self = Self::Asked { generation: request.generation };
                 Step::Acknowledge { generation: request.generation }
             }
-            (Self::Asked { .. }, StopPhase::Open) => {
+            (Self::Asked { .. } | Self::Stopped { .. }, StopPhase::Open) => {
                 *self = Self::Open;
                 Step::Reopen
+            }
+            (_, StopPhase::Final) if request.end == StopEnd::AwaitSignal => {
+                *self = Self::Stopped { reason: request.reason.clone() };
+                Step::Refuse
             }
             (_, StopPhase::Final) => {
                 *self = Self::Closed { reason: request.reason.clone() };
@@ -78,7 +95,7 @@ mod tests {
 
     fn request(generation: u64, phase: StopPhase) -> StopRequest {
         let (life, reason) = (Life("b:1".into()), "idle for 30m".to_owned());
-        StopRequest { life, generation, phase, reason, last_activity: 0 }
+        StopRequest { life, generation, phase, end: StopEnd::Leave, reason, last_activity: 0 }
     }
 
     #[test]
@@ -101,6 +118,25 @@ mod tests {
         assert_eq!(admission.apply(Some(&request(1, StopPhase::Final))), leave);
         assert_eq!(admission.apply(Some(&request(1, StopPhase::Open))), Step::Nothing);
         assert!(matches!(admission, Admission::Closed { .. }));
+    }
+
+    #[test]
+    fn where_the_engine_ends_the_agents_they_stay_and_may_be_wanted_again() {
+        let last = StopRequest { end: StopEnd::AwaitSignal, ..request(1, StopPhase::Final) };
+        let open = StopRequest { phase: StopPhase::Open, ..last.clone() };
+        // Also for an agent that is started again in the same life.
+        for mut admission in [Admission::Asked { generation: 1 }, Admission::Open] {
+            assert_eq!(admission.apply(Some(&last)), Step::Refuse);
+            assert_eq!(admission.apply(Some(&last)), Step::Nothing, "told once");
+            assert_eq!(admission, Admission::Stopped { reason: "idle for 30m".into() });
+            assert_eq!(admission.apply(Some(&open)), Step::Reopen);
+            assert_eq!(admission, Admission::Open);
+        }
+        let mut leaving = Admission::Open;
+        leaving.close("SIGTERM");
+        assert_eq!(leaving.apply(Some(&last)), Step::Nothing);
+        assert_eq!(leaving.apply(Some(&open)), Step::Nothing);
+        assert!(matches!(leaving, Admission::Closed { .. }), "a signal is never taken back");
     }
 
     #[test]

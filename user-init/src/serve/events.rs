@@ -107,7 +107,7 @@ impl Server<'_> {
         match self.admission.apply(request) {
             Step::Nothing => {}
             Step::Acknowledge { generation } => self.acknowledge(generation),
-            Step::Reopen => self.decide_waiting(),
+            Step::Reopen | Step::Refuse => self.decide_waiting(),
             Step::Leave { reason } => {
                 self.decide_waiting();
                 self.farewell(&reason);

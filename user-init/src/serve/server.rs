@@ -152,7 +152,7 @@ impl<'a> Server<'a> {
                 connection.say(&Reply::Wait);
                 connection.state = State::Waiting(request);
             }
-            (Admission::Closed { reason }, _) => {
+            (Admission::Closed { reason } | Admission::Stopped { reason }, _) => {
                 let message = format!("the builder is stopping ({reason}): nothing new is taken");
                 self.refuse(index, &Error::Stopping(message));
             }

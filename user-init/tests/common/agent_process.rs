@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 use agent::files;
 use agent::paths::Paths;
 use agent::watch::DirWatch;
-use contract::handshake::{AgentStatus, Life, Phase, Ready, StopPhase, StopRequest, UserActivity, file};
+use contract::handshake::{
+    AgentStatus, Life, Phase, Ready, StopEnd, StopPhase, StopRequest, UserActivity, file,
+};
 use contract::places::Container;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::de::DeserializeOwned;
@@ -252,8 +254,14 @@ impl World {
     }
 
     pub fn stop_of(&self, life: Life, generation: u64, phase: StopPhase) {
-        let request =
-            StopRequest { life, generation, phase, reason: "idle for 30m".into(), last_activity: 0 };
+        let request = StopRequest {
+            life,
+            generation,
+            phase,
+            end: StopEnd::Leave,
+            reason: "idle for 30m".into(),
+            last_activity: 0,
+        };
         files::write_json(&self.paths.run_dir(Container::ShutdownMonitor), file::STOP, &request).unwrap();
     }
 
