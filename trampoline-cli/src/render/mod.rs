@@ -2,8 +2,11 @@
 //! never in text.
 
 pub(crate) mod diff;
+pub(crate) mod kubernetes;
 pub(crate) mod limits;
 pub(crate) mod podman;
+mod strategic;
+mod strict;
 mod template;
 
 use std::collections::BTreeMap;
@@ -61,6 +64,12 @@ pub(crate) struct Rendering {
     pub(crate) image: String,
     /// Port of sshd on this machine.
     pub(crate) ssh_port: u16,
+    /// Everything that a cluster is given, in the order in which it is made. Empty: the pod and its volumes are all.
+    #[serde(default)]
+    pub(crate) objects: Vec<serde_json::Value>,
+    /// Namespace of the objects; none: that of the context.
+    #[serde(default)]
+    pub(crate) namespace: Option<String>,
 }
 
 /// A volume that is made before the pod.
@@ -76,21 +85,37 @@ impl Rendering {
     /// The same pod, which takes over a store without a mark. What is remembered is the other one: once is enough.
     pub(crate) fn adopting(&self) -> Self {
         let mut adopting = self.clone();
+        let command = [&format!("{BIN_DIR}/{}", Container::Daemon.agent()), "serve", "--adopt-store"]
+            .map(str::to_owned)
+            .to_vec();
         let containers = adopting.pod.spec.iter_mut().flat_map(|spec| spec.containers.iter_mut());
         for container in containers.filter(|container| container.name == Container::Daemon.name()) {
-            container.command = Some(
-                [&format!("{BIN_DIR}/{}", Container::Daemon.agent()), "serve", "--adopt-store"]
-                    .map(str::to_owned)
-                    .to_vec(),
-            );
+            container.command = Some(command.clone());
             container.args = None;
+        }
+        // The same in the object that makes the pod.
+        let containers = adopting
+            .objects
+            .iter_mut()
+            .filter_map(|object| object.pointer_mut("/spec/template/spec/containers")?.as_array_mut())
+            .flatten();
+        for container in containers.filter(|container| container["name"] == Container::Daemon.name()) {
+            container["command"] = command.clone().into();
+            container.as_object_mut().and_then(|container| container.remove("args"));
         }
         adopting
     }
 
     /// As the engine reads it.
     pub(crate) fn manifest(&self) -> Result<String> {
-        serde_saphyr::to_string(&self.pod)
+        let written = if self.objects.is_empty() {
+            serde_saphyr::to_string(&self.pod)
+        } else {
+            let documents: std::result::Result<Vec<String>, _> =
+                self.objects.iter().map(serde_saphyr::to_string).collect();
+            documents.map(|documents| documents.join("---\n"))
+        };
+        written
             .map_err(|error| CliError::new(Exit::Internal, format!("cannot write the pod as YAML: {error}")))
     }
 }

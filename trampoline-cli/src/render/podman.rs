@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use contract::cluster::STATEFUL_SET_ENV;
 use contract::exit::Exit;
 use contract::places::{Container as Agent, SSH_PORT};
 use k8s_openapi::api::core::v1::{
@@ -51,6 +52,8 @@ pub(crate) fn render(sources: &Sources<'_>) -> Result<Rendering> {
         digest,
         image: sources.config.builder.image.clone(),
         ssh_port: sources.ssh_port,
+        objects: Vec::new(),
+        namespace: None,
     })
 }
 
@@ -100,7 +103,7 @@ fn pod_container(template: Container, sources: &Sources<'_>) -> Container {
         .env
         .unwrap_or_default()
         .into_iter()
-        .filter(|variable| variable.value_from.is_none())
+        .filter(|variable| variable.value_from.is_none() && variable.name != STATEFUL_SET_ENV)
         .collect();
     Container {
         name: template.name,

@@ -188,6 +188,21 @@ impl Config {
         self.origins.get(path).cloned().unwrap_or(Origin::Default)
     }
 
+    /// Path and place of a part of the table that `option` holds, by keys and indices: that of the nearest part
+    /// that was given, where the part itself is missing.
+    #[must_use]
+    pub fn origin_below(&self, option: &str, steps: &[String]) -> (String, Origin) {
+        let mut path = option.to_owned();
+        let mut origin = self.origin(option);
+        for step in steps {
+            path = format!("{path}.{}", value::key_text(step));
+            if let Some(nearer) = self.origins.get(&path) {
+                origin = nearer.clone();
+            }
+        }
+        (path, origin)
+    }
+
     fn line(&self, path: &str) -> Option<usize> {
         match self.origins.get(path) {
             Some(Origin::File { line, .. }) => Some(*line),
