@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use contract::config::Engine;
+
 use crate::commands;
+use crate::engine::{Choice, Target};
 use crate::ui::Ui;
 
 const EXAMPLES: &str = "\
@@ -40,6 +43,16 @@ pub(crate) struct Global {
     /// Use this file instead of the nearest trampoline.toml upwards from here
     #[arg(long, global = true, value_name = "FILE", help_heading = "Global options")]
     pub(crate) config: Option<PathBuf>,
+    /// What runs the builder: podman or kubernetes [default: `engine` of trampoline.toml]
+    #[arg(long, global = true, value_name = "ENGINE", help_heading = "Global options")]
+    #[arg(value_parser = engine)]
+    pub(crate) engine: Option<Engine>,
+    /// The cluster, as kubeconfig calls it; means --engine kubernetes
+    #[arg(long, global = true, value_name = "CONTEXT", help_heading = "Global options")]
+    pub(crate) context: Option<String>,
+    /// The builder's namespace in the cluster; means --engine kubernetes
+    #[arg(long, global = true, value_name = "NAMESPACE", help_heading = "Global options")]
+    pub(crate) namespace: Option<String>,
     /// Data (and the error, if any) as JSON on stdout
     #[arg(long, global = true, help_heading = "Global options")]
     pub(crate) json: bool,
@@ -55,6 +68,22 @@ impl Global {
     /// How to speak.
     pub(crate) fn ui(&self) -> Ui {
         Ui::new(self.json, self.quiet, self.verbose)
+    }
+
+    /// Where the builder is.
+    pub(crate) fn choice(&self) -> Choice {
+        Choice {
+            engine: self.engine,
+            target: Target { context: self.context.clone(), namespace: self.namespace.clone() },
+        }
+    }
+}
+
+fn engine(word: &str) -> Result<Engine, String> {
+    match word {
+        "podman" => Ok(Engine::Podman),
+        "kubernetes" => Ok(Engine::Kubernetes),
+        _ => Err("it is podman or kubernetes".to_owned()),
     }
 }
 

@@ -29,9 +29,7 @@ impl Context {
         let ui = global.ui();
         let settings = Settings::load(global.config.as_deref(), &current_dir()?)?;
         let name = settings.builder_name(global.name.as_deref())?;
-        let engine = engine::of(&settings.config, ui)?;
-        let state = State::of(&name)?;
-        Ok(Self { ui, settings, name, engine, state })
+        Self::made(ui, settings, name, global)
     }
 
     /// The same, for a builder of this name.
@@ -39,7 +37,13 @@ impl Context {
         let settings = Settings::load(global.config.as_deref(), &current_dir()?)?;
         let ui = global.ui();
         let name = crate::settings::check_name(name, "builder name")?;
-        Ok(Self { ui, engine: engine::of(&settings.config, ui)?, settings, state: State::of(&name)?, name })
+        Self::made(ui, settings, name, global)
+    }
+
+    fn made(ui: Ui, settings: Settings, name: String, global: &Global) -> Result<Self> {
+        let (engine, cluster) = engine::of(&settings.config, &global.choice(), ui)?;
+        let state = State::of(&name, cluster.as_deref())?;
+        Ok(Self { ui, settings, name, engine, state })
     }
 }
 

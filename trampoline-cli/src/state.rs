@@ -30,8 +30,14 @@ pub(crate) fn root() -> Result<PathBuf> {
 }
 
 impl State {
-    pub(crate) fn of(name: &str) -> Result<Self> {
-        Ok(Self { dir: root()?.join(name) })
+    /// `cluster` tells builders of one name apart that are in different clusters or namespaces; none: this machine's.
+    pub(crate) fn of(name: &str, cluster: Option<&str>) -> Result<Self> {
+        // No name of a builder has an `@`.
+        let folder = match cluster {
+            None => name.to_owned(),
+            Some(cluster) => format!("{name}@{}", crate::render::digest(cluster.as_bytes())),
+        };
+        Ok(Self { dir: root()?.join(folder) })
     }
 
     pub(crate) fn dir(&self) -> &Path {

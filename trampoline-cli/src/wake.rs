@@ -7,7 +7,7 @@ use contract::handshake::{AgentStatus, BuilderStatus, Phase, StopPhase};
 use contract::places::Container;
 
 use crate::context::Context;
-use crate::engine::{Observed, Output, PodPhase};
+use crate::engine::{Observed, Output, PodPhase, Trouble};
 use crate::error::{CliError, Result};
 use crate::prepare;
 use crate::render::Rendering;
@@ -16,14 +16,14 @@ use crate::ui::Step;
 
 /// `user-init`, as the engine runs it.
 pub(crate) const USER_INIT: &str = "/opt/trampoline/bin/user-init";
-/// Between two looks at a builder that starts. Nothing of the pod's files can be watched from outside.
-const LOOK: Duration = Duration::from_millis(150);
+/// What keeps a start from going on is told once it lasts this long.
+const WORTH_A_WORD: Duration = Duration::from_secs(2);
 /// Lines of a log that go into a message.
 const LAST_WORDS: u32 = 8;
 
 /// The builder, running; started or made again if need be.
 pub(crate) async fn running(context: &Context) -> Result<Observed> {
-    let observed = context.engine.observe(&context.name).await?;
+    let observed = context.engine.wanted(&context.name).await?;
     if observed.phase() == PodPhase::Running {
         return Ok(observed);
     }
@@ -43,7 +43,7 @@ pub(crate) fn absent(context: &Context) -> CliError {
 
 /// Starts it from wherever it stands, and waits until it is ready.
 pub(crate) async fn start(context: &Context, lock: &Lock) -> Result<Observed> {
-    let mut observed = context.engine.observe(&context.name).await?;
+    let mut observed = context.engine.wanted(&context.name).await?;
     if let Some(killed) = observed.killed() {
         let (name, what) = (&context.name, &killed.name);
         context.ui.say(format!("the {what} container of builder {name} was killed; starting it again"));
@@ -58,7 +58,7 @@ pub(crate) async fn start(context: &Context, lock: &Lock) -> Result<Observed> {
         observed = context.engine.observe(&context.name).await?;
     }
     match observed.phase() {
-        PodPhase::Running => {}
+        PodPhase::Running | PodPhase::Starting => {}
         PodPhase::Stopped if port_is_ours(&observed) => context.engine.start(&context.name).await?,
         PodPhase::Stopped | PodPhase::Broken | PodPhase::Absent if observed.exists() => {
             make_again(context, &observed, lock).await?;
@@ -115,8 +115,19 @@ pub(crate) async fn ready(context: &Context, what: &str) -> Result<()> {
     // The agents give up first, and say why.
     let deadline = Instant::now() + context.settings.config.daemon.ready_timeout + Duration::from_secs(30);
     let mut step = context.ui.step(what);
+    let began = Instant::now();
     loop {
-        if let Some(status) = status(context).await? {
+        let trouble = context.engine.trouble(&context.name).await?;
+        if let Trouble::Fatal(error) = trouble {
+            step.clear();
+            return Err(error);
+        }
+        if let Trouble::Waiting(line) = trouble {
+            // What every start goes through is over by then.
+            if began.elapsed() >= WORTH_A_WORD {
+                step.at(&line);
+            }
+        } else if let Some(status) = status(context).await? {
             if is_ready(&status) {
                 step.done(&format!("builder {} is ready", context.name));
                 return Ok(());
@@ -135,7 +146,7 @@ pub(crate) async fn ready(context: &Context, what: &str) -> Result<()> {
             return Err(CliError::new(Exit::Deadline, format!("builder {} was not ready in time", context.name))
                 .hint("`trampoline-cli logs daemon` shows what it is at; `ready-timeout` under [daemon] is the deadline"));
         }
-        tokio::time::sleep(LOOK).await;
+        context.engine.changed(&context.name).await?;
     }
 }
 
@@ -177,7 +188,7 @@ fn agent_failed(context: &Context, agent: &AgentStatus) -> CliError {
 async fn broken(context: &Context) -> Result<Option<CliError>> {
     let observed = context.engine.observe(&context.name).await?;
     match observed.phase() {
-        PodPhase::Running => Ok(None),
+        PodPhase::Running | PodPhase::Starting => Ok(None),
         PodPhase::Absent => {
             Ok(Some(CliError::engine(format!("the pod of builder {} was removed", context.name))))
         }

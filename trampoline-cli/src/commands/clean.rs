@@ -38,19 +38,21 @@ impl Clean {
         let context = Context::new(global)?;
         let ui = context.ui;
         let observed = context.engine.observe(&context.name).await?;
-        let nothing = !observed.exists() && observed.volumes.is_empty();
+        let there = context.engine.belongings(&context.name).await?;
+        let nothing = !observed.exists() && observed.volumes.is_empty() && there.is_empty();
         if nothing && !context.state.dir().exists() && !sshconfig::exists(&context.state)? {
             ui.say(format!("there is no builder {}: nothing to remove", context.name));
             return self.report(&context, false);
         }
+        there.iter().for_each(|line| ui.say(format!("there is {line}")));
         let delete = self.wants_store_deleted(&context, observed.has_store())?;
         let lock = context.state.lock(ui).await?;
-        if matches!(observed.phase(), PodPhase::Running | PodPhase::Stopping) {
+        if matches!(observed.phase(), PodPhase::Running | PodPhase::Starting | PodPhase::Stopping) {
             up::drain(&context, &observed, self.now).await?;
         }
         let step = ui.step(format!("removing builder {}", context.name));
-        if !observed.containers.is_empty() {
-            context.engine.delete_pod(&context.name).await?;
+        if !observed.containers.is_empty() || !there.is_empty() {
+            context.engine.remove(&context.name).await?;
         }
         let gone = if delete { Volume::ALL.to_vec() } else { vec![Volume::Run, Volume::Config] };
         context.engine.delete_volumes(&context.name, &gone).await?;

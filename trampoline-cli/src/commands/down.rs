@@ -33,7 +33,7 @@ impl Down {
             PodPhase::Absent | PodPhase::Stopped | PodPhase::Broken => {
                 context.ui.say(format!("builder {} does not run", context.name));
             }
-            PodPhase::Running | PodPhase::Stopping => {
+            PodPhase::Running | PodPhase::Starting | PodPhase::Stopping => {
                 up::drain(&context, &observed, self.now).await?;
                 context.ui.say("its store stays; the next command that needs it starts it again");
             }

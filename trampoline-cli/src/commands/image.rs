@@ -86,6 +86,9 @@ async fn check_system(context: &Context) -> Result<()> {
 
 async fn fetch(context: &Context) -> Result<()> {
     let image = &context.settings.config.builder.image;
+    if context.engine.fetches_images() {
+        return Ok(());
+    }
     if context.engine.image_id(image).await?.is_some() {
         return Ok(());
     }

@@ -8,7 +8,7 @@ use crate::commands::{image, up};
 use crate::context::Context;
 use crate::engine::{Observed, PodPhase, Volume};
 use crate::error::{CliError, Result};
-use crate::render::{Rendering, diff};
+use crate::render::{Rendering, diff, diff::Difference};
 use crate::settings::owner;
 use crate::wake::USER_INIT;
 use crate::{keys, prepare, remote, wake};
@@ -28,6 +28,9 @@ pub(crate) struct Setup {
     /// Print what would be made or changed, and change nothing
     #[arg(long)]
     dry_run: bool,
+    /// Print the permissions that a cluster's administrator has to give you, and change nothing
+    #[arg(long)]
+    rbac: bool,
     /// Do not ask
     #[arg(long, short)]
     yes: bool,
@@ -44,14 +47,26 @@ impl Setup {
         let context = Context::new(global)?;
         let ui = context.ui;
         context.engine.preflight(ui).await?;
-        let observed = context.engine.observe(&context.name).await?;
+        if self.rbac {
+            ui.data(context.engine.permissions(&context.name)?.trim_end())?;
+            return Ok(0);
+        }
+        let observed = match context.engine.observe(&context.name).await {
+            // What would be made is known without asking anybody.
+            Err(error) if self.dry_run => {
+                ui.detail(format!("shown as for a builder that does not exist: {error}"));
+                Observed { builder: context.name.clone(), ..Observed::default() }
+            }
+            observed => observed?,
+        };
         let somebody = observed.owner.clone().filter(|other| observed.exists() && *other != owner());
         if let (Some(other), false) = (&somebody, self.dry_run) {
             return self.add_key_to(&context, other).await;
         }
         let (rendering, resolved) = prepare::rendering(&context, &observed).await?;
         if self.dry_run {
-            return show(&context, &observed, &rendering, &resolved.notes);
+            let differs = differences(&context, &observed, &rendering).await?;
+            return show(&context, &observed, &rendering, &resolved.notes, differs);
         }
         resolved.notes.iter().for_each(|note| ui.say(note));
         let lock = context.state.lock(ui).await?;
@@ -79,22 +94,34 @@ impl Setup {
     ) -> Result<()> {
         let engine = &context.engine;
         let ui = context.ui;
-        for line in changes(context, observed, rendering, before) {
+        let differs = differences(context, observed, rendering).await?;
+        for line in changes(context, observed, rendering, before, differs.as_deref()) {
             ui.say(line);
         }
         // Asked for, a start of its own says so to the agent.
         let same = observed.digest.as_deref() == Some(rendering.digest.as_str()) && !self.adopt_store;
         match observed.phase() {
+            PodPhase::Running | PodPhase::Starting if same && differs.is_some() => {
+                if differs.is_some_and(|differs| !differs.is_empty()) {
+                    engine.announce(rendering).await?;
+                    engine.write_config(rendering).await?;
+                }
+            }
             PodPhase::Running if same => {
                 if before.is_none_or(|before| before.files != rendering.files) {
                     engine.write_config(rendering).await?;
                 }
             }
             PodPhase::Stopped if same => {
+                engine.announce(rendering).await?;
                 engine.write_config(rendering).await?;
                 engine.start(&context.name).await?;
             }
             phase => {
+                // Whoever starts the next pod, it is the new one.
+                if matches!(phase, PodPhase::Running | PodPhase::Starting | PodPhase::Stopping) {
+                    engine.announce(rendering).await?;
+                }
                 if matches!(phase, PodPhase::Running | PodPhase::Stopping) {
                     up::drain(context, observed, self.now).await?;
                 }
@@ -158,12 +185,22 @@ impl Setup {
     }
 }
 
+/// What the engine says that would change, if it can.
+async fn differences(
+    context: &Context,
+    observed: &Observed,
+    new: &Rendering,
+) -> Result<Option<Vec<Difference>>> {
+    if observed.containers.is_empty() { Ok(None) } else { context.engine.differences(new).await }
+}
+
 /// What differs between the builder and what it should be.
 fn changes(
     context: &Context,
     observed: &Observed,
     new: &Rendering,
     before: Option<&Rendering>,
+    differs: Option<&[Difference]>,
 ) -> Vec<String> {
     if !observed.exists() {
         return vec![format!("making builder {} from {}", context.name, new.image)];
@@ -173,6 +210,9 @@ fn changes(
     }
     let mut lines = Vec::new();
     match before {
+        _ if differs.is_some() => {
+            lines.extend(differs.into_iter().flatten().map(|difference| format!("changes {difference}")));
+        }
         Some(before) => {
             lines.extend(
                 diff::config(before, &context.settings.config).iter().map(|d| format!("changes {d}")),
@@ -191,7 +231,13 @@ fn changes(
 }
 
 /// `--dry-run`.
-fn show(context: &Context, observed: &Observed, rendering: &Rendering, notes: &[String]) -> Result<u8> {
+fn show(
+    context: &Context,
+    observed: &Observed,
+    rendering: &Rendering,
+    notes: &[String],
+    differs: Option<Vec<Difference>>,
+) -> Result<u8> {
     let ui = context.ui;
     let before = context.state.read::<Rendering>(prepare::RENDERING);
     if ui.json {
@@ -202,17 +248,19 @@ fn show(context: &Context, observed: &Observed, rendering: &Rendering, notes: &[
             "volumes": rendering.volumes,
             "files": rendering.files,
             "notes": notes,
-            "changes": before.as_ref().filter(|_| observed.exists()).map(|before| {
+            "changes": differs.or_else(|| before.as_ref().filter(|_| observed.exists()).map(|before| {
                 let mut all = diff::config(before, &context.settings.config);
                 all.extend(diff::pod(before, rendering));
                 all
-            }).unwrap_or_default(),
+            })).unwrap_or_default(),
         }))?;
         return Ok(0);
     }
     notes.iter().for_each(|note| ui.say(note));
     if observed.exists() {
-        changes(context, observed, rendering, before.as_ref()).iter().for_each(|line| ui.say(line));
+        changes(context, observed, rendering, before.as_ref(), differs.as_deref())
+            .iter()
+            .for_each(|line| ui.say(line));
     }
     for volume in &rendering.volumes {
         ui.data(format!("# volume {} ({})", volume.name, volume.options.join(" ")))?;
@@ -232,7 +280,7 @@ async fn undo(context: &Context, before: &Observed, error: CliError) -> CliError
     if !before.containers.is_empty() {
         return CliError { message: format!("{}\nthe store is untouched", error.message), ..error };
     }
-    if let Err(second) = context.engine.delete_pod(&context.name).await {
+    if let Err(second) = context.engine.remove(&context.name).await {
         context.ui.warn(format!("cannot remove the pod: {second}"));
     }
     let made: Vec<Volume> =

@@ -5,7 +5,7 @@ use contract::handshake::{BuilderStatus, LastStop, Phase};
 
 use crate::cli::Global;
 use crate::context::Context;
-use crate::engine::{Observed, PodPhase};
+use crate::engine::{Observed, PodPhase, Published, Trouble};
 use crate::error::Result;
 use crate::ui::{ago, bytes, now};
 use crate::wake;
@@ -27,6 +27,12 @@ pub(crate) struct Report {
     pub(crate) state: &'static str,
     pub(crate) owner: Option<String>,
     pub(crate) image: Option<String>,
+    /// In a cluster.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) namespace: Option<String>,
+    /// In a cluster, of a builder that has a pod.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) node: Option<String>,
     pub(crate) ssh_port: Option<u16>,
     /// Why it does not run.
     pub(crate) reason: Option<String>,
@@ -53,19 +59,31 @@ impl Status {
 pub(crate) async fn report(context: &Context, observed: &Observed) -> Result<Report> {
     let phase = observed.phase();
     let pod = match phase {
-        PodPhase::Running | PodPhase::Stopping => wake::status(context).await.unwrap_or(None),
+        PodPhase::Running | PodPhase::Stopping => match &observed.published {
+            Published::InPod => wake::status(context).await.unwrap_or(None),
+            Published::Read(status) => status.as_deref().cloned(),
+        },
         _ => None,
     };
     let last_stop = match phase {
         PodPhase::Stopped => context.engine.last_stop(observed).await?,
         _ => None,
     };
-    let (state, reason) = judge(observed, pod.as_ref(), last_stop.as_ref());
+    let (mut state, mut reason) = judge(observed, pod.as_ref(), last_stop.as_ref());
+    if matches!(phase, PodPhase::Starting | PodPhase::Running) {
+        match context.engine.trouble(&context.name).await? {
+            Trouble::None => {}
+            Trouble::Waiting(line) => reason = reason.or(Some(line)),
+            Trouble::Fatal(error) => (state, reason) = ("failed", Some(error.message)),
+        }
+    }
     Ok(Report {
         name: observed.builder.clone(),
         state,
         owner: observed.owner.clone(),
         image: observed.image.clone(),
+        namespace: observed.place.as_ref().map(|place| place.namespace.clone()),
+        node: observed.place.as_ref().and_then(|place| place.node.clone()),
         ssh_port: observed.ssh_port,
         reason,
         last_stop,
@@ -99,6 +117,7 @@ pub(crate) fn judge(
             }
             None => ("stopping", None),
         },
+        PodPhase::Starting => ("starting", None),
         PodPhase::Running => match (failed_agent, pod) {
             (Some(agent), _) => ("failed", Some(format!("{}: {}", agent.agent, agent.message))),
             (None, Some(pod)) if pod.drain.is_some() => ("stopping", None),
@@ -119,6 +138,12 @@ fn print(context: &Context, report: &Report) -> Result<()> {
     }
     if let Some(image) = &report.image {
         row("image", image.clone())?;
+    }
+    if let Some(namespace) = &report.namespace {
+        row("namespace", namespace.clone())?;
+    }
+    if let Some(node) = &report.node {
+        row("node", node.clone())?;
     }
     if let Some(stop) = &report.last_stop {
         row("stopped", ago(stop.at, now()))?;

@@ -1,22 +1,28 @@
 //! What a builder needs of whatever runs its pod, and nothing else. Every subcommand is written once, against
 //! [`Engine`].
 
+mod kubernetes;
 mod observed;
 pub(crate) mod podman;
 
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use contract::handshake::LastStop;
 use contract::places::Container;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-pub(crate) use observed::{ContainerState, Observed, PodPhase};
+pub(crate) use kubernetes::Target;
+pub(crate) use observed::{ContainerState, Observed, Place, PodPhase, Published};
 
 use crate::error::{CliError, Result};
-use crate::render::{Rendering, Sources};
+use crate::render::{Rendering, Sources, diff::Difference};
 use crate::ui::{Step, Ui};
+
+/// Between two looks at a builder that starts.
+pub(crate) const LOOK: Duration = Duration::from_millis(150);
 
 /// Labels of everything that we make. Nothing else is ever touched.
 pub(crate) mod label {
@@ -86,6 +92,17 @@ impl Stream {
     }
 }
 
+/// What keeps a pod from running.
+#[derive(Debug)]
+pub(crate) enum Trouble {
+    /// Nothing that the engine knows of.
+    None,
+    /// Something that passes, for the progress.
+    Waiting(String),
+    /// Something that does not pass by itself.
+    Fatal(CliError),
+}
+
 /// A kind of volume.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -134,6 +151,34 @@ pub(crate) trait Engine: Send + Sync {
     /// Everything of one builder.
     async fn observe(&self, builder: &str) -> Result<Observed>;
 
+    /// The same, for somebody who needs it running: a stop that others decide on meanwhile does not happen, where the engine can
+    /// see to that.
+    async fn wanted(&self, builder: &str) -> Result<Observed> {
+        self.observe(builder).await
+    }
+
+    /// What keeps a pod that was asked for from running.
+    async fn trouble(&self, _builder: &str) -> Result<Trouble> {
+        Ok(Trouble::None)
+    }
+
+    /// Returns when something of the pod has changed, or after a moment: what happens inside cannot be watched from outside.
+    async fn changed(&self, _builder: &str) -> Result<()> {
+        tokio::time::sleep(LOOK).await;
+        Ok(())
+    }
+
+    /// What [`Self::apply`] would change, from an engine that keeps what was last applied; others leave it to the client to
+    /// remember.
+    async fn differences(&self, _rendering: &Rendering) -> Result<Option<Vec<Difference>>> {
+        Ok(None)
+    }
+
+    /// Lets the engine know what the next pod is made from, where it keeps that apart from the pod. What runs goes on.
+    async fn announce(&self, _rendering: &Rendering) -> Result<()> {
+        Ok(())
+    }
+
     /// Every builder.
     async fn list(&self) -> Result<Vec<Observed>>;
 
@@ -154,6 +199,16 @@ pub(crate) trait Engine: Send + Sync {
 
     /// Removes the pod at once, volumes stay.
     async fn delete_pod(&self, builder: &str) -> Result<()>;
+
+    /// What there is of a builder beside what [`Self::observe`] tells, one line each, for a person.
+    async fn belongings(&self, _builder: &str) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
+    /// Removes everything of a builder but its volumes.
+    async fn remove(&self, builder: &str) -> Result<()> {
+        self.delete_pod(builder).await
+    }
 
     /// Removes these volumes; absent ones are fine.
     async fn delete_volumes(&self, builder: &str, volumes: &[Volume]) -> Result<()>;
@@ -196,17 +251,53 @@ pub(crate) trait Engine: Send + Sync {
     /// Nix's name of the platform that this image is for, if the engine has it.
     async fn image_system(&self, image: &str) -> Result<Option<String>>;
 
+    /// The permissions that this client needs of the engine, as its administrators grant them.
+    fn permissions(&self, _builder: &str) -> Result<String> {
+        Err(CliError::usage("podman on this machine asks for no permissions")
+            .hint("`--engine kubernetes` has some"))
+    }
+
+    /// Whether it fetches images by itself when a pod needs them.
+    fn fetches_images(&self) -> bool {
+        false
+    }
+
     /// Fetches an image from its registry.
     async fn pull(&self, image: &str, step: &mut Step) -> Result<()>;
 }
 
-/// The engine that the configuration names.
-pub(crate) fn of(config: &contract::config::Config, ui: Ui) -> Result<Box<dyn Engine>> {
-    match config.builder.engine {
-        contract::config::Engine::Podman => Ok(Box::new(podman::Podman::new(ui))),
-        contract::config::Engine::Kubernetes => {
-            Err(CliError::new(contract::exit::Exit::Unsupported, "this version runs builders on podman only")
-                .hint("set `engine = \"podman\"` under [builder], or use `kubectl apply -k container/`"))
+/// What the command line says about the engine; what it leaves open, the configuration says.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Choice {
+    /// `--engine`. A context or namespace alone means a cluster.
+    pub(crate) engine: Option<contract::config::Engine>,
+    /// `--context` and `--namespace`.
+    pub(crate) target: Target,
+}
+
+/// The engine that the command line or the configuration names, and what tells builders of one name apart: nothing
+/// for those of this machine.
+pub(crate) fn of(
+    config: &contract::config::Config,
+    choice: &Choice,
+    ui: Ui,
+) -> Result<(Box<dyn Engine>, Option<String>)> {
+    use contract::config::Engine as Named;
+    let given = &choice.target;
+    let cluster = given.context.is_some() || given.namespace.is_some();
+    match choice.engine.unwrap_or(if cluster { Named::Kubernetes } else { config.builder.engine }) {
+        Named::Podman if cluster => Err(CliError::usage(
+            "--context and --namespace are for a cluster, and this builder's engine is podman",
+        )
+        .hint("leave them out, or say `--engine kubernetes`")),
+        Named::Podman => Ok((Box::new(podman::Podman::new(ui)), None)),
+        Named::Kubernetes => {
+            let target = Target {
+                context: given.context.clone().or_else(|| config.kubernetes.context.clone()),
+                namespace: given.namespace.clone().or_else(|| config.kubernetes.namespace.clone()),
+            };
+            let key = target.key();
+            Ok((Box::new(kubernetes::Kubernetes::new(target, ui)), Some(key)))
         }
     }
 }

@@ -1,5 +1,6 @@
 //! A builder as the engine sees it.
 
+use contract::handshake::{BuilderStatus, LastStop};
 use contract::places::Container;
 
 use super::Volume;
@@ -21,6 +22,33 @@ pub(crate) struct Observed {
     pub(crate) containers: Vec<ContainerState>,
     /// Those that exist.
     pub(crate) volumes: Vec<Volume>,
+    /// Where the pod stands, from an engine that knows more than what each container does.
+    pub(crate) told: Option<PodPhase>,
+    /// Where it is; on this machine there is one place only.
+    pub(crate) place: Option<Place>,
+    /// What its agents publish.
+    pub(crate) published: Published,
+    /// Why it last stopped, if the engine keeps that.
+    pub(crate) last_stop: Option<LastStop>,
+}
+
+/// Where in a cluster.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// Of all of its objects.
+    pub(crate) namespace: String,
+    /// Of the pod, once it has one.
+    pub(crate) node: Option<String>,
+}
+
+/// What a builder's agents say of it.
+#[derive(Debug, Clone, Default)]
+pub(crate) enum Published {
+    /// To be asked for in the pod.
+    #[default]
+    InPod,
+    /// Read with the rest; nothing of a pod that has said nothing yet.
+    Read(Option<Box<BuilderStatus>>),
 }
 
 /// One of the pod's containers.
@@ -43,6 +71,8 @@ pub(crate) enum PodPhase {
     Absent,
     /// Made, but something kept it from starting.
     Broken,
+    /// Asked for, and on its way: it needs nothing but time, or something keeps it (see `Engine::trouble`).
+    Starting,
     /// Those that serve run.
     Running,
     /// Some of those have ended.
@@ -54,6 +84,9 @@ pub(crate) enum PodPhase {
 impl Observed {
     /// Where the pod stands.
     pub(crate) fn phase(&self) -> PodPhase {
+        if let Some(phase) = self.told {
+            return phase;
+        }
         let running = self.containers.iter().filter(|container| container.running).count();
         // The other two serve nobody: a builder without them works.
         let serves = |agent: Container| self.containers.iter().any(|c| c.running && c.name == agent.name());
@@ -86,7 +119,9 @@ impl Observed {
         let ended = |c: &&ContainerState| !c.running && !c.created && c.exit_code != 0;
         let serves =
             |c: &&ContainerState| [Container::Daemon, Container::User].iter().any(|s| s.name() == c.name);
-        self.containers.iter().find(|c| ended(c) && serves(c)).filter(|_| self.phase() == PodPhase::Stopping)
+        // An engine that knows more starts it again itself.
+        let kept = self.told.is_none() && self.phase() == PodPhase::Stopping;
+        self.containers.iter().find(|c| ended(c) && serves(c)).filter(|_| kept)
     }
 
     /// The first container that ended in failure. A signal from outside (a reboot, `podman kill`) is none.

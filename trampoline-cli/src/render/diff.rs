@@ -53,6 +53,13 @@ pub(crate) fn pod(old: &Rendering, new: &Rendering) -> Vec<Difference> {
     differences
 }
 
+/// Of any two values, leaf by leaf.
+pub(crate) fn values(path: &str, old: &Value, new: &Value) -> Vec<Difference> {
+    let mut differences = Vec::new();
+    walk(path, Some(old), Some(new), &mut differences);
+    differences
+}
+
 fn walk(path: &str, old: Option<&Value>, new: Option<&Value>, out: &mut Vec<Difference>) {
     match (old, new) {
         (old, new) if old == new => {}

@@ -1,0 +1,269 @@
+//! A Kubernetes cluster, through its API server.
+
+mod apply;
+mod client;
+mod delete;
+mod explain;
+mod failure;
+mod grow;
+mod observe;
+mod permissions;
+mod proxy_env;
+mod scale;
+mod wait;
+
+use std::ffi::OsString;
+use std::os::fd::OwnedFd;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use contract::handshake::LastStop;
+use contract::places::Container;
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use kube::ResourceExt;
+use tokio::sync::OnceCell;
+
+use super::{Capacity, Engine, Observed, Output, PodPhase, Stream, Trouble, Volume, pod_name};
+use crate::error::{CliError, Result};
+use crate::render::{Rendering, Sources, diff::Difference};
+use crate::ui::{Step, Ui};
+
+pub(crate) use client::{Cluster, Target};
+
+/// Owner of our fields, as server-side apply calls it.
+const FIELD_MANAGER: &str = "trampoline-cli";
+/// Annotation of the StatefulSet: when a client last wanted the builder to run. Each change of it makes a stop that was decided
+/// before fail.
+const WANTED_AT: &str = "io.trampoline/wanted-at";
+
+/// Name of the only pod of a builder's StatefulSet.
+pub(crate) fn pod_of(builder: &str) -> String {
+    format!("{}-0", pod_name(builder))
+}
+
+/// The claims of a builder that are volumes of ours.
+fn claims<'a>(
+    builder: &str,
+    claims: &'a [PersistentVolumeClaim],
+) -> Vec<(Volume, &'a PersistentVolumeClaim)> {
+    [Volume::Store, Volume::Home]
+        .into_iter()
+        .filter_map(|volume| {
+            let name = volume.of(builder);
+            claims
+                .iter()
+                .find(|claim| claim.metadata.name.as_ref() == Some(&name))
+                .map(|claim| (volume, claim))
+        })
+        .collect()
+}
+
+/// As annotations say it.
+fn now() -> String {
+    k8s_openapi::jiff::Timestamp::now().to_string()
+}
+
+/// See the module.
+pub(crate) struct Kubernetes {
+    ui: Ui,
+    target: Target,
+    /// Made when it is first needed: rendering needs no cluster.
+    cluster: OnceCell<Cluster>,
+    /// Version of the pod that was last looked at for trouble; none of one that serves.
+    looked: Mutex<Option<String>>,
+    /// This program has asked the builder to stop before.
+    asked_to_stop: AtomicBool,
+}
+
+impl Kubernetes {
+    pub(crate) fn new(target: Target, ui: Ui) -> Self {
+        Self {
+            ui,
+            target,
+            cluster: OnceCell::new(),
+            looked: Mutex::new(None),
+            asked_to_stop: AtomicBool::new(false),
+        }
+    }
+
+    /// From where a watch goes on. What happens in a pod that serves is in its files, which no watch tells of.
+    fn remember(&self, seen: &observe::Seen) {
+        let serves = seen.observed().phase() == PodPhase::Running;
+        let version = seen.pod.as_ref().and_then(ResourceExt::resource_version);
+        let version = version.or_else(|| seen.set.as_ref().and_then(ResourceExt::resource_version));
+        if let Ok(mut looked) = self.looked.lock() {
+            *looked = version.filter(|_| !serves);
+        }
+    }
+
+    /// The way to the API server.
+    async fn cluster(&self) -> Result<&Cluster> {
+        self.cluster.get_or_try_init(|| Cluster::new(&self.target, self.ui)).await
+    }
+}
+
+#[async_trait]
+impl Engine for Kubernetes {
+    async fn preflight(&self, _ui: Ui) -> Result<()> {
+        // What a cluster lacks, it says itself when it is asked for it; each question before that would be a round trip.
+        Ok(())
+    }
+
+    async fn capacity(&self) -> Result<Capacity> {
+        // The scheduler knows; limits are no reservation.
+        Ok(Capacity { memory: u64::MAX, cpus: u32::MAX, limits: Ok(()), volumes_free: None })
+    }
+
+    async fn render(&self, sources: &Sources<'_>) -> Result<Rendering> {
+        crate::render::kubernetes::render(sources, self.target.namespace.as_deref())
+    }
+
+    async fn observe(&self, builder: &str) -> Result<Observed> {
+        Ok(observe::seen(self.cluster().await?, builder).await?.observed())
+    }
+
+    async fn wanted(&self, builder: &str) -> Result<Observed> {
+        Ok(observe::wanted(self.cluster().await?, builder).await?.observed())
+    }
+
+    async fn list(&self) -> Result<Vec<Observed>> {
+        observe::all(self.cluster().await?).await
+    }
+
+    async fn trouble(&self, builder: &str) -> Result<Trouble> {
+        let cluster = self.cluster().await?;
+        let seen = observe::seen(cluster, builder).await?;
+        self.remember(&seen);
+        explain::trouble(cluster, &seen).await
+    }
+
+    async fn changed(&self, builder: &str) -> Result<()> {
+        let version = self.looked.lock().ok().and_then(|looked| looked.clone());
+        wait::something(self.cluster().await?, builder, version.as_deref()).await
+    }
+
+    fn permissions(&self, builder: &str) -> Result<String> {
+        permissions::manifest(builder, self.target.namespace.as_deref())
+    }
+
+    async fn differences(&self, rendering: &Rendering) -> Result<Option<Vec<Difference>>> {
+        apply::differences(self.cluster().await?, rendering).await.map(Some)
+    }
+
+    async fn announce(&self, rendering: &Rendering) -> Result<()> {
+        apply::apply(self.cluster().await?, rendering).await
+    }
+
+    async fn apply(&self, rendering: &Rendering, _ui: Ui) -> Result<()> {
+        let cluster = self.cluster().await?;
+        apply::apply(cluster, rendering).await?;
+        scale::start(cluster, &rendering.builder).await
+    }
+
+    async fn write_config(&self, rendering: &Rendering) -> Result<()> {
+        apply::write_config(self.cluster().await?, rendering).await
+    }
+
+    async fn start(&self, builder: &str) -> Result<()> {
+        scale::start(self.cluster().await?, builder).await
+    }
+
+    async fn stop(&self, observed: &Observed) -> Result<()> {
+        let again = self.asked_to_stop.swap(true, Ordering::Relaxed);
+        scale::stop(self.cluster().await?, &observed.builder, again).await
+    }
+
+    async fn stopped(&self, observed: &Observed) -> Result<()> {
+        wait::pod_gone(self.cluster().await?, &observed.builder).await
+    }
+
+    async fn delete_pod(&self, builder: &str) -> Result<()> {
+        delete::pod(self.cluster().await?, builder).await
+    }
+
+    async fn belongings(&self, builder: &str) -> Result<Vec<String>> {
+        delete::belongings(self.cluster().await?, builder).await
+    }
+
+    async fn remove(&self, builder: &str) -> Result<()> {
+        delete::all_but_claims(self.cluster().await?, builder).await
+    }
+
+    async fn delete_volumes(&self, builder: &str, volumes: &[Volume]) -> Result<()> {
+        delete::claims(self.cluster().await?, builder, volumes).await
+    }
+
+    async fn attach(
+        &self,
+        _builder: &str,
+        _container: Container,
+        _argv: &[OsString],
+        _tty: bool,
+    ) -> Result<i32> {
+        Err(CliError::engine("not yet"))
+    }
+
+    async fn exec(
+        &self,
+        _builder: &str,
+        _container: Container,
+        _argv: &[&str],
+        _input: &[u8],
+    ) -> Result<Output> {
+        Err(CliError::engine("not yet"))
+    }
+
+    async fn stream(
+        &self,
+        _builder: &str,
+        _container: Container,
+        _argv: &[&str],
+        _file: Option<OwnedFd>,
+    ) -> Result<Stream> {
+        Err(CliError::engine("not yet"))
+    }
+
+    fn hands_over_files(&self) -> bool {
+        false
+    }
+
+    async fn ssh_address(&self, _observed: &Observed) -> Result<std::net::SocketAddr> {
+        Err(CliError::engine("not yet"))
+    }
+
+    async fn logs(
+        &self,
+        _builder: &str,
+        _container: Container,
+        _follow: bool,
+        _tail: Option<u32>,
+    ) -> Result<i32> {
+        Err(CliError::engine("not yet"))
+    }
+
+    async fn log_tail(&self, _builder: &str, _container: Container, _lines: u32) -> Result<String> {
+        Err(CliError::engine("not yet"))
+    }
+
+    async fn last_stop(&self, observed: &Observed) -> Result<Option<LastStop>> {
+        Ok(observed.last_stop.clone())
+    }
+
+    async fn image_id(&self, _image: &str) -> Result<Option<String>> {
+        // Nodes have images, and say so only for those that they have pulled lately.
+        Ok(None)
+    }
+
+    async fn image_system(&self, _image: &str) -> Result<Option<String>> {
+        Ok(None)
+    }
+
+    fn fetches_images(&self) -> bool {
+        true
+    }
+
+    async fn pull(&self, _image: &str, _step: &mut Step) -> Result<()> {
+        Ok(())
+    }
+}

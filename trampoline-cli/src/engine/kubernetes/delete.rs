@@ -1,0 +1,120 @@
+//! Removing what belongs to a builder, found by its label: also what an interrupted `setup` left.
+
+use std::time::Duration;
+
+use contract::exit::Exit;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use kube::api::{DeleteParams, DynamicObject, ListParams, PropagationPolicy};
+use kube::{Api, ResourceExt};
+
+use super::client::{Cluster, Failed};
+use super::permissions::{KINDS, Kind};
+use super::{failure, pod_of, wait};
+use crate::engine::{Volume, label};
+use crate::error::{CliError, Result};
+
+/// A claim goes when no pod uses it any more, and that has been waited for.
+const CLAIM: Duration = Duration::from_secs(120);
+
+/// The pod, with the grace that it has: its containers end their work or, if they have none, leave at once.
+pub(super) async fn pod(cluster: &Cluster, builder: &str) -> Result<()> {
+    let (pods, name) = (cluster.api::<Pod>(), pod_of(builder));
+    let doing = format!("cannot delete pod {name}");
+    let params = DeleteParams::default();
+    match cluster.call_opt(&doing, || pods.delete(&name, &params)).await? {
+        None => Ok(()),
+        Some(_) => wait::pod_gone(cluster, builder).await,
+    }
+}
+
+/// All objects with the builder's label.
+async fn found(cluster: &Cluster, builder: &str) -> Result<Vec<(Kind, DynamicObject)>> {
+    let params = ListParams::default().labels(&format!("{}={builder}", label::BUILDER));
+    let lists = KINDS.map(|kind| {
+        let api: Api<DynamicObject> =
+            Api::namespaced_with(cluster.client.clone(), &cluster.namespace, &kind.resource());
+        let params = &params;
+        async move {
+            let doing = format!("cannot list {}", kind.plural);
+            let list = cluster.call(&doing, || api.list(params)).await?;
+            Ok::<_, CliError>(list.items.into_iter().map(move |item| (kind, item)).collect::<Vec<_>>())
+        }
+    });
+    let mut all = Vec::new();
+    for list in futures_util::future::join_all(lists).await {
+        all.extend(list?);
+    }
+    Ok(all)
+}
+
+/// A line each, claims with what they hold.
+pub(super) async fn belongings(cluster: &Cluster, builder: &str) -> Result<Vec<String>> {
+    let place = &cluster.namespace;
+    let lines = found(cluster, builder).await?.into_iter().map(|(kind, object)| {
+        let name = object.name_any();
+        let claim = (kind.kind == "PersistentVolumeClaim").then(|| size(&object));
+        format!("{} {place}/{name}{}", kind.kind, claim.unwrap_or_default())
+    });
+    Ok(lines.collect())
+}
+
+fn size(claim: &DynamicObject) -> String {
+    let text = |pointer: &str| claim.data.pointer(pointer).and_then(|value| value.as_str());
+    match (text("/status/capacity/storage"), text("/spec/storageClassName")) {
+        (Some(size), Some(class)) => format!(" ({size}, class {class})"),
+        (Some(size), None) => format!(" ({size})"),
+        _ => " (never bound to a volume)".to_owned(),
+    }
+}
+
+/// The pod is waited for: nothing of ours runs afterwards.
+pub(super) async fn all_but_claims(cluster: &Cluster, builder: &str) -> Result<()> {
+    let claim = |kind: Kind| kind.kind == "PersistentVolumeClaim";
+    for (kind, object) in found(cluster, builder).await?.into_iter().filter(|(kind, _)| !claim(*kind)) {
+        let name = object.name_any();
+        cluster.ui.detail(format!("deleting {} {name}", kind.kind));
+        let api: Api<DynamicObject> =
+            Api::namespaced_with(cluster.client.clone(), &cluster.namespace, &kind.resource());
+        let params = DeleteParams {
+            propagation_policy: Some(PropagationPolicy::Background),
+            ..DeleteParams::default()
+        };
+        let doing = format!("cannot delete {} {name}", kind.kind);
+        cluster.call_opt(&doing, || api.delete(&name, &params)).await?;
+    }
+    pod(cluster, builder).await
+}
+
+/// Absent ones are fine; those that are there are gone afterwards.
+pub(super) async fn claims(cluster: &Cluster, builder: &str, volumes: &[Volume]) -> Result<()> {
+    let api = cluster.api::<PersistentVolumeClaim>();
+    let names: Vec<String> = volumes
+        .iter()
+        .filter(|volume| matches!(volume, Volume::Store | Volume::Home))
+        .map(|volume| volume.of(builder))
+        .collect();
+    let params = DeleteParams::default();
+    for name in &names {
+        let doing = format!("cannot delete claim {name}");
+        let claim = cluster.call_opt(&format!("cannot read claim {name}"), || api.get(name)).await?;
+        // Of the same name, but not ours.
+        if claim.is_none_or(|claim| claim.labels().get(label::BUILDER).is_none_or(|owner| owner != builder)) {
+            continue;
+        }
+        match cluster.attempt(|| api.delete(name, &params)).await {
+            Ok(_) => {}
+            Err(Failed::Error(error)) if failure::is_absent(&error) => {}
+            Err(error) => return Err(failure::explain(cluster, &doing, error)),
+        }
+    }
+    for name in &names {
+        if !wait::gone_within(cluster, &api, name, CLAIM).await? {
+            return Err(CliError::new(Exit::Deadline, format!("claim {name} is deleted, but still there after {} s", CLAIM.as_secs()))
+                .hint(format!(
+                    "some pod still uses it: `kubectl -n {} describe pvc {name}` names it; the claim goes when that pod does",
+                    cluster.namespace
+                )));
+        }
+    }
+    Ok(())
+}

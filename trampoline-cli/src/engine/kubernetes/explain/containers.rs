@@ -1,0 +1,179 @@
+//! A pod that has a node: images, volumes, and containers that end.
+
+use contract::exit::Exit;
+use k8s_openapi::api::core::v1::{ContainerStatus, Event, Pod};
+use k8s_openapi::jiff::SignedDuration;
+use kube::ResourceExt;
+
+use super::judge::{at, of};
+use super::{Facts, Verdict};
+use crate::engine::kubernetes::observe::Seen;
+
+/// A node that prepares volumes for longer than this does something that deserves a word.
+const LONG: SignedDuration = SignedDuration::from_secs(45);
+
+/// See the module.
+pub(super) fn judge(seen: &Seen, pod: &Pod, facts: &Facts) -> Verdict {
+    let status = pod.status.clone().unwrap_or_default();
+    if matches!(status.phase.as_deref(), Some("Failed" | "Succeeded")) {
+        let why = [status.reason, status.message].into_iter().flatten().collect::<Vec<_>>().join(": ");
+        return Verdict::Waiting(format!("its pod has ended ({why}); the cluster makes another"));
+    }
+    let statuses: Vec<ContainerStatus> = status
+        .init_container_statuses
+        .unwrap_or_default()
+        .into_iter()
+        .chain(status.container_statuses.unwrap_or_default())
+        .collect();
+    for status in &statuses {
+        if let Some(verdict) = waiting(seen, pod, status, facts) {
+            return verdict;
+        }
+    }
+    if let Some(verdict) = statuses.iter().find_map(ended) {
+        return verdict;
+    }
+    let pending = statuses.iter().any(|status| {
+        status.state.as_ref().is_none_or(|state| state.running.is_none() && state.terminated.is_none())
+    });
+    if pending || statuses.is_empty() { preparing(pod, facts) } else { Verdict::None }
+}
+
+/// What the kubelet says of a container that it cannot start.
+fn waiting(seen: &Seen, pod: &Pod, status: &ContainerStatus, facts: &Facts) -> Option<Verdict> {
+    let waiting = status.state.as_ref()?.waiting.as_ref()?;
+    let message = waiting.message.clone().unwrap_or_default();
+    let fatal = |message: String, hint: String| Some(Verdict::Fatal { exit: Exit::Engine, message, hint });
+    let container = &status.name;
+    match waiting.reason.as_deref()? {
+        "InvalidImageName"
+        | "ErrImageNeverPull"
+        | "ImagePullBackOff"
+        | "ErrImagePull"
+        | "RegistryUnavailable"
+        | "ImageInspectError"
+        | "SignatureValidationFailed" => {
+            let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).unwrap_or_default();
+            let image = image(pod, container).unwrap_or_else(|| status.image.clone());
+            let pulled = of(facts, &pod.uid().unwrap_or_default())
+                .rfind(|event| event.reason.as_deref() == Some("Failed") && mentions(event, "pull"))
+                .and_then(|event| event.message.clone());
+            let why = if message.contains(": ") { message } else { pulled.unwrap_or(message) };
+            fatal(
+                format!("node {node} cannot get image {image}: {}", last_cause(&why)),
+                image_hint(&image, &why),
+            )
+        }
+        "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" | "StartError" => fatal(
+            format!("the {container} container of builder {} cannot be made: {message}", seen.builder),
+            config_hint(&message),
+        ),
+        "CrashLoopBackOff" => {
+            let ended = status.last_state.as_ref().and_then(|state| state.terminated.as_ref());
+            Some(Verdict::Crashes {
+                container: container.clone(),
+                exit_code: ended.map_or(0, |ended| ended.exit_code),
+                reason: ended.and_then(|ended| ended.reason.clone()),
+            })
+        }
+        _ => None,
+    }
+}
+
+fn image(pod: &Pod, container: &str) -> Option<String> {
+    let spec = pod.spec.as_ref()?;
+    let all = spec.init_containers.iter().flatten().chain(&spec.containers);
+    all.into_iter().find(|known| known.name == container)?.image.clone()
+}
+
+/// `Back-off pulling image "x": ErrImagePull: rpc error: code = NotFound desc = failed to pull ...: CAUSE`
+fn last_cause(message: &str) -> String {
+    let after = message.split_once(" desc = ").map_or(message, |(_, after)| after);
+    let parts: Vec<&str> = after.split(": ").collect();
+    parts[parts.len().saturating_sub(3)..].join(": ")
+}
+
+fn image_hint(image: &str, why: &str) -> String {
+    let why = why.to_lowercase();
+    if why.contains("never") || image.starts_with("localhost/") {
+        "the image is on no registry that the node can ask: `trampoline-cli image load` puts it on the nodes of minikube and kind, \
+         `trampoline-cli image push REGISTRY` where others pull it from"
+            .to_owned()
+    } else if ["unauthorized", "denied", "authentication", "forbidden", "authorization"]
+        .iter()
+        .any(|word| why.contains(word))
+    {
+        "name a secret of that registry with `pull-secrets` under [kubernetes]".to_owned()
+    } else if why.contains("invalid") {
+        "correct `image` under [builder], then `trampoline-cli setup`".to_owned()
+    } else {
+        "correct `image` under [builder], then `trampoline-cli setup`; `trampoline-cli image push REGISTRY` puts the image of this program there"
+            .to_owned()
+    }
+}
+
+fn config_hint(message: &str) -> String {
+    if message.contains("not found") {
+        "make what is missing, or take it out of [kubernetes], then `trampoline-cli setup`".to_owned()
+    } else {
+        "`trampoline-cli setup` after a change of trampoline.toml makes the pod again".to_owned()
+    }
+}
+
+/// Between an end and the next start.
+fn ended(status: &ContainerStatus) -> Option<Verdict> {
+    let ended = status.state.as_ref()?.terminated.as_ref()?;
+    (ended.exit_code != 0).then(|| {
+        Verdict::Waiting(format!(
+            "the {} container ended with exit code {}; it starts again",
+            status.name, ended.exit_code
+        ))
+    })
+}
+
+fn mentions(event: &Event, word: &str) -> bool {
+    event.message.as_ref().is_some_and(|message| message.contains(word))
+}
+
+/// What takes long on a node: images, volumes.
+fn preparing(pod: &Pod, facts: &Facts) -> Verdict {
+    let uid = pod.uid().unwrap_or_default();
+    let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).unwrap_or_default();
+    let last = of(facts, &uid).rfind(|event| {
+        !matches!(event.reason.as_deref(), Some("Scheduled" | "Created" | "Started" | "Pulled"))
+    });
+    let age = |event: &Event| at(event).map_or(SignedDuration::ZERO, |at| facts.now.duration_since(at));
+    let of_event = last.and_then(|event| {
+        let message = event.message.clone().unwrap_or_default();
+        match event.reason.as_deref()? {
+            "Pulling" => {
+                let done = of(facts, &uid).any(|other| other.reason.as_deref() == Some("Pulled") && at(other) >= at(event));
+                let image = message.split('"').nth(1).unwrap_or("the image").to_owned();
+                (!done).then(|| format!("node {node} is pulling {image}, for {} s now", age(event).as_secs().max(0)))
+            }
+            "FailedAttachVolume" if message.contains("Multi-Attach") || message.contains("attached") => Some(format!(
+                "its volume is still attached to another node; the cluster takes it from there, which can take 6 min ({message})"
+            )),
+            "FailedMount" | "FailedAttachVolume" | "FailedMapVolume" | "FailedCreatePodSandBox" => {
+                Some(format!("node {node}: {message}"))
+            }
+            _ => None,
+        }
+    });
+    if let Some(line) = of_event {
+        return Verdict::Waiting(line);
+    }
+    let waits = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.start_time.as_ref())
+        .map(|time| facts.now.duration_since(time.0));
+    match waits.filter(|waits| *waits > LONG) {
+        Some(waits) => Verdict::Waiting(format!(
+            "node {node} has been preparing its volumes for {} s; with SELinux a large store is relabelled file by file, which a \
+             `seLinuxOptions.level` in `pod-patch` avoids where the storage can be mounted with a label",
+            waits.as_secs()
+        )),
+        None => Verdict::Waiting(format!("node {node} is making its containers")),
+    }
+}

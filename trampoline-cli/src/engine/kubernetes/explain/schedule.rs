@@ -1,0 +1,141 @@
+//! A pod without a node, and claims without a volume.
+
+use contract::exit::Exit;
+use k8s_openapi::api::core::v1::{Event, PersistentVolumeClaim, Pod};
+use k8s_openapi::jiff::SignedDuration;
+use kube::ResourceExt;
+
+use super::judge::of;
+use super::{Facts, Verdict};
+use crate::engine::kubernetes::observe::Seen;
+
+/// A scheduler that has no place now may have one in a moment: a pod that ends, a volume that is being made.
+const PATIENCE: SignedDuration = SignedDuration::from_secs(7);
+
+/// What the scheduler says, by the words that it says it with; each with what to do.
+const CAUSES: [(&str, &str); 9] = [
+    (
+        "Insufficient memory",
+        "free memory on the nodes, add a node, or lower `memory-request` under [builder.daemon] and [builder.user]",
+    ),
+    (
+        "Insufficient cpu",
+        "free CPUs on the nodes, add a node, or lower `cpu-request` under [builder.daemon] and [builder.user]",
+    ),
+    ("Insufficient ephemeral-storage", "free disk on the nodes, or add a node"),
+    (
+        "Insufficient ",
+        "no node offers that resource: `pod-patch` and `kvm` ask for it, device plugins of nodes offer it",
+    ),
+    (
+        "untolerated taint",
+        "let the builder go there with `tolerations` under [kubernetes], or have the taint removed",
+    ),
+    (
+        "node affinity/selector",
+        "`node-selector` and `affinity` under [kubernetes], or `system` under [builder], ask for a node that is not there: `kubectl get nodes --show-labels`",
+    ),
+    (
+        "volume node affinity",
+        "its volume is on a node that is gone or full; a new store needs `trampoline-cli clean --delete-store`",
+    ),
+    ("unschedulable", "the nodes are cordoned: `kubectl uncordon NODE`"),
+    ("free ports", "another pod has the port: change `pod-patch`"),
+];
+
+pub(super) fn is_bound(claim: &PersistentVolumeClaim) -> bool {
+    claim.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Bound")
+}
+
+/// None: it has a node.
+pub(super) fn judge(seen: &Seen, pod: &Pod, facts: &Facts) -> Option<Verdict> {
+    if pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some()) {
+        return None;
+    }
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default();
+    let Some(scheduled) = conditions.iter().find(|c| c.type_ == "PodScheduled" && c.status == "False") else {
+        return Some(Verdict::Waiting("the cluster is choosing a node".to_owned()));
+    };
+    let said = scheduled.message.clone().unwrap_or_default();
+    if scheduled.reason.as_deref() == Some("SchedulingGated") {
+        return Some(Verdict::Waiting("a scheduling gate holds its pod".to_owned()));
+    }
+    let waited = scheduled
+        .last_transition_time
+        .as_ref()
+        .map_or(SignedDuration::ZERO, |at| facts.now.duration_since(at.0));
+    let uid = pod.uid().unwrap_or_default();
+    let grows = |event: &Event| matches!(event.reason.as_deref(), Some("TriggeredScaleUp" | "Nominated"));
+    if of(facts, &uid).any(grows) {
+        return Some(Verdict::Waiting(format!("the cluster is adding a node ({})", short(&said))));
+    }
+    let (message, hint) = claim_trouble(seen, facts).unwrap_or_else(|| cause(&seen.builder, pod, &said));
+    if waited < PATIENCE {
+        return Some(Verdict::Waiting(message));
+    }
+    Some(Verdict::Fatal { exit: Exit::Engine, message, hint })
+}
+
+/// Without what it tried about preemption, which helps nobody who waits.
+fn short(said: &str) -> String {
+    let end =
+        [" preemption:", " no new claims to deallocate"].iter().filter_map(|words| said.find(words)).min();
+    said[..end.unwrap_or(said.len())].trim_end_matches([',', '.', ' ']).to_owned()
+}
+
+fn cause(builder: &str, pod: &Pod, said: &str) -> (String, String) {
+    let said = short(said);
+    let asks =
+        match ["memory", "cpu"].iter().find(|resource| said.contains(&format!("Insufficient {resource}"))) {
+            Some(resource) => format!("; it reserves {resource} {}", requests(pod, resource)),
+            None => String::new(),
+        };
+    let hints: Vec<&str> =
+        CAUSES.iter().filter(|(words, _)| said.contains(words)).map(|(_, hint)| *hint).collect();
+    let hint = match hints.as_slice() {
+        [] => "`kubectl describe pod` shows what the scheduler tried".to_owned(),
+        // The general form of a resource comes after its own.
+        [first, ..] => (*first).to_owned(),
+    };
+    (format!("no node can take builder {builder}: {said}{asks}"), hint)
+}
+
+fn requests(pod: &Pod, resource: &str) -> String {
+    let containers = pod.spec.as_ref().map(|spec| spec.containers.as_slice()).unwrap_or_default();
+    containers
+        .iter()
+        .filter_map(|container| container.resources.as_ref()?.requests.as_ref()?.get(resource))
+        .map(|quantity| quantity.0.clone())
+        .collect::<Vec<_>>()
+        .join(" + ")
+}
+
+/// Why a claim has no volume. One that waits for its first pod is fine.
+fn claim_trouble(seen: &Seen, facts: &Facts) -> Option<(String, String)> {
+    for claim in seen.claims.iter().filter(|claim| !is_bound(claim)) {
+        let (name, uid) = (claim.name_any(), claim.uid().unwrap_or_default());
+        let class = claim.spec.as_ref().and_then(|spec| spec.storage_class_name.clone());
+        if claim.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Lost") {
+            return Some((
+                format!("claim {name} has lost its volume"),
+                "the store is gone with the volume: `trampoline-cli clean --delete-store`, then `trampoline-cli setup`".to_owned(),
+            ));
+        }
+        let failed = of(facts, &uid)
+            .rfind(|event| matches!(event.reason.as_deref(), Some("ProvisioningFailed" | "FailedBinding")));
+        let Some(said) = failed.and_then(|event| event.message.clone()) else { continue };
+        let shown = class
+            .as_deref()
+            .map_or_else(|| "without a storage class".to_owned(), |c| format!("of class {c}"));
+        let hint = if class.is_none() {
+            "the cluster has no default storage class: name one with `storage-class` under [kubernetes] (`kubectl get storageclass`)"
+        } else if said.contains("not found") {
+            "`kubectl get storageclass` lists those that exist; `storage-class` under [kubernetes] names one. The claim was made with the wrong \
+             one: `trampoline-cli clean --delete-store` first"
+        } else {
+            "the cluster's storage says why it makes no volume: its administrator can help"
+        };
+        return Some((format!("claim {name} {shown} has no volume: {said}"), hint.to_owned()));
+    }
+    None
+}

@@ -1,0 +1,1 @@
+//! Against objects recorded from a real cluster.

@@ -1,0 +1,272 @@
+//! A builder as the API server shows it, in one round trip: what it needs is asked for at once.
+
+use std::collections::BTreeMap;
+
+use contract::cluster::{self, ClusterState, ClusterStatus};
+use contract::handshake::LastStop;
+use contract::places::Container;
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod};
+use kube::api::{ListParams, Patch, PatchParams};
+use kube::{Api, ResourceExt};
+
+use super::client::Cluster;
+use super::{FIELD_MANAGER, WANTED_AT, claims, pod_of};
+use crate::engine::{ContainerState, Observed, Place, PodPhase, Published, label, pod_name};
+use crate::error::Result;
+
+/// All objects of a builder that say how it is.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Seen {
+    /// Its name.
+    pub(super) builder: String,
+    /// Keeps the pod.
+    pub(super) set: Option<StatefulSet>,
+    /// The pod itself.
+    pub(super) pod: Option<Pod>,
+    /// Store and home.
+    pub(super) claims: Vec<PersistentVolumeClaim>,
+    /// What the monitor leaves there.
+    pub(super) status: Option<ConfigMap>,
+}
+
+/// Asks for all of it at once.
+pub(super) async fn seen(cluster: &Cluster, builder: &str) -> Result<Seen> {
+    let name = pod_name(builder);
+    let sets = cluster.api::<StatefulSet>();
+    let doing = format!("cannot read StatefulSet {name}");
+    let set = cluster.call_opt(&doing, || sets.get(&name));
+    let (set, rest) = tokio::join!(set, others(cluster, builder));
+    Ok(Seen { set: set?, ..rest? })
+}
+
+/// The same, after somebody's wish for the builder is written down: the monitor, which read the StatefulSet before it asked for a
+/// stop, is then refused by the API server.
+pub(super) async fn wanted(cluster: &Cluster, builder: &str) -> Result<Seen> {
+    let name = pod_name(builder);
+    let sets = cluster.api::<StatefulSet>();
+    let doing = format!("cannot say that StatefulSet {name} is wanted");
+    let patch = serde_json::json!({ "metadata": { "annotations": { WANTED_AT: super::now() } } });
+    let (params, patch) = (
+        PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() },
+        Patch::Merge(&patch),
+    );
+    let set = cluster.call_opt(&doing, || sets.patch(&name, &params, &patch));
+    // The pod may be older than the StatefulSet that comes back: then the latter says that it is about to go.
+    let (set, rest) = tokio::join!(set, others(cluster, builder));
+    Ok(Seen { set: set?, ..rest? })
+}
+
+async fn others(cluster: &Cluster, builder: &str) -> Result<Seen> {
+    let (pod_name, status_name) = (pod_of(builder), cluster::status_map(&pod_name(builder)));
+    let pods = cluster.api::<Pod>();
+    let maps = cluster.api::<ConfigMap>();
+    let listed = cluster.api::<PersistentVolumeClaim>();
+    let ours = ListParams::default().labels(&format!("{}={builder}", label::BUILDER));
+    let pod_doing = format!("cannot read pod {pod_name}");
+    let map_doing = format!("cannot read ConfigMap {status_name}");
+    let claim_doing = format!("cannot list the claims of builder {builder}");
+    let (pod, status, claims) = tokio::join!(
+        cluster.call_opt(&pod_doing, || pods.get(&pod_name)),
+        cluster.call_opt(&map_doing, || maps.get(&status_name)),
+        cluster.call(&claim_doing, || listed.list(&ours)),
+    );
+    Ok(Seen { builder: builder.to_owned(), set: None, pod: pod?, claims: claims?.items, status: status? })
+}
+
+/// Every builder: of all namespaces if we may, else of ours.
+pub(super) async fn all(cluster: &Cluster) -> Result<Vec<Observed>> {
+    let mut builders: BTreeMap<(String, String), Seen> = BTreeMap::new();
+    let (sets, pods, claims, maps) = tokio::join!(
+        labelled::<StatefulSet>(cluster, "StatefulSets"),
+        labelled::<Pod>(cluster, "pods"),
+        labelled::<PersistentVolumeClaim>(cluster, "claims"),
+        labelled::<ConfigMap>(cluster, "ConfigMaps"),
+    );
+    fn entry<'a, K: ResourceExt>(
+        builders: &'a mut BTreeMap<(String, String), Seen>,
+        object: &K,
+    ) -> Option<&'a mut Seen> {
+        let name = object.labels().get(label::BUILDER)?.clone();
+        let seen = builders.entry((object.namespace().unwrap_or_default(), name.clone())).or_default();
+        seen.builder = name;
+        Some(seen)
+    }
+    for set in sets? {
+        if let Some(seen) =
+            entry(&mut builders, &set).filter(|seen| set.name_any() == pod_name(&seen.builder))
+        {
+            seen.set = Some(set);
+        }
+    }
+    for pod in pods? {
+        if let Some(seen) = entry(&mut builders, &pod).filter(|seen| pod.name_any() == pod_of(&seen.builder))
+        {
+            seen.pod = Some(pod);
+        }
+    }
+    for claim in claims? {
+        if let Some(seen) = entry(&mut builders, &claim) {
+            seen.claims.push(claim);
+        }
+    }
+    for map in maps? {
+        // One without anything else is a leftover.
+        let key = (
+            map.namespace().unwrap_or_default(),
+            map.labels().get(label::BUILDER).cloned().unwrap_or_default(),
+        );
+        if let Some(seen) = builders.get_mut(&key)
+            && map.name_any() == cluster::status_map(&pod_name(&seen.builder))
+        {
+            seen.status = Some(map);
+        }
+    }
+    Ok(builders
+        .into_iter()
+        .map(|((namespace, _), seen)| {
+            let mut observed = seen.observed();
+            observed.place = Some(Place { namespace, ..observed.place.unwrap_or_default() });
+            observed
+        })
+        .collect())
+}
+
+async fn labelled<K>(cluster: &Cluster, what: &str) -> Result<Vec<K>>
+where
+    K: kube::Resource<Scope = kube::core::NamespaceResourceScope>
+        + Clone
+        + serde::de::DeserializeOwned
+        + std::fmt::Debug,
+    K::DynamicType: Default,
+{
+    let params = ListParams::default().labels(label::BUILDER);
+    let doing = format!("cannot list {what}");
+    let everywhere = Api::<K>::all(cluster.client.clone());
+    match cluster.attempt(|| everywhere.list(&params)).await {
+        Ok(list) => Ok(list.items),
+        Err(super::client::Failed::Error(kube::Error::Api(status))) if status.code == 403 => {
+            let here = cluster.api::<K>();
+            Ok(cluster.call(&doing, || here.list(&params)).await?.items)
+        }
+        Err(error) => Err(super::failure::explain(cluster, &doing, error)),
+    }
+}
+
+impl Seen {
+    /// For the rest of the program.
+    pub(super) fn observed(&self) -> Observed {
+        let spec = |container: &Container| {
+            let template = self.set.as_ref()?.spec.template.spec.as_ref()?;
+            template.containers.iter().find(|c| c.name == container.name()).cloned()
+        };
+        let image = Container::ALL.iter().find_map(|container| {
+            let of_pod = self.pod.as_ref().and_then(|pod| pod.spec.as_ref()).and_then(|pod| {
+                pod.containers.iter().find(|c| c.name == container.name()).and_then(|c| c.image.clone())
+            });
+            of_pod.or_else(|| spec(container)?.image)
+        });
+        let noted = |key: &str| self.set.as_ref().and_then(|set| note(set.annotations(), set.labels(), key));
+        Observed {
+            builder: self.builder.clone(),
+            owner: noted(label::OWNER).or_else(|| {
+                self.claims.iter().find_map(|claim| note(claim.annotations(), claim.labels(), label::OWNER))
+            }),
+            digest: self.digest(),
+            image,
+            ssh_port: None,
+            containers: self.containers(),
+            volumes: claims(&self.builder, &self.claims).into_iter().map(|(volume, _)| volume).collect(),
+            told: self.phase(),
+            place: Some(Place {
+                namespace: self.set.as_ref().and_then(ResourceExt::namespace).unwrap_or_default(),
+                node: self.pod.as_ref().and_then(|pod| pod.spec.as_ref()?.node_name.clone()),
+            }),
+            published: Published::Read(self.published().map(|status| Box::new(status.builder))),
+            last_stop: self.last_stop(),
+        }
+    }
+
+    /// Of what runs; of what would run, where nothing does.
+    fn digest(&self) -> Option<String> {
+        match &self.pod {
+            Some(pod) => note(pod.annotations(), pod.labels(), label::DIGEST),
+            None => {
+                let meta = self.set.as_ref()?.spec.template.metadata.as_ref()?;
+                let (annotations, labels) = (meta.annotations.clone(), meta.labels.clone());
+                note(&annotations.unwrap_or_default(), &labels.unwrap_or_default(), label::DIGEST)
+            }
+        }
+    }
+
+    pub(super) fn replicas(&self) -> i32 {
+        self.set.as_ref().map_or(0, |set| set.spec.replicas.unwrap_or(1))
+    }
+
+    /// Where it stands; none: there is no pod and nothing that would make one.
+    fn phase(&self) -> Option<PodPhase> {
+        let going = |pod: &Pod| pod.metadata.deletion_timestamp.is_some();
+        match (&self.set, &self.pod) {
+            (None, None) => None,
+            (None, Some(_)) => Some(PodPhase::Stopping),
+            (Some(_), None) if self.replicas() == 0 => Some(PodPhase::Stopped),
+            (Some(_), None) => Some(PodPhase::Starting),
+            (Some(_), Some(pod)) if going(pod) || self.replicas() == 0 => Some(PodPhase::Stopping),
+            (Some(_), Some(_)) => {
+                let runs =
+                    |agent: Container| self.containers().iter().any(|c| c.running && c.name == agent.name());
+                let serves = runs(Container::Daemon) && runs(Container::User);
+                Some(if serves { PodPhase::Running } else { PodPhase::Starting })
+            }
+        }
+    }
+
+    /// Those of the pod; of a builder without one, those that it would have.
+    fn containers(&self) -> Vec<ContainerState> {
+        if self.pod.is_none() && self.set.is_none() {
+            return Vec::new();
+        }
+        let statuses = self
+            .pod
+            .as_ref()
+            .and_then(|pod| pod.status.as_ref()?.container_statuses.clone())
+            .unwrap_or_default();
+        Container::ALL
+            .iter()
+            .map(|container| {
+                let status = statuses.iter().find(|status| status.name == container.name());
+                let state = status.and_then(|status| status.state.as_ref());
+                let ended = state.and_then(|state| state.terminated.as_ref());
+                ContainerState {
+                    name: container.name().to_owned(),
+                    running: state.is_some_and(|state| state.running.is_some()),
+                    created: false,
+                    exit_code: ended.map_or(0, |ended| ended.exit_code),
+                }
+            })
+            .collect()
+    }
+
+    /// What the monitor last said of this pod; nothing of an earlier one.
+    pub(super) fn published(&self) -> Option<ClusterStatus> {
+        let text = self.status.as_ref()?.data.as_ref()?.get(cluster::STATUS)?;
+        let status: ClusterStatus = serde_json::from_str(text).ok()?;
+        let started = self.pod.as_ref()?.status.as_ref()?.start_time.as_ref()?.0.as_second();
+        let of_this_pod = i64::try_from(status.at).is_ok_and(|at| at >= started);
+        (of_this_pod && status.state != ClusterState::Stopping).then_some(status)
+    }
+
+    fn last_stop(&self) -> Option<LastStop> {
+        let text = self.status.as_ref()?.data.as_ref()?.get(cluster::LAST_STOP)?;
+        serde_json::from_str(text).ok()
+    }
+}
+
+/// An annotation, or the label that podman's builders have instead.
+fn note(
+    annotations: &BTreeMap<String, String>,
+    labels: &BTreeMap<String, String>,
+    key: &str,
+) -> Option<String> {
+    annotations.get(key).or_else(|| labels.get(key)).cloned()
+}
