@@ -149,6 +149,12 @@ $(tail -n 5 "$logs/containerd-$1.log")"
   done
 }
 
+# Once an image has been pulled under one name, newer kubelets want to pull it again before they let a pod use the same
+# image under another name, even if that was brought here by `load`.
+image_policy() {
+  if ((10#$(cut -d. -f2 <<<"$kube_version") >= 35)); then echo 'imagePullCredentialsVerificationPolicy: NeverVerify'; fi
+}
+
 kubelet_prepare() {
   local node=$1 folder=$lab/node-$1
   (
@@ -174,6 +180,7 @@ containerRuntimeEndpoint: unix:///run/containerd/containerd.sock
 tlsCertFile: $lab/pki/kubelet-$node.crt
 tlsPrivateKeyFile: $lab/pki/kubelet-$node.key
 nodeLeaseDurationSeconds: 16
+$(image_policy)
 # The machine's disk is shared with all else that is on it.
 evictionHard: {"memory.available": "100Mi", "nodefs.available": "1%", "imagefs.available": "1%"}
 imageGCHighThresholdPercent: 100
@@ -204,8 +211,16 @@ node_ready() {
 }
 
 # Claims of the default class are provisioned at once, as on minikube; those of `never-bound` are not, ever.
-classes_up() {
+# A kubelet that is faster than the API server's idea of what its node runs would be refused the claim, and try again
+# only seconds later; so here a node may read what any node may.
+objects_up() {
   kubectl apply -f - >/dev/null <<'YAML'
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {name: trampoline-lab-nodes}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: system:node}
+subjects: [{apiGroup: rbac.authorization.k8s.io, kind: Group, name: system:nodes}]
+---
 apiVersion: storage.k8s.io/v1
 kind: StorageClass
 metadata: {name: standard, annotations: {storageclass.kubernetes.io/is-default-class: "true"}}
