@@ -9,6 +9,7 @@ pub mod engine;
 pub mod nix_files;
 pub mod output;
 pub mod person;
+pub mod podman;
 pub mod process;
 pub mod setting;
 pub mod terminal;

@@ -8,6 +8,7 @@ mod idle;
 mod people;
 mod pushes;
 mod sandbox;
+mod seeding;
 mod shared;
 mod ssh;
 mod stops;
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
     }
     let all = [
         story::SCENARIOS,
+        seeding::SCENARIOS,
         volumes::SCENARIOS,
         builds::SCENARIOS,
         stops::SCENARIOS,
