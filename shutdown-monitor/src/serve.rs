@@ -59,7 +59,8 @@ fn steps(paths: &Paths, life: &Life, signals: &Signals, reporter: &mut Reporter)
     Ok(runtime.block_on(async {
         let (words, trouble) = (String::new(), None);
         let engine = engine(Api::of_this_pod());
-        let mut world = Pod { paths, life, config, reporter, events: Events::new(signals)?, engine, words, trouble };
+        let mut world =
+            Pod { paths, life, config, reporter, events: Events::new(signals)?, engine, words, trouble };
         world.watch_folders()?;
         let ended = watch(&mut world, life).await?;
         world.farewell().await?;
@@ -124,7 +125,8 @@ impl Pod<'_> {
             _ => None,
         };
         self.words = if ready { "watching for idleness" } else { "waiting for the daemon" }.to_owned();
-        let troubles = [("cannot stop the builder", self.trouble.as_deref()), ("cannot tell the cluster", not_written)];
+        let troubles =
+            [("cannot stop the builder", self.trouble.as_deref()), ("cannot tell the cluster", not_written)];
         for (what, why) in troubles {
             if let Some(why) = why {
                 self.words.push_str(&format!("; {what}: {why}"));

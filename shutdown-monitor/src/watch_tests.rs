@@ -4,6 +4,7 @@ use std::time::Duration;
 use contract::handshake::{DaemonActivity, StopAck, UserActivity};
 
 use super::*;
+use crate::engine::{Refusal, Scale};
 
 const IDLE: Duration = Duration::from_secs(1800);
 
@@ -172,7 +173,14 @@ fn a_signal_ends_it_without_a_word() {
 }
 
 fn former(phase: StopPhase) -> StopRequest {
-    StopRequest { life: life(), generation: 7, phase, end: StopEnd::Leave, reason: "idle".into(), last_activity: 0 }
+    StopRequest {
+        life: life(),
+        generation: 7,
+        phase,
+        end: StopEnd::Leave,
+        reason: "idle".into(),
+        last_activity: 0,
+    }
 }
 
 #[test]
@@ -191,4 +199,69 @@ fn what_was_final_stays_final() {
     let (ended, record) = play(Some(former(StopPhase::Final)), vec![]);
     assert_eq!(ended.unwrap(), Ended::Stopped);
     assert_eq!(record, [""; 0]);
+}
+
+fn given(answer: Answer) -> Step {
+    Box::new(|_| Woken::Answer(answer))
+}
+
+fn scale(version: &str, replicas: u32) -> Step {
+    given(Answer::Scale(Ok(Scale { version: version.into(), replicas })))
+}
+
+#[test]
+fn a_whole_life_in_a_cluster() {
+    let (ended, record) = play_as(
+        StopEnd::AwaitSignal,
+        None,
+        vec![
+            after(20, ready),
+            timer(),
+            given(Answer::Scale(Err(Refusal::Trouble("forbidden".into())))),
+            timer(),
+            scale("5", 1),
+            after(1, answer(1)),
+            // A client was faster.
+            given(Answer::Stop(Err(Refusal::Conflict))),
+            timer(),
+            scale("6", 1),
+            after(1, answer(2)),
+            given(Answer::Stop(Ok(()))),
+            // No signal comes: another client was faster than the cluster.
+            timer(),
+            scale("7", 1),
+            timer(),
+            scale("7", 1),
+            after(1, answer(3)),
+            given(Answer::Stop(Ok(()))),
+            Box::new(|_| Woken::Leave),
+        ],
+    );
+    assert_eq!(ended.unwrap(), Ended::Asked);
+    let record: Vec<_> = record.iter().filter(|line| !line.starts_with("show")).collect();
+    assert_eq!(
+        record,
+        [
+            "read",
+            "note forbidden",
+            "trouble forbidden",
+            "read",
+            "trouble over",
+            "Ask 1 \"idle for 30m\" 1000020",
+            "stop 5",
+            "note somebody has changed the StatefulSet meanwhile, most likely a client that wants the builder",
+            "Open 1 \"\" 1001831",
+            "read",
+            "Ask 2 \"idle for 30m\" 1001831",
+            "stop 6",
+            "Final 2 \"idle for 30m\" 1001831",
+            "read",
+            "note somebody has set the scale again before the pod was ended",
+            "Open 2 \"\" 1003634",
+            "read",
+            "Ask 3 \"idle for 30m\" 1003634",
+            "stop 7",
+            "Final 3 \"idle for 30m\" 1003634",
+        ]
+    );
 }

@@ -49,7 +49,9 @@ pub enum Error {
     #[error("{0} has been changed since it was read")]
     Conflict(String),
     /// Its own reason names verb, resource and account.
-    #[error("the API server refuses: {0}; the builder's Role allows it (`trampoline-cli setup`, or `setup --rbac` for an administrator)")]
+    #[error(
+        "the API server refuses: {0}; the builder's Role allows it (`trampoline-cli setup`, or `setup --rbac` for an administrator)"
+    )]
     Forbidden(String),
     /// Neither the token nor the clock may be wrong.
     #[error("the API server does not accept the pod's token: {0}")]
@@ -116,7 +118,8 @@ impl Api {
     }
 
     fn in_cluster(account: PathBuf) -> Result<Self, Incomplete> {
-        let variable = |name| std::env::var(name).ok().filter(|v| !v.is_empty()).ok_or(Incomplete::Variable(name));
+        let variable =
+            |name| std::env::var(name).ok().filter(|v| !v.is_empty()).ok_or(Incomplete::Variable(name));
         let host = variable("KUBERNETES_SERVICE_HOST")?;
         let port = variable("KUBERNETES_SERVICE_PORT")?;
         let port = port.parse().map_err(|_| Incomplete::Variable("KUBERNETES_SERVICE_PORT"))?;

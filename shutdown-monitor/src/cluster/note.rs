@@ -57,7 +57,9 @@ pub(super) fn stop(by: StoppedBy, reason: String, last: u64, store: Option<&Stor
 /// A signal that nobody announced: the scale tells whom it came from.
 pub(super) fn foreign(scale: Option<Scale>) -> (StoppedBy, &'static str) {
     match scale {
-        Some(Scale { replicas: 0, .. }) => (StoppedBy::Scale, "scaled to zero by a client (down, or kubectl scale)"),
+        Some(Scale { replicas: 0, .. }) => {
+            (StoppedBy::Scale, "scaled to zero by a client (down, or kubectl scale)")
+        }
         Some(_) => (StoppedBy::Pod, "its pod was deleted or evicted"),
         None => (StoppedBy::Signal, "asked to leave by a signal"),
     }

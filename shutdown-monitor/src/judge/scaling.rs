@@ -136,3 +136,7 @@ impl Judge {
 fn silent() -> Refusal {
     Refusal::Trouble("the API server has not answered".into())
 }
+
+#[cfg(test)]
+#[path = "scaling_tests.rs"]
+mod tests;
