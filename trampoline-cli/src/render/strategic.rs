@@ -68,9 +68,10 @@ fn directive<'a>(map: &'a Map<String, Value>, path: &[String]) -> Result<&'a str
     match map.get(PATCH) {
         None => Ok("merge"),
         Some(Value::String(word)) if ["merge", "delete", "replace"].contains(&word.as_str()) => Ok(word),
-        Some(other) => {
-            Err(problem(&below(path, PATCH), format!("{other} is none of \"delete\", \"replace\", \"merge\"")))
-        }
+        Some(other) => Err(problem(
+            &below(path, PATCH),
+            format!("{other} is none of \"delete\", \"replace\", \"merge\""),
+        )),
     }
 }
 
@@ -145,7 +146,8 @@ fn merge_list(
         items.extend(patch.iter().filter(|value| !items.contains(value)).cloned().collect::<Vec<_>>());
         return Ok(items);
     }
-    let replaces = |item: &Value| item.as_object().is_some_and(|map| map.get(PATCH) == Some(&"replace".into()));
+    let replaces =
+        |item: &Value| item.as_object().is_some_and(|map| map.get(PATCH) == Some(&"replace".into()));
     let by = MERGE_KEYS.iter().find(|(list, _)| *list == key).map(|(_, by)| *by);
     let Some(by) = by.filter(|_| !patch.iter().any(replaces)) else {
         return Ok(patch.iter().filter(|item| !replaces(item)).map(without_directives).collect());

@@ -69,7 +69,10 @@ fn a_volume_changes_its_kind_with_retain_keys() {
 fn every_list_merges_by_its_key_and_deep_ones_too() {
     for (list, by) in MERGE_KEYS {
         let item = |id: &str, value: u32| json!({ by: id, "other": value });
-        let result = merged(json!({ list: [item("a", 1), item("b", 2)] }), json!({ list: [item("b", 3), item("c", 4)] }));
+        let result = merged(
+            json!({ list: [item("a", 1), item("b", 2)] }),
+            json!({ list: [item("b", 3), item("c", 4)] }),
+        );
         assert_eq!(result, json!({ list: [item("a", 1), item("b", 3), item("c", 4)] }), "{list}");
     }
     let result = merged(
@@ -87,7 +90,10 @@ fn every_list_merges_by_its_key_and_deep_ones_too() {
 #[test]
 fn null_removes_and_new_maps_carry_no_directives() {
     assert_eq!(merged(json!({ "a": 1, "b": 2 }), json!({ "a": null })), json!({ "b": 2 }));
-    assert_eq!(merged(json!({}), json!({ "a": { "$patch": "replace", "b": 1 } })), json!({ "a": { "b": 1 } }));
+    assert_eq!(
+        merged(json!({}), json!({ "a": { "$patch": "replace", "b": 1 } })),
+        json!({ "a": { "b": 1 } })
+    );
     assert_eq!(merged(json!({}), json!({ "a": { "$patch": "delete" } })), json!({}));
 }
 
@@ -97,7 +103,11 @@ fn what_cannot_be_merged_is_named() {
         (json!({ "spec": { "containers": [{ "image": "x" }] } }), "spec.containers.0", "no `name`"),
         (json!({ "spec": { "containers": ["x"] } }), "spec.containers.0", "not a table"),
         (json!({ "spec": { "$patch": "remove" } }), "spec.$patch", "\"delete\""),
-        (json!({ "spec": { "$setElementOrder/containers": [] } }), "spec.$setElementOrder/containers", "$retainKeys"),
+        (
+            json!({ "spec": { "$setElementOrder/containers": [] } }),
+            "spec.$setElementOrder/containers",
+            "$retainKeys",
+        ),
         (json!({ "spec": { "$retainKeys": "x" } }), "spec.$retainKeys", "list of strings"),
     ] {
         let problem = merge(&mut json!({ "spec": {} }), &patch).unwrap_err();

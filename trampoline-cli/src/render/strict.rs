@@ -15,10 +15,8 @@ pub(crate) struct Problem {
 
 /// Reads `value`; a field that the type does not have is refused, as are values of another type.
 pub(crate) fn read<T: DeserializeOwned + Serialize>(value: &Value) -> Result<T, Problem> {
-    let typed: T = serde_path_to_error::deserialize(value).map_err(|error| Problem {
-        path: steps(error.path()),
-        problem: error.inner().to_string(),
-    })?;
+    let typed: T = serde_path_to_error::deserialize(value)
+        .map_err(|error| Problem { path: steps(error.path()), problem: error.inner().to_string() })?;
     // The types skip what they do not know: what they give back tells what that was.
     let back = serde_json::to_value(&typed)
         .map_err(|error| Problem { path: Vec::new(), problem: error.to_string() })?;
@@ -54,14 +52,16 @@ fn lost(given: &Value, back: &Value, path: &mut Vec<String>) -> bool {
             }
             is_lost
         }),
-        (Value::Array(given), Value::Array(back)) => given.iter().zip(back).enumerate().any(|(index, (a, b))| {
-            path.push(index.to_string());
-            let is_lost = lost(a, b, path);
-            if !is_lost {
-                path.pop();
-            }
-            is_lost
-        }),
+        (Value::Array(given), Value::Array(back)) => {
+            given.iter().zip(back).enumerate().any(|(index, (a, b))| {
+                path.push(index.to_string());
+                let is_lost = lost(a, b, path);
+                if !is_lost {
+                    path.pop();
+                }
+                is_lost
+            })
+        }
         _ => false,
     }
 }

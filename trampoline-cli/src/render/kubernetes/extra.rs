@@ -59,14 +59,17 @@ fn one(table: &Value) -> Result<Extra, Problem> {
     if !mount.mount_path.starts_with('/') {
         return Err(at(&["mountPath"], "must be a path that begins with /"));
     }
-    let covers =
-        |ours: &str| mount.mount_path.strip_prefix(ours).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    let covers = |ours: &str| {
+        mount.mount_path.strip_prefix(ours).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
     if let Some(ours) = CLOSED.iter().find(|ours| covers(ours)) {
         return Err(at(&["mountPath"], format!("{ours} is the builder's own")));
     }
     let containers = match ours.get("containers") {
         None => vec![Container::Daemon, Container::User],
-        Some(names) => Vec::<Container>::deserialize(names).map_err(|error| at(&["containers"], error.to_string()))?,
+        Some(names) => {
+            Vec::<Container>::deserialize(names).map_err(|error| at(&["containers"], error.to_string()))?
+        }
     };
     Ok(Extra { volume, mount, containers })
 }

@@ -44,7 +44,9 @@ impl Made<'_> {
             "Role" => self.typed(object, |role: &mut Role| self.role(role)),
             "RoleBinding" => self.typed(object, |binding: &mut RoleBinding| self.binding(binding)),
             "ConfigMap" => self.typed(object, |map: &mut ConfigMap| self.map(map)),
-            "PersistentVolumeClaim" => self.typed(object, |claim: &mut PersistentVolumeClaim| self.claim(claim)),
+            "PersistentVolumeClaim" => {
+                self.typed(object, |claim: &mut PersistentVolumeClaim| self.claim(claim))
+            }
             "Service" => self.typed(object, |service: &mut Service| {
                 let selector = service.spec.as_mut().and_then(|spec| spec.selector.as_mut());
                 selector.into_iter().for_each(|labels| self.common.relabel(labels));
@@ -66,9 +68,9 @@ impl Made<'_> {
         let mut object: T = serde_json::from_value(object).map_err(template::wrong)?;
         self.common.metadata(object.metadata_mut());
         patch(&mut object);
-        serde_json::to_value(object)
-            .map(Some)
-            .map_err(|error| CliError::new(Exit::Internal, format!("cannot write an object as JSON: {error}")))
+        serde_json::to_value(object).map(Some).map_err(|error| {
+            CliError::new(Exit::Internal, format!("cannot write an object as JSON: {error}"))
+        })
     }
 
     fn select(&self, selector: &mut LabelSelector) {

@@ -100,11 +100,9 @@ fn fill_container(container: &mut Container, common: &Common, config: &Config, s
     for (name, value) in &tables.env {
         match variables.iter_mut().find(|variable| variable.name == *name) {
             Some(variable) => variable.value = Some(value.clone()),
-            None => variables.push(EnvVar {
-                name: name.clone(),
-                value: Some(value.clone()),
-                value_from: None,
-            }),
+            None => {
+                variables.push(EnvVar { name: name.clone(), value: Some(value.clone()), value_from: None })
+            }
         }
     }
     if variables.is_empty() {
@@ -174,8 +172,10 @@ fn node_selector(config: &Config) -> Result<Option<BTreeMap<String, String>>> {
         };
         match labels.insert(ARCH.to_owned(), arch.to_owned()) {
             Some(other) if other != arch => {
-                return Err(refused(format!("nodes of it are {arch:?}, and `node-selector` asks for {other:?}"))
-                    .hint(format!("take {ARCH:?} out of `node-selector` under [kubernetes]")));
+                return Err(refused(format!(
+                    "nodes of it are {arch:?}, and `node-selector` asks for {other:?}"
+                ))
+                .hint(format!("take {ARCH:?} out of `node-selector` under [kubernetes]")));
             }
             _ => {}
         }

@@ -9,8 +9,8 @@ use serde_json::Value;
 
 use super::extra::{self, Extra};
 use crate::error::{CliError, Result};
-use crate::render::strict::{self, Problem};
 use crate::render::strategic;
+use crate::render::strict::{self, Problem};
 
 /// All of them, as the API has them.
 #[derive(Debug, Default)]

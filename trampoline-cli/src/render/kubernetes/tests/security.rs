@@ -1,0 +1,223 @@
+//! The rendered objects against what a cluster's people ask for.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use super::{container, object, pod, right};
+
+/// What a field may be.
+enum Allowed {
+    /// It must be there, and one of these.
+    Required(&'static [&'static str]),
+    /// One of these, where it is there.
+    Only(&'static [&'static str]),
+    /// Not there at all, or nothing but zeros.
+    Absent,
+}
+use Allowed::{Absent, Only, Required};
+
+/// One control: its name in the standard, the field, what it may be.
+type Control = (&'static str, &'static str, Allowed);
+
+/// The Pod Security Standard "restricted" (which includes "baseline"), for a container. Values are JSON.
+/// <https://kubernetes.io/docs/concepts/security/pod-security-standards/>
+const OF_A_CONTAINER: [Control; 16] = [
+    ("Privilege Escalation", "securityContext/allowPrivilegeEscalation", Required(&["false"])),
+    ("Running as Non-root", "securityContext/runAsNonRoot", Required(&["true"])),
+    ("Seccomp", "securityContext/seccompProfile/type", Required(&["\"RuntimeDefault\"", "\"Localhost\""])),
+    ("Capabilities", "securityContext/capabilities/drop", Required(&["[\"ALL\"]"])),
+    ("Capabilities", "securityContext/capabilities/add", Only(&["[]", "[\"NET_BIND_SERVICE\"]"])),
+    ("Privileged Containers", "securityContext/privileged", Only(&["false"])),
+    ("HostProcess", "securityContext/windowsOptions/hostProcess", Only(&["false"])),
+    ("/proc Mount Type", "securityContext/procMount", Only(&["\"Default\""])),
+    (
+        "SELinux",
+        "securityContext/seLinuxOptions/type",
+        Only(&[
+            "\"\"",
+            "\"container_t\"",
+            "\"container_init_t\"",
+            "\"container_kvm_t\"",
+            "\"container_engine_t\"",
+        ]),
+    ),
+    ("SELinux", "securityContext/seLinuxOptions/user", Absent),
+    ("SELinux", "securityContext/seLinuxOptions/role", Absent),
+    ("AppArmor", "securityContext/appArmorProfile/type", Only(&["\"RuntimeDefault\"", "\"Localhost\""])),
+    ("Host Ports", "ports/*/hostPort", Absent),
+    ("Host Probes", "livenessProbe/*/host", Absent),
+    ("Host Probes", "readinessProbe/*/host", Absent),
+    ("Host Probes", "startupProbe/*/host", Absent),
+];
+
+/// The same for the pod, whose fields all containers share.
+const OF_THE_POD: [Control; 11] = [
+    ("Host Namespaces", "hostNetwork", Only(&["false"])),
+    ("Host Namespaces", "hostPID", Only(&["false"])),
+    ("Host Namespaces", "hostIPC", Only(&["false"])),
+    ("HostProcess", "securityContext/windowsOptions/hostProcess", Only(&["false"])),
+    ("SELinux", "securityContext/seLinuxOptions/user", Absent),
+    ("SELinux", "securityContext/seLinuxOptions/role", Absent),
+    ("Running as Non-root", "securityContext/runAsNonRoot", Only(&["true"])),
+    ("Running as Non-root user", "securityContext/runAsUser", Absent),
+    ("Sysctls", "securityContext/sysctls", Absent),
+    ("Seccomp", "securityContext/seccompProfile/type", Only(&["\"RuntimeDefault\"", "\"Localhost\""])),
+    ("Host Path Volumes", "volumes/*/hostPath", Absent),
+];
+
+/// Types of volumes that "restricted" allows.
+const VOLUME_TYPES: [&str; 8] = [
+    "configMap",
+    "csi",
+    "downwardAPI",
+    "emptyDir",
+    "ephemeral",
+    "persistentVolumeClaim",
+    "projected",
+    "secret",
+];
+
+/// All values of a path; `*` is every element, or every member.
+fn values<'a>(value: &'a Value, path: &str) -> Vec<&'a Value> {
+    path.split('/').fold(vec![value], |values, step| {
+        values
+            .into_iter()
+            .flat_map(|value| match (step, value) {
+                ("*", Value::Array(items)) => items.iter().collect(),
+                ("*", Value::Object(map)) => map.values().collect(),
+                _ => value.get(step).into_iter().collect::<Vec<_>>(),
+            })
+            .collect()
+    })
+}
+
+/// Controls that a value does not meet.
+fn violations(value: &Value, controls: &[Control]) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for (control, path, allowed) in controls {
+        let found = values(value, path);
+        let one_of =
+            |accepted: &[&str]| found.iter().all(|value| accepted.contains(&value.to_string().as_str()));
+        let meets = match allowed {
+            Required(accepted) => !found.is_empty() && one_of(accepted),
+            Only(accepted) => one_of(accepted),
+            Absent => found.iter().all(|value| **value == json!(0)),
+        };
+        if !meets {
+            wrong.push(format!("{control}: {path} is {found:?}"));
+        }
+    }
+    wrong
+}
+
+#[test]
+fn all_but_the_daemon_meet_restricted() {
+    let pod = pod(&right(""));
+    for name in ["user", "maintenance", "shutdown-monitor"] {
+        let container = container(&pod, name);
+        assert_eq!(violations(&container, &OF_A_CONTAINER), Vec::<String>::new(), "{name}");
+        let uid = container["securityContext"]["runAsUser"].as_u64();
+        assert!(
+            uid.is_some_and(|uid| uid > 0),
+            "{name}: a number, so that the kubelet need not ask the image"
+        );
+    }
+    assert_eq!(violations(&pod, &OF_THE_POD), Vec::<String>::new());
+    for volume in pod["volumes"].as_array().unwrap() {
+        let kinds: Vec<&String> = volume.as_object().unwrap().keys().filter(|key| *key != "name").collect();
+        assert!(kinds.iter().all(|kind| VOLUME_TYPES.contains(&kind.as_str())), "{volume}");
+    }
+    // The list itself finds what is wrong.
+    assert!(!violations(&container(&pod, "daemon"), &OF_A_CONTAINER).is_empty());
+    let open = json!({ "ports": [{ "hostPort": 1 }], "securityContext": { "capabilities": { "add": ["SYS_ADMIN"] } } });
+    assert_eq!(violations(&open, &OF_A_CONTAINER).len(), 6);
+}
+
+#[test]
+fn ids_are_all_different_and_nothing_is_chowned() {
+    let pod = pod(&right(""));
+    let all = ["daemon", "user", "maintenance", "shutdown-monitor"];
+    let ids: BTreeSet<u64> = all
+        .iter()
+        .map(|name| container(&pod, name)["securityContext"]["runAsUser"].as_u64().unwrap())
+        .collect();
+    assert_eq!(ids.len(), all.len(), "equal ids read each other's files in one PID namespace");
+    assert_eq!(pod["shareProcessNamespace"], true);
+    assert!(values(&pod, "securityContext/fsGroup").is_empty(), "it would walk the store");
+}
+
+#[test]
+fn the_token_is_the_monitors_alone() {
+    let rendering = right("");
+    let pod = pod(&rendering);
+    assert_eq!(pod["automountServiceAccountToken"], false);
+    assert_eq!(object(&rendering, "ServiceAccount", "")["automountServiceAccountToken"], false);
+    let volumes = pod["volumes"].as_array().unwrap();
+    let tokens: Vec<&Value> =
+        volumes.iter().filter(|volume| volume.to_string().contains("serviceAccountToken")).collect();
+    assert_eq!(tokens.len(), 1);
+    for name in ["prepare", "daemon", "user", "maintenance", "shutdown-monitor"] {
+        let container = container(&pod, name);
+        let mounts = container["volumeMounts"].as_array().unwrap();
+        let token = mounts.iter().find(|mount| mount["name"] == tokens[0]["name"]);
+        assert_eq!(token.is_some(), name == "shutdown-monitor", "{name}");
+        if let Some(token) = token {
+            assert_eq!(token["mountPath"], contract::cluster::SERVICE_ACCOUNT);
+            assert_eq!(token["readOnly"], true);
+        }
+    }
+}
+
+#[test]
+fn the_role_names_what_belongs_to_this_builder() {
+    let role = object(&right(""), "Role", "");
+    let rules = role["rules"].as_array().unwrap();
+    let seen: BTreeSet<(&str, &str, &str)> = rules
+        .iter()
+        .flat_map(|rule| {
+            let text = |key: &str| rule[key].as_array().unwrap()[0].as_str().unwrap();
+            assert_eq!(rule["verbs"], json!(["get", "patch"]));
+            for key in ["apiGroups", "resources", "resourceNames"] {
+                assert_eq!(rule[key].as_array().unwrap().len(), 1, "{key} of {rule}");
+            }
+            [(text("apiGroups"), text("resources"), text("resourceNames"))]
+        })
+        .collect();
+    let expected = [
+        ("apps", "statefulsets/scale", "trampoline-gpu"),
+        ("policy", "poddisruptionbudgets", "trampoline-gpu"),
+        ("", "configmaps", "trampoline-gpu-status"),
+    ];
+    assert_eq!(seen, BTreeSet::from(expected));
+    let binding = object(&right(""), "RoleBinding", "");
+    assert_eq!(
+        binding["roleRef"],
+        json!({ "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "trampoline-gpu" })
+    );
+    assert_eq!(binding["subjects"], json!([{ "kind": "ServiceAccount", "name": "trampoline-gpu" }]));
+}
+
+#[test]
+fn nothing_but_ssh_comes_in_and_the_nodes_credentials_stay_out_of_reach() {
+    let policy = object(&right(""), "NetworkPolicy", "");
+    let spec = &policy["spec"];
+    assert_eq!(spec["podSelector"], json!({ "matchLabels": { "io.trampoline.builder": "gpu" } }));
+    assert_eq!(spec["policyTypes"], json!(["Ingress", "Egress"]));
+    assert_eq!(spec["ingress"], json!([{ "ports": [{ "port": "ssh" }] }]));
+    let blocks = values(spec, "egress/*/to/*/ipBlock/except/*");
+    assert!(blocks.contains(&&json!("169.254.169.254/32")), "{spec}");
+}
+
+#[test]
+fn the_service_leads_to_sshd() {
+    let rendering = right("");
+    let service = object(&rendering, "Service", "");
+    assert_eq!(service["spec"]["selector"], json!({ "io.trampoline.builder": "gpu" }));
+    assert_eq!(service["spec"]["ports"], json!([{ "name": "ssh", "port": 22, "targetPort": "ssh" }]));
+    let user = container(&pod(&rendering), "user");
+    assert_eq!(user["ports"], json!([{ "name": "ssh", "containerPort": contract::places::SSH_PORT }]));
+    let set = object(&rendering, "StatefulSet", "");
+    assert_eq!(set["spec"]["serviceName"], service["metadata"]["name"]);
+    assert_eq!(set["spec"]["selector"]["matchLabels"], service["spec"]["selector"]);
+}
