@@ -43,6 +43,8 @@ impl Settings {
             CliError::new(Exit::Config, errors.to_string())
                 .hint("`trampoline-cli config default` prints every option with its default and a comment")
         })?;
+        // What is written in the words of the Kubernetes API is known here, not where the agents read it.
+        crate::render::kubernetes::check(&config)?;
         Ok(Self { config, file: Some(file), text })
     }
 

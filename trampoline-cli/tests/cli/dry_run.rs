@@ -78,3 +78,44 @@ fn slow_storage_is_named() {
     let run = sandbox.cli(["setup", "--dry-run"]);
     assert!(run.stderr.contains("vfs") && run.stderr.contains("fuse-overlayfs"), "{run:?}");
 }
+
+/// Nothing answers: what a cluster would be given needs none.
+#[test]
+fn the_objects_of_a_cluster_are_as_they_were() {
+    let sandbox = Sandbox::new();
+    sandbox.write(
+        "trampoline.toml",
+        "[builder]\nname = \"gpu\"\nengine = \"kubernetes\"\nimage = \"registry.example/mine:1\"\nsystem = \"aarch64-linux\"\n\
+         [kubernetes]\nnamespace = \"team\"\nstorage-class = \"fast\"\nopen-ports = [\"9100\"]\n\
+         env = { TZ = \"UTC\" }\nextra-volumes = [{ name = \"src\", mountPath = \"/src\", emptyDir = {} }]\n\
+         [kubernetes.pod-patch.spec]\nschedulerName = \"mine\"\n",
+    );
+    let run = sandbox.cli(["setup", "--dry-run"]);
+    assert_eq!(run.code, 0, "{run:?}");
+    // The owner names this machine.
+    let shown: String = run
+        .stdout
+        .lines()
+        .filter(|line| !line.contains("io.trampoline.owner"))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    assert!(matches("dry-run-kubernetes", &shown), "changed (UPDATE_SNAPSHOTS=1 writes it anew):\n{shown}");
+    assert!(!run.stdout.contains("replicas"), "what is applied must not wake a builder");
+}
+
+#[test]
+fn a_table_of_the_api_is_refused_before_anybody_is_asked() {
+    let sandbox = Sandbox::new();
+    sandbox.write(
+        "trampoline.toml",
+        "[builder]\nengine = \"kubernetes\"\n[[kubernetes.pod-patch.spec.containers]]\nname = \"user\"\nimagePullPolicie = \"Never\"\n",
+    );
+    for args in [&["config", "check"][..], &["setup", "--dry-run"], &["status"]] {
+        let run = sandbox.cli(args);
+        run.refused(
+            78,
+            "trampoline.toml:5: kubernetes.pod-patch.spec.containers.0.imagePullPolicie: no such field",
+        );
+        run.hints("kubectl explain");
+    }
+}
