@@ -2,19 +2,22 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::AsFd;
-use std::time::Duration;
 
 use clap::Args;
+use contract::exit::Exit;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::mpsc;
 
 use crate::cli::Global;
 use crate::context::Context;
 use crate::error::{CliError, Result};
 use crate::wake;
 
-/// The builder is on this machine: who does not answer by then will not.
-const CONNECT: Duration = Duration::from_secs(10);
+/// Bytes that are read at once.
+const PART: usize = 128 << 10;
+/// Parts on their way between a thread and the connection.
+const PARTS: usize = 4;
 
 /// Pass stdin and stdout to the builder's sshd (for ssh's ProxyCommand)
 #[derive(Args)]
@@ -31,60 +34,87 @@ impl Proxy {
     pub(crate) async fn run(&self, global: &Global) -> Result<u8> {
         let context = Context::named(global, &self.builder)?;
         let observed = wake::running(&context).await?;
-        let address = context.engine.ssh_address(&observed).await?;
-        let stream = match connect(address) {
-            Ok(stream) => stream,
+        let stream = match context.engine.connect(&observed).await {
             // The pod runs, sshd does not yet: somebody else's start.
-            Err(_) => {
+            Err(error) if error.exit == Exit::Stopping => {
                 wake::ready(&context, &format!("reaching builder {}", context.name)).await?;
-                connect(address)?
+                context.engine.connect(&observed).await?
             }
+            stream => stream?,
         };
-        splice(stream)
+        let (down, up) = tokio::io::split(stream);
+        splice(down, up)
+            .await
             .map_err(|error| CliError::engine(format!("the connection to the builder broke: {error}")))?;
         Ok(0)
     }
 }
 
-fn connect(address: SocketAddr) -> Result<TcpStream> {
-    let stream = TcpStream::connect_timeout(&address, CONNECT).map_err(|error| {
-        CliError::engine(format!("cannot connect to the builder's sshd on {address}: {error}"))
-    })?;
-    // Key strokes are small.
-    stream
-        .set_nodelay(true)
-        .map_err(|error| CliError::engine(format!("cannot set up {address}: {error}")))?;
-    Ok(stream)
-}
-
-/// Two plain threads on the bare descriptors: the standard library's own stdout holds back what does not end a line, and a
-/// key exchange has no lines.
-fn splice(stream: TcpStream) -> io::Result<()> {
-    let stdin = File::from(io::stdin().as_fd().try_clone_to_owned()?);
-    let stdout = File::from(io::stdout().as_fd().try_clone_to_owned()?);
-    let up = stream.try_clone()?;
-    std::thread::spawn(move || {
-        let copied = pass(stdin, &up);
+/// Until sshd has said its last word, or ssh has gone. Two threads on the bare descriptors: the standard library's own stdout
+/// holds back what does not end a line, and a key exchange has no lines.
+async fn splice(
+    mut down: impl AsyncRead + Unpin,
+    mut up: impl AsyncWrite + Unpin + Send + 'static,
+) -> io::Result<()> {
+    let mut said = from_stdin()?;
+    let (heard, written) = to_stdout()?;
+    tokio::spawn(async move {
+        while let Some(part) = said.recv().await {
+            // A connection that is lost is told by the other direction.
+            up.write_all(&part).await?;
+            up.flush().await?;
+        }
         // The other direction ends when sshd has said its last word.
-        copied.and_then(|()| up.shutdown(Shutdown::Write))
+        up.shutdown().await
     });
-    match pass(stream, stdout) {
+    loop {
+        let mut part = Vec::with_capacity(PART);
+        if down.read_buf(&mut part).await? == 0 {
+            break;
+        }
         // ssh ended first, as it does when its work is done.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        other => other,
+        if heard.send(part).await.is_err() {
+            return Ok(());
+        }
     }
+    drop(heard);
+    written.await.map_err(io::Error::other)?
 }
 
 /// By hand: `io::copy` uses splice(2), which keeps bytes on their way from a pipe to a socket back until more come (Linux 6.5 and
 /// newer), and both sides wait for ever.
-fn pass(mut from: impl Read, mut to: impl Write) -> io::Result<()> {
-    let mut buffer = vec![0; 128 << 10];
-    loop {
-        match from.read(&mut buffer) {
-            Ok(0) => return Ok(()),
-            Ok(n) => to.write_all(&buffer[..n])?,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+fn from_stdin() -> io::Result<mpsc::Receiver<Vec<u8>>> {
+    let mut stdin = File::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let (sender, parts) = mpsc::channel(PARTS);
+    // Not one of the runtime's threads: it may wait for ssh for ever, and nobody waits for it.
+    std::thread::Builder::new().name("stdin".to_owned()).spawn(move || {
+        let mut part = vec![0; PART];
+        loop {
+            match stdin.read(&mut part) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Ok(0) | Err(_) => return,
+                Ok(n) => {
+                    if sender.blocking_send(part[..n].to_vec()).is_err() {
+                        return;
+                    }
+                }
+            }
         }
-    }
+    })?;
+    Ok(parts)
+}
+
+fn to_stdout() -> io::Result<(mpsc::Sender<Vec<u8>>, tokio::task::JoinHandle<io::Result<()>>)> {
+    let mut stdout = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+    let (sender, mut parts) = mpsc::channel::<Vec<u8>>(PARTS);
+    let written = tokio::task::spawn_blocking(move || {
+        while let Some(part) = parts.blocking_recv() {
+            match stdout.write_all(&part) {
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
+                other => other?,
+            }
+        }
+        Ok(())
+    });
+    Ok((sender, written))
 }

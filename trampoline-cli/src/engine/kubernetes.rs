@@ -1,11 +1,16 @@
 //! A Kubernetes cluster, through its API server.
 
 mod apply;
+mod attach;
+mod channel;
 mod client;
 mod delete;
+mod exec;
 mod explain;
 mod failure;
+mod forward;
 mod grow;
+mod logs;
 mod observe;
 mod permissions;
 mod proxy_env;
@@ -24,8 +29,8 @@ use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::ResourceExt;
 use tokio::sync::OnceCell;
 
-use super::{Capacity, Engine, Observed, Output, PodPhase, Stream, Trouble, Volume, pod_name};
-use crate::error::{CliError, Result};
+use super::{Capacity, Duplex, Engine, Observed, Output, PodPhase, Stream, Trouble, Volume, pod_name};
+use crate::error::Result;
 use crate::render::{Rendering, Sources, diff::Difference};
 use crate::ui::{Step, Ui};
 
@@ -194,56 +199,45 @@ impl Engine for Kubernetes {
         delete::claims(self.cluster().await?, builder, volumes).await
     }
 
-    async fn attach(
-        &self,
-        _builder: &str,
-        _container: Container,
-        _argv: &[OsString],
-        _tty: bool,
-    ) -> Result<i32> {
-        Err(CliError::engine("not yet"))
+    async fn attach(&self, builder: &str, container: Container, argv: &[OsString], tty: bool) -> Result<i32> {
+        let target = exec::Target::new(builder, container);
+        attach::attach(self.cluster().await?, &target, argv, tty).await
     }
 
-    async fn exec(
-        &self,
-        _builder: &str,
-        _container: Container,
-        _argv: &[&str],
-        _input: &[u8],
-    ) -> Result<Output> {
-        Err(CliError::engine("not yet"))
+    async fn exec(&self, builder: &str, container: Container, argv: &[&str], input: &[u8]) -> Result<Output> {
+        exec::exec(self.cluster().await?, &exec::Target::new(builder, container), argv, input).await
     }
 
     async fn stream(
         &self,
-        _builder: &str,
-        _container: Container,
-        _argv: &[&str],
+        builder: &str,
+        container: Container,
+        argv: &[&str],
         _file: Option<OwnedFd>,
     ) -> Result<Stream> {
-        Err(CliError::engine("not yet"))
+        exec::stream(self.cluster().await?, exec::Target::new(builder, container), argv).await
     }
 
     fn hands_over_files(&self) -> bool {
         false
     }
 
-    async fn ssh_address(&self, _observed: &Observed) -> Result<std::net::SocketAddr> {
-        Err(CliError::engine("not yet"))
+    async fn connect(&self, observed: &Observed) -> Result<Box<dyn Duplex>> {
+        forward::connect(self.cluster().await?, &observed.builder).await
     }
 
     async fn logs(
         &self,
-        _builder: &str,
-        _container: Container,
-        _follow: bool,
-        _tail: Option<u32>,
+        builder: &str,
+        container: Container,
+        follow: bool,
+        tail: Option<u32>,
     ) -> Result<i32> {
-        Err(CliError::engine("not yet"))
+        logs::logs(self.cluster().await?, &exec::Target::new(builder, container), follow, tail).await
     }
 
-    async fn log_tail(&self, _builder: &str, _container: Container, _lines: u32) -> Result<String> {
-        Err(CliError::engine("not yet"))
+    async fn log_tail(&self, builder: &str, container: Container, lines: u32) -> Result<String> {
+        logs::log_tail(self.cluster().await?, &exec::Target::new(builder, container), lines).await
     }
 
     async fn last_stop(&self, observed: &Observed) -> Result<Option<LastStop>> {

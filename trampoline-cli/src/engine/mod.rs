@@ -92,6 +92,11 @@ impl Stream {
     }
 }
 
+/// Bytes both ways.
+pub(crate) trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
+
 /// What keeps a pod from running.
 #[derive(Debug)]
 pub(crate) enum Trouble {
@@ -232,8 +237,9 @@ pub(crate) trait Engine: Send + Sync {
     /// Whether an open file can be given to a command in the pod, which then reads it itself.
     fn hands_over_files(&self) -> bool;
 
-    /// Address of the pod's SSH port as this machine reaches it.
-    async fn ssh_address(&self, observed: &Observed) -> Result<std::net::SocketAddr>;
+    /// A connection to the pod's sshd. Its own end may not be told to sshd when it is shut down: whoever has said all that there
+    /// is to say reads to the end, or drops it.
+    async fn connect(&self, observed: &Observed) -> Result<Box<dyn Duplex>>;
 
     /// Lines of a container's log go to stdout and stderr as they come.
     async fn logs(&self, builder: &str, container: Container, follow: bool, tail: Option<u32>)

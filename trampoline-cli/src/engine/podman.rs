@@ -6,6 +6,7 @@ mod images;
 mod machine;
 mod observe;
 mod pods;
+mod port;
 mod preflight;
 
 use std::ffi::OsString;
@@ -16,7 +17,7 @@ use async_trait::async_trait;
 use contract::handshake::LastStop;
 use contract::places::Container;
 
-use super::{Capacity, Engine, Observed, Output, Stream, Volume};
+use super::{Capacity, Duplex, Engine, Observed, Output, Stream, Volume};
 use tokio::sync::OnceCell;
 
 use crate::error::{CliError, Result};
@@ -124,12 +125,12 @@ impl Engine for Podman {
         std::env::var_os("CONTAINER_HOST").is_none()
     }
 
-    async fn ssh_address(&self, observed: &Observed) -> Result<SocketAddr> {
+    async fn connect(&self, observed: &Observed) -> Result<Box<dyn Duplex>> {
         let port = observed.ssh_port.ok_or_else(|| {
             CliError::engine(format!("builder {} has no SSH port", observed.builder))
                 .hint("`trampoline-cli setup` makes its pod again with one")
         })?;
-        Ok(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port))
+        port::connect(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)).await
     }
 
     async fn logs(

@@ -1,0 +1,220 @@
+//! A command with our own standard streams, or on our terminal.
+
+use std::ffi::OsString;
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+
+use bytes::Bytes;
+use kube::api::AttachParams;
+use rustix::termios::{self, OptionalActions, Termios};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+
+use super::channel::{self, FRAME, Incoming};
+use super::client::Cluster;
+use super::exec::{Ended, RESIZE, STATUS, STDERR, STDOUT, Target};
+use crate::error::{CliError, Result, While};
+
+/// Parts of the output on their way to the terminal.
+const OUT: usize = 32;
+/// Sets a variable for the command; the protocol has no way to do so.
+const ENV: &str = "/usr/bin/env";
+/// What a shell shows for a command that a signal ended.
+const BY_SIGNAL: i32 = 128;
+const SIGPIPE: i32 = 13;
+
+/// Runs it to its end, and gives its exit code.
+pub(super) async fn attach(cluster: &Cluster, target: &Target, argv: &[OsString], tty: bool) -> Result<i32> {
+    let argv = words(argv, tty)?;
+    let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
+    // On a terminal there is one stream of output.
+    let params = AttachParams { stdin: true, stdout: true, stderr: !tty, tty, ..AttachParams::default() };
+    let mut signals = Signals::new()?;
+    let (incoming, input) = target.start(cluster, &argv, params).await?;
+    let raw = if tty { Some(Raw::new()?) } else { None };
+    if tty {
+        resize(&incoming).await;
+    }
+    read(input)?;
+    let (pieces, written) = write()?;
+    let end = carry(incoming, &pieces, &mut signals, tty).await;
+    drop(pieces);
+    // What came before the end is shown before anything is said about it.
+    let _ = written.await;
+    drop(raw);
+    match end {
+        Ok(End::Command(ended)) => target.code(cluster.ui, ended),
+        Ok(End::Signal(number)) => Ok(BY_SIGNAL + number),
+        Err(lost) => Err(target.lost(&lost)),
+    }
+}
+
+/// As the API takes them.
+fn words(argv: &[OsString], tty: bool) -> Result<Vec<String>> {
+    let mut words = Vec::with_capacity(argv.len() + 2);
+    if let Some(term) = std::env::var_os("TERM").filter(|term| tty && !term.is_empty()) {
+        words.extend([ENV.to_owned(), format!("TERM={}", term.to_string_lossy())]);
+    }
+    for word in argv {
+        let Some(word) = word.to_str() else {
+            return Err(CliError::usage(format!(
+                "{} is no UTF-8, and the API server carries nothing else",
+                word.to_string_lossy()
+            ))
+            .hint("`trampoline-cli ssh -- CMD` takes it as it is"));
+        };
+        words.push(word.to_owned());
+    }
+    Ok(words)
+}
+
+enum End {
+    Command(Ended),
+    /// Of ours.
+    Signal(i32),
+}
+
+/// One part of the output, and whether it is for stderr.
+type Piece = (bool, Bytes);
+
+async fn carry<S>(
+    mut incoming: Incoming<S>,
+    pieces: &mpsc::Sender<Piece>,
+    signals: &mut Signals,
+    tty: bool,
+) -> std::result::Result<End, channel::Lost>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    loop {
+        tokio::select! {
+            message = incoming.next() => match message? {
+                Some((channel @ (STDOUT | STDERR), bytes)) => {
+                    if pieces.send((channel == STDERR, bytes)).await.is_err() {
+                        // Nobody reads what it writes: it ends as it would here.
+                        return Ok(End::Signal(SIGPIPE));
+                    }
+                }
+                Some((STATUS, bytes)) => return Ok(End::Command(Ended::parse(&bytes))),
+                Some(_) => {}
+                None => return Err(channel::Lost("it was closed before the command had ended".to_owned())),
+            },
+            // On a terminal in raw mode a key press is a byte for the command; these come from elsewhere.
+            told = signals.next() => match told {
+                None if tty => resize(&incoming).await,
+                None => {}
+                Some(number) => return Ok(End::Signal(number)),
+            },
+        }
+    }
+}
+
+/// Tells the command how large its terminal is.
+async fn resize<S>(incoming: &Incoming<S>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    // Without a size it keeps the one that it has.
+    let Ok(size) = termios::tcgetwinsize(io::stdout()) else { return };
+    let size = serde_json::json!({ "Width": size.ws_col, "Height": size.ws_row });
+    incoming.send(RESIZE, size.to_string().as_bytes()).await;
+}
+
+/// What ends us, and the terminal's size.
+struct Signals {
+    interrupt: Signal,
+    quit: Signal,
+    terminate: Signal,
+    hang_up: Signal,
+    window: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self> {
+        let on = |kind| signal(kind).during("cannot watch for signals");
+        Ok(Self {
+            interrupt: on(SignalKind::interrupt())?,
+            quit: on(SignalKind::quit())?,
+            terminate: on(SignalKind::terminate())?,
+            hang_up: on(SignalKind::hangup())?,
+            window: on(SignalKind::window_change())?,
+        })
+    }
+
+    /// What would end us; none for another size of the terminal.
+    async fn next(&mut self) -> Option<i32> {
+        let kind = tokio::select! {
+            _ = self.interrupt.recv() => SignalKind::interrupt(),
+            _ = self.quit.recv() => SignalKind::quit(),
+            _ = self.terminate.recv() => SignalKind::terminate(),
+            _ = self.hang_up.recv() => SignalKind::hangup(),
+            _ = self.window.recv() => return None,
+        };
+        Some(kind.as_raw_value())
+    }
+}
+
+/// Our terminal passes every key on while this lives.
+struct Raw(Termios);
+
+impl Raw {
+    fn new() -> Result<Self> {
+        let doing = "cannot set up the terminal";
+        let before = termios::tcgetattr(io::stdin()).map_err(io::Error::from).during(doing)?;
+        let mut raw = before.clone();
+        raw.make_raw();
+        termios::tcsetattr(io::stdin(), OptionalActions::Now, &raw).map_err(io::Error::from).during(doing)?;
+        Ok(Self(before))
+    }
+}
+
+impl Drop for Raw {
+    fn drop(&mut self) {
+        // A terminal that has gone needs nothing.
+        let _ = termios::tcsetattr(io::stdin(), OptionalActions::Flush, &self.0);
+    }
+}
+
+/// A thread of its own: it may wait for a key press for ever, and nobody waits for it.
+fn read(input: mpsc::Sender<Bytes>) -> Result<()> {
+    let mut stdin =
+        std::fs::File::from(io::stdin().as_fd().try_clone_to_owned().during("cannot read stdin")?);
+    std::thread::Builder::new()
+        .name("stdin".to_owned())
+        .spawn(move || {
+            let mut part = vec![0; FRAME];
+            loop {
+                match stdin.read(&mut part) {
+                    Ok(n) if n > 0 => {
+                        if input.blocking_send(channel::frame(0, &part[..n])).is_err() {
+                            return;
+                        }
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    // The command is told by the end of the channel.
+                    Ok(_) | Err(_) => return,
+                }
+            }
+        })
+        .during("cannot read stdin")
+        .map(drop)
+}
+
+/// Both streams in the order in which they came, on the bare descriptors: what does not end a line is shown at once.
+fn write() -> Result<(mpsc::Sender<Piece>, tokio::task::JoinHandle<()>)> {
+    let doing = "cannot write to stdout";
+    let mut stdout = std::fs::File::from(io::stdout().as_fd().try_clone_to_owned().during(doing)?);
+    let mut stderr = std::fs::File::from(io::stderr().as_fd().try_clone_to_owned().during(doing)?);
+    let (sender, mut pieces) = mpsc::channel::<Piece>(OUT);
+    let written = tokio::task::spawn_blocking(move || {
+        while let Some((is_error, bytes)) = pieces.blocking_recv() {
+            let done = if is_error { stderr.write_all(&bytes) } else { stdout.write_all(&bytes) };
+            // Without a stderr the data is still wanted.
+            if done.is_err() && !is_error {
+                return;
+            }
+        }
+    });
+    Ok((sender, written))
+}

@@ -1,0 +1,352 @@
+//! Channels over one WebSocket: how the API server carries the streams of a command (`v5.channel.k8s.io`) and a forwarded
+//! port (`v4.channel.k8s.io`). The first byte of each message names its channel.
+//!
+//! The two directions are independent: a slow reader holds back what the server sends and nothing else. A connection that ends
+//! before what it carries is an error for whoever reads, never an end of file.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use futures_util::stream::{SplitSink, SplitStream};
+use futures_util::{SinkExt, StreamExt};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinHandle;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_util::sync::PollSender;
+
+/// After so long without a word, ask for a sign of life. Also keeps what stands in between (address translation, load
+/// balancers) from forgetting us.
+const QUIET: Duration = Duration::from_secs(10);
+/// After so long without one, ask others.
+const SILENT: Duration = Duration::from_secs(30);
+/// What the other end may still say when we have ended ours and cannot tell it.
+const LINGER: Duration = Duration::from_secs(5);
+/// Payload of one message. The server copies in pieces of 32 KiB: larger ones are cut, smaller ones cost a system call each.
+pub(super) const FRAME: usize = 32 << 10;
+/// Messages on their way to the socket.
+const OUT: usize = 8;
+/// Messages on their way from it to whoever reads: 1 MiB.
+const IN: usize = 32;
+/// Its message closes the channel that it names (v5 only).
+const CLOSE: u8 = 255;
+
+/// Why a connection carries nothing any more, in words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Lost(pub(super) String);
+
+impl From<Lost> for io::Error {
+    fn from(lost: Lost) -> Self {
+        Self::new(io::ErrorKind::ConnectionReset, lost.0)
+    }
+}
+
+/// Asks by another way whether the other end can still be there.
+pub(super) type Alive = Box<dyn Fn() -> Pin<Box<dyn Future<Output = Result<(), Lost>> + Send>> + Send + Sync>;
+
+/// How the end of our input is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum HalfClose {
+    /// By a message.
+    Told,
+    /// Not at all: the protocol has no word for it.
+    Untold,
+}
+
+/// What both directions know of each other.
+#[derive(Debug, Default)]
+struct Shared {
+    /// Bytes of input that went to the socket.
+    written: AtomicU64,
+    /// Our input has ended, and the other end cannot be told.
+    ended: Notify,
+}
+
+/// Messages from the server.
+pub(super) struct Incoming<S> {
+    stream: SplitStream<WebSocketStream<S>>,
+    control: mpsc::Sender<Message>,
+    shared: Arc<Shared>,
+    /// Bytes of input that the server is known to have taken.
+    taken: u64,
+    silent: Duration,
+    lingering: bool,
+    alive: Alive,
+    writer: JoinHandle<()>,
+}
+
+/// Both directions of a connection. `Input` is channel 0.
+pub(super) fn split<S>(
+    socket: WebSocketStream<S>,
+    half_close: HalfClose,
+    alive: Alive,
+) -> (Incoming<S>, mpsc::Sender<Bytes>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (sink, stream) = socket.split();
+    let (input, frames) = mpsc::channel(OUT);
+    let (control, orders) = mpsc::channel(OUT);
+    let shared = Arc::new(Shared::default());
+    let writer = tokio::spawn(write(sink, frames, orders, half_close, Arc::clone(&shared)));
+    let incoming = Incoming {
+        stream,
+        control,
+        shared,
+        taken: 0,
+        silent: Duration::ZERO,
+        lingering: false,
+        alive,
+        writer,
+    };
+    (incoming, input)
+}
+
+/// A message on a channel.
+pub(super) fn frame(channel: u8, payload: &[u8]) -> Bytes {
+    let mut frame = BytesMut::with_capacity(payload.len() + 1);
+    frame.put_u8(channel);
+    frame.put_slice(payload);
+    frame.freeze()
+}
+
+async fn write<S>(
+    mut sink: SplitSink<WebSocketStream<S>, Message>,
+    mut frames: mpsc::Receiver<Bytes>,
+    mut orders: mpsc::Receiver<Message>,
+    half_close: HalfClose,
+    shared: Arc<Shared>,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let mut open = true;
+    loop {
+        let done = tokio::select! {
+            order = orders.recv() => match order {
+                Some(order) => sink.send(order).await,
+                None => break,
+            },
+            first = frames.recv(), if open => match first {
+                Some(first) => pass(&mut sink, first, &mut frames, &shared).await,
+                None => {
+                    open = false;
+                    match half_close {
+                        HalfClose::Told => sink.send(Message::Binary(frame(CLOSE, &[0]))).await,
+                        HalfClose::Untold => {
+                            shared.ended.notify_one();
+                            Ok(())
+                        }
+                    }
+                }
+            },
+        };
+        // The reading side says why.
+        if done.is_err() {
+            return;
+        }
+    }
+    // The other end may be gone already.
+    let _ = sink.close().await;
+}
+
+/// All that is there, then one flush.
+async fn pass<S>(
+    sink: &mut SplitSink<WebSocketStream<S>, Message>,
+    first: Bytes,
+    frames: &mut mpsc::Receiver<Bytes>,
+    shared: &Shared,
+) -> Result<(), Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let mut next = Some(first);
+    while let Some(bytes) = next {
+        shared.written.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        sink.feed(Message::Binary(bytes)).await?;
+        next = frames.try_recv().ok();
+    }
+    sink.flush().await
+}
+
+impl<S> Incoming<S>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    /// The next message: its channel and what it carries; none when the server has closed the connection in good order. May be
+    /// dropped at any time.
+    pub(super) async fn next(&mut self) -> Result<Option<(u8, Bytes)>, Lost> {
+        loop {
+            let tick = if self.lingering { LINGER } else { QUIET };
+            tokio::select! {
+                message = self.stream.next() => match self.take(message)? {
+                    Taken::Frame(channel, bytes) => return Ok(Some((channel, bytes))),
+                    Taken::End => return Ok(None),
+                    Taken::Sign => {}
+                },
+                () = self.shared.ended.notified(), if !self.lingering => self.lingering = true,
+                () = tokio::time::sleep(tick) => {
+                    if self.lingering {
+                        return Ok(None);
+                    }
+                    self.quiet().await?;
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, message: Option<Result<Message, Error>>) -> Result<Taken, Lost> {
+        self.silent = Duration::ZERO;
+        match message {
+            Some(Ok(Message::Binary(mut bytes))) if bytes.len() > 1 => {
+                let channel = bytes.get_u8();
+                Ok(Taken::Frame(channel, bytes))
+            }
+            Some(Ok(Message::Pong(payload))) => {
+                if let Ok(taken) = <[u8; 8]>::try_from(&payload[..]) {
+                    self.taken = u64::from_be_bytes(taken);
+                }
+                Ok(Taken::Sign)
+            }
+            Some(Ok(Message::Close(_))) | None => Ok(Taken::End),
+            // An empty message says that a channel is there.
+            Some(Ok(_)) => Ok(Taken::Sign),
+            Some(Err(error)) => Err(Lost(words(&error))),
+        }
+    }
+
+    /// A server that waits for the command to take its input answers no ping; one that has taken all of it must.
+    async fn quiet(&mut self) -> Result<(), Lost> {
+        self.silent += QUIET;
+        let written = self.shared.written.load(Ordering::Relaxed);
+        // A full queue: the socket takes nothing, and what was sent before will be answered first.
+        let _ = self.control.try_send(Message::Ping(Bytes::copy_from_slice(&written.to_be_bytes())));
+        if self.silent < SILENT {
+            return Ok(());
+        }
+        self.silent = Duration::ZERO;
+        (self.alive)().await?;
+        if written > self.taken {
+            return Ok(());
+        }
+        Err(Lost(format!(
+            "nothing came for {} s, though the API server answers: something in between has dropped the connection",
+            SILENT.as_secs()
+        )))
+    }
+
+    /// A message besides the input.
+    pub(super) async fn send(&self, channel: u8, payload: &[u8]) {
+        // A connection that is lost is told by `next`.
+        let _ = self.control.send(Message::Binary(frame(channel, payload))).await;
+    }
+}
+
+enum Taken {
+    Frame(u8, Bytes),
+    Sign,
+    End,
+}
+
+impl<S> Drop for Incoming<S> {
+    fn drop(&mut self) {
+        // The writer says goodbye and ends by itself, unless the socket takes nothing.
+        if self.control.capacity() == 0 {
+            self.writer.abort();
+        }
+    }
+}
+
+fn words(error: &Error) -> String {
+    match error {
+        Error::Protocol(_) => "the connection ended in the middle".to_owned(),
+        Error::Io(error) => format!("the connection broke: {error}"),
+        other => format!("the connection broke: {other}"),
+    }
+}
+
+/// Channel 0 of the server.
+pub(super) struct Input(PollSender<Bytes>);
+
+impl Input {
+    pub(super) fn new(frames: mpsc::Sender<Bytes>) -> Self {
+        Self(PollSender::new(frames))
+    }
+}
+
+fn gone<T>(_: T) -> io::Error {
+    io::ErrorKind::BrokenPipe.into()
+}
+
+impl AsyncWrite for Input {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        ready!(self.0.poll_reserve(cx)).map_err(gone)?;
+        let part = &bytes[..bytes.len().min(FRAME)];
+        if !part.is_empty() {
+            self.0.send_item(frame(0, part)).map_err(gone)?;
+        }
+        Poll::Ready(Ok(part.len()))
+    }
+
+    /// The writer flushes whenever it has nothing else to do.
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.close();
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// A channel of the server as a stream of bytes.
+pub(super) struct Output {
+    frames: mpsc::Receiver<io::Result<Bytes>>,
+    rest: Bytes,
+    ended: bool,
+}
+
+/// Where an [`Output`] comes from. An empty part is its end; without one, it is an error.
+pub(super) type Feed = mpsc::Sender<io::Result<Bytes>>;
+
+impl Output {
+    pub(super) fn new() -> (Feed, Self) {
+        let (feed, frames) = mpsc::channel(IN);
+        (feed, Self { frames, rest: Bytes::new(), ended: false })
+    }
+
+    /// Waits for the first bytes, or for the end.
+    pub(super) async fn first(&mut self) -> io::Result<()> {
+        let next = self.frames.recv().await;
+        self.take(next)
+    }
+
+    fn take(&mut self, next: Option<io::Result<Bytes>>) -> io::Result<()> {
+        let unexpected = || io::Error::new(io::ErrorKind::UnexpectedEof, "the connection was given up");
+        self.rest = next.unwrap_or_else(|| Err(unexpected()))?;
+        self.ended = self.rest.is_empty();
+        Ok(())
+    }
+}
+
+impl AsyncRead for Output {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.rest.is_empty() && !self.ended {
+            let next = ready!(self.frames.poll_recv(cx));
+            self.take(next)?;
+        }
+        let n = self.rest.len().min(buffer.remaining());
+        buffer.put_slice(&self.rest.split_to(n));
+        Poll::Ready(Ok(()))
+    }
+}

@@ -1,0 +1,331 @@
+//! Commands in a running container, over the API server.
+//!
+//! The protocol's fifth version can tell the end of standard input and goes on with the output; each kubelet since 1.30 speaks
+//! it. How a command ended comes last, behind all of its output: what ends without that was cut off.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use contract::exit::Exit;
+use contract::places::Container;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
+use kube::Resource;
+use kube::api::AttachParams;
+use kube::core::Request;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::mpsc;
+
+use super::channel::{self, Alive, Feed, HalfClose, Incoming, Input, Lost};
+use super::client::{Cluster, Failed};
+use super::{failure, pod_of};
+use crate::engine::{Output, Stream};
+use crate::error::{CliError, Result};
+use crate::ui::Ui;
+
+/// Channels of a command.
+pub(super) const STDOUT: u8 = 1;
+/// See [`STDOUT`].
+pub(super) const STDERR: u8 = 2;
+/// How it ended.
+pub(super) const STATUS: u8 = 3;
+/// Of its terminal.
+pub(super) const RESIZE: u8 = 4;
+
+/// A command that is read to its end answers a question; those that take long are followed.
+const DEADLINE: Duration = Duration::from_secs(300);
+/// Most that is kept of what a command says to people, bytes.
+const WORDS: usize = 256 << 10;
+/// What a shell says of a program that is not there, and of one that may not be run.
+const NOT_FOUND: i32 = 127;
+const NOT_RUNNABLE: i32 = 126;
+/// As podman: the command was not started.
+const NOT_STARTED: i32 = 125;
+/// From here on an API server translates the fifth version.
+const SINCE: &str = "1.30";
+
+/// Which container of which builder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Target {
+    pub(super) builder: String,
+    pub(super) container: Container,
+}
+
+/// How a command ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// It ran.
+    Code(i32),
+    /// It did not; in the words of whoever refused it.
+    Refused(String),
+}
+
+impl Ended {
+    /// From channel 3.
+    pub(super) fn parse(bytes: &[u8]) -> Self {
+        let Ok(status) = serde_json::from_slice::<Status>(bytes) else {
+            return Self::Refused(String::from_utf8_lossy(bytes).into_owned());
+        };
+        if status.status.as_deref() == Some("Success") {
+            return Self::Code(0);
+        }
+        let causes = status.details.and_then(|details| details.causes).unwrap_or_default();
+        let code = causes
+            .into_iter()
+            .find(|cause| cause.reason.as_deref() == Some("ExitCode"))
+            .and_then(|cause| cause.message?.parse().ok());
+        code.map_or_else(|| Self::Refused(status.message.unwrap_or_default()), Self::Code)
+    }
+}
+
+/// Why a command did not start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    /// The container, or its pod, is not there or does not run.
+    NotRunning,
+    /// There is no such program.
+    NotFound,
+    /// It is there, but cannot be run.
+    NotRunnable,
+    /// The API server does not reach the node.
+    NodeAway,
+    Unknown,
+}
+
+fn cause(words: &str) -> Cause {
+    const KNOWN: [(&str, Cause); 14] = [
+        ("executable file not found", Cause::NotFound),
+        ("no such file or directory", Cause::NotFound),
+        ("permission denied", Cause::NotRunnable),
+        ("exec format error", Cause::NotRunnable),
+        ("is a directory", Cause::NotRunnable),
+        ("error dialing backend", Cause::NodeAway),
+        ("container not found", Cause::NotRunning),
+        ("container is not created or running", Cause::NotRunning),
+        ("is not in running state", Cause::NotRunning),
+        ("cannot exec in a stopped", Cause::NotRunning),
+        ("pod does not exist", Cause::NotRunning),
+        ("does not have a host assigned", Cause::NotRunning),
+        ("container is in CONTAINER_EXITED state", Cause::NotRunning),
+        ("process already finished", Cause::NotRunning),
+    ];
+    let known = KNOWN.iter().find(|(text, _)| words.contains(text));
+    known.map_or(Cause::Unknown, |(_, cause)| *cause)
+}
+
+impl Target {
+    pub(super) fn new(builder: &str, container: Container) -> Self {
+        Self { builder: builder.to_owned(), container }
+    }
+
+    /// It does not run: whoever waits for a start or a stop tries again after it.
+    pub(super) fn not_running(&self) -> CliError {
+        CliError::new(
+            Exit::Stopping,
+            format!("the {} container of builder {} does not run", self.container.name(), self.builder),
+        )
+        .hint("`trampoline-cli status` shows how the builder is")
+    }
+
+    /// A command that did not start: its code, as podman would give it, and what it would say.
+    fn refused(&self, words: &str) -> Result<(i32, String)> {
+        let program = |what: &str| format!("{what}: {}", words.rsplit("exec: ").next().unwrap_or(words));
+        match cause(words) {
+            Cause::NotFound => Ok((NOT_FOUND, program("no such program"))),
+            Cause::NotRunnable => Ok((NOT_RUNNABLE, program("cannot be run"))),
+            Cause::NotRunning => Err(self.not_running()),
+            Cause::NodeAway => Err(self.node_away(words)),
+            Cause::Unknown => Err(CliError::engine(format!(
+                "the cluster did not run a command in the {} container of builder {}: {words}",
+                self.container.name(),
+                self.builder
+            ))),
+        }
+    }
+
+    pub(super) fn node_away(&self, words: &str) -> CliError {
+        CliError::engine(format!("the API server does not reach the node of builder {}: {words}", self.builder))
+            .hint("the node is down, its kubelet is, or a firewall is between them: `kubectl get nodes` shows its state")
+    }
+
+    /// Whether the pod is still there, for a connection that has gone silent.
+    pub(super) fn alive(&self, cluster: &Cluster) -> Alive {
+        let pods = cluster.api::<Pod>();
+        let (name, address) = (pod_of(&self.builder), cluster.address.clone());
+        Box::new(move || {
+            let (pods, name, address) = (pods.clone(), name.clone(), address.clone());
+            Box::pin(async move {
+                match tokio::time::timeout(Duration::from_secs(10), pods.get_metadata_opt(&name)).await {
+                    Ok(Ok(Some(_))) => Ok(()),
+                    Ok(Ok(None)) => Err(Lost(format!("pod {name} was deleted"))),
+                    // Whoever may not read pods has to trust the connection.
+                    Ok(Err(kube::Error::Api(status))) if matches!(status.code, 401 | 403) => Ok(()),
+                    Ok(Err(error)) => Err(Lost(format!("the API server at {address} is gone: {error}"))),
+                    Err(_) => Err(Lost(format!("the API server at {address} does not answer any more"))),
+                }
+            })
+        })
+    }
+
+    /// A command whose streams are channels.
+    pub(super) async fn start(
+        &self,
+        cluster: &Cluster,
+        argv: &[&str],
+        params: AttachParams,
+    ) -> Result<(Incoming<impl AsyncRead + AsyncWrite + Unpin + Send + use<>>, mpsc::Sender<Bytes>)> {
+        let pod = pod_of(&self.builder);
+        let url = Pod::url_path(&(), Some(&cluster.namespace));
+        let params = AttachParams { container: Some(self.container.name().to_owned()), ..params };
+        let client = &cluster.client;
+        let open = || async {
+            let argv = argv.iter().copied();
+            let request =
+                Request::new(url.as_str()).exec(&pod, argv, &params).map_err(kube::Error::BuildRequest)?;
+            client.connect(request).await
+        };
+        let connection = match cluster.attempt(open).await {
+            Ok(connection) => connection,
+            Err(Failed::Error(kube::Error::Api(status))) if status.code != 403 => {
+                return Err(match cause(&status.message) {
+                    Cause::NodeAway => self.node_away(&status.message),
+                    _ if matches!(status.code, 400 | 404) => self.not_running(),
+                    Cause::NotRunning => self.not_running(),
+                    _ => failure::explain(cluster, &self.doing(), Failed::Error(kube::Error::Api(status))),
+                });
+            }
+            Err(error) => return Err(failure::explain(cluster, &self.doing(), error)),
+        };
+        if params.stdin && !connection.supports_stream_close() {
+            return Err(CliError::new(
+                Exit::Unsupported,
+                format!("the API server at {} is older than {SINCE}", cluster.address),
+            )
+            .hint("it cannot tell a command that its input has ended: upgrade the cluster"));
+        }
+        Ok(channel::split(connection.into_stream(), HalfClose::Told, self.alive(cluster)))
+    }
+
+    fn doing(&self) -> String {
+        format!("cannot run a command in pod {}", pod_of(&self.builder))
+    }
+
+    /// A connection that was lost under a command.
+    pub(super) fn lost(&self, lost: &Lost) -> CliError {
+        CliError::new(Exit::Io, format!("the connection to builder {} was lost: {}", self.builder, lost.0))
+            .hint("what ran there may still run; `trampoline-cli status` shows how the builder is")
+    }
+}
+
+/// With its streams in our hands.
+pub(super) async fn stream(cluster: &Cluster, target: Target, argv: &[&str]) -> Result<Stream> {
+    let params =
+        AttachParams { stdin: true, stdout: true, stderr: true, tty: false, ..AttachParams::default() };
+    let (incoming, input) = target.start(cluster, argv, params).await?;
+    let (feed, stdout) = channel::Output::new();
+    let end = tokio::spawn(async move {
+        let (ended, words) = carry(incoming, feed).await.map_err(|lost| target.lost(&lost))?;
+        target.settle(ended, words)
+    });
+    Ok(Stream { stdin: Box::new(Input::new(input)), stdout: Box::new(stdout), end })
+}
+
+/// To its end.
+pub(super) async fn exec(cluster: &Cluster, target: &Target, argv: &[&str], input: &[u8]) -> Result<Output> {
+    match tokio::time::timeout(DEADLINE, whole(cluster, target, argv, input)).await {
+        Ok(Err(error)) if error.exit == Exit::Stopping => {
+            let stderr = error.message.into_bytes();
+            Ok(Output { code: NOT_STARTED, stdout: Vec::new(), stderr })
+        }
+        Ok(output) => output,
+        Err(_) => Err(CliError::new(
+            Exit::Deadline,
+            format!(
+                "`{}` did not end within {} s in builder {}",
+                argv.join(" "),
+                DEADLINE.as_secs(),
+                target.builder
+            ),
+        )
+        .hint("`trampoline-cli logs user` may show what it waits for")),
+    }
+}
+
+async fn whole(cluster: &Cluster, target: &Target, argv: &[&str], input: &[u8]) -> Result<Output> {
+    let params = AttachParams {
+        stdin: !input.is_empty(),
+        stdout: true,
+        stderr: true,
+        tty: false,
+        ..AttachParams::default()
+    };
+    let (incoming, frames) = target.start(cluster, argv, params).await?;
+    let (feed, mut stdout) = channel::Output::new();
+    let write = async {
+        let mut stdin = Input::new(frames);
+        // A command that does not want its input says so by its exit code.
+        let _ = stdin.write_all(input).await;
+    };
+    let mut bytes = Vec::new();
+    // What breaks the reading breaks the connection, which says why.
+    let read = async { stdout.read_to_end(&mut bytes).await.is_ok() };
+    let ((), _, end) = tokio::join!(write, read, carry(incoming, feed));
+    let (ended, words) = end.map_err(|lost| target.lost(&lost))?;
+    let (code, stderr) = target.settle(ended, words)?;
+    Ok(Output { code, stdout: bytes, stderr })
+}
+
+/// Passes stdout on and keeps stderr, until the command has ended.
+async fn carry<S>(mut incoming: Incoming<S>, feed: Feed) -> std::result::Result<(Ended, Vec<u8>), Lost>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let mut words = Vec::new();
+    loop {
+        let lost = match incoming.next().await {
+            // A reader that has gone wants the end only.
+            Ok(Some((STDOUT, bytes))) => {
+                let _ = feed.send(Ok(bytes)).await;
+                continue;
+            }
+            Ok(Some((STDERR, bytes))) => {
+                words.extend_from_slice(&bytes);
+                if words.len() > 2 * WORDS {
+                    words.drain(..words.len() - WORDS);
+                }
+                continue;
+            }
+            Ok(Some((STATUS, bytes))) => {
+                let _ = feed.send(Ok(Bytes::new())).await;
+                return Ok((Ended::parse(&bytes), words));
+            }
+            Ok(Some(_)) => continue,
+            Ok(None) => Lost("it was closed before the command had ended".to_owned()),
+            Err(lost) => lost,
+        };
+        let _ = feed.send(Err(lost.clone().into())).await;
+        return Err(lost);
+    }
+}
+
+impl Target {
+    fn settle(&self, ended: Ended, mut words: Vec<u8>) -> Result<(i32, Vec<u8>)> {
+        match ended {
+            Ended::Code(code) => Ok((code, words)),
+            Ended::Refused(why) => {
+                let (code, said) = self.refused(&why)?;
+                words.extend_from_slice(said.as_bytes());
+                Ok((code, words))
+            }
+        }
+    }
+
+    /// Where nothing was kept: says why a command did not start, and gives its code.
+    pub(super) fn code(&self, ui: Ui, ended: Ended) -> Result<i32> {
+        let (code, words) = self.settle(ended, Vec::new())?;
+        if !words.is_empty() {
+            ui.warn(String::from_utf8_lossy(&words));
+        }
+        Ok(code)
+    }
+}
