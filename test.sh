@@ -8,6 +8,8 @@
 #   seeding    the store volume under kills, power cuts and full disks; as root, without containers
 #   cli        the client against recorded engines; the flake against stand-ins for its inputs
 #   podman     scenarios that drive trampoline-cli against podman, rootful and, where it works, rootless
+#   kubernetes the same scenarios against a cluster: that of KUBECONFIG_FOR_TESTS, else minikube's where it is
+#              installed, else one of the tests' own, as root (e2e/cluster); not among the first five
 #   soak       seeding and podman at full length; hours rather than minutes
 #
 # What is missing on a Debian machine is installed. Logs are kept in the folder that is named; of what failed, the
@@ -26,10 +28,12 @@ image=localhost/trampoline-test:current
 rootless_user=trampoline-test
 passed=0 failed=0 skipped=0
 wanted=()
+# What has made the cluster that must be ended, and what brings an image of podman's to nodes: LOADER load IMAGE.
+own_cluster='' loader=''
 
 while (($#)); do
   case $1 in
-    lint | unit | seeding | cli | podman | soak) wanted+=("$1") ;;
+    lint | unit | seeding | cli | podman | kubernetes | soak) wanted+=("$1") ;;
     all) wanted+=(lint unit seeding cli podman) ;;
     -h | --help) sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "$0"; exit 0 ;;
     *) fail 64 "unknown stage $1 (see --help)" ;;
@@ -216,6 +220,66 @@ no_rootless_user() {
   rm -rf "/tmp/podman-run-$uid" "/tmp/containers-user-$uid"
 } >/dev/null 2>&1
 
+stage_kubernetes() {
+  need_podman
+  need rsync:rsync curl:curl
+  built agents build_agents
+  built client build_client
+  podman_settings "$agents_dir" || { failed=$((failed + 1)); return; }
+  built image container/build-image --agents "$agents_dir" --tag "$image" --base "${TRAMPOLINE_TEST_BASE:-auto}"
+  cluster_up || return 0
+  kubectl get namespace trampoline-test >/dev/null 2>&1 || kubectl create namespace trampoline-test >/dev/null
+  TRAMPOLINE_TEST_NAMESPACE=trampoline-test TRAMPOLINE_TEST_KUBECONFIG=$KUBECONFIG TRAMPOLINE_TEST_LOAD=$loader \
+    scenarios kubernetes "$CARGO_TARGET_DIR/release/trampoline-cli"
+  cluster_down
+  podman rmi -f "$image" >/dev/null 2>&1 || true
+}
+
+# Sets KUBECONFIG, and PATH such that it has a kubectl.
+cluster_up() {
+  local before=$failed
+  if [[ -n ${KUBECONFIG_FOR_TESTS:-} ]]; then
+    export KUBECONFIG=$KUBECONFIG_FOR_TESTS
+    # The images must be known to its nodes: only its owner can say how they get there.
+    loader=${TRAMPOLINE_TEST_LOAD:-}
+    [[ -n $loader ]] || {
+      skip 'KUBECONFIG_FOR_TESTS needs TRAMPOLINE_TEST_LOAD: a program that, called with "load" and the name of an image of podman, brings it to the nodes'
+      return 1
+    }
+  elif command -v minikube >/dev/null; then
+    loader=$repo/e2e/cluster/minikube-load
+    minikube status >/dev/null 2>&1 || built minikube minikube start
+    export KUBECONFIG=$logs/minikube.conf
+    minikube kubectl -- config view --raw --minify --flatten >"$KUBECONFIG" || true
+  elif ((EUID == 0)); then
+    # Beside one that somebody works with.
+    export TRAMPOLINE_LAB_NUMBER=${TRAMPOLINE_LAB_NUMBER:-9}
+    loader=$repo/e2e/cluster/cluster
+    own_cluster=$loader
+    built cluster "$own_cluster" up
+    ((failed == before)) || return 1
+    eval "$("$own_cluster" env)"
+  else
+    skip "a cluster of the tests' own needs root: sudo ./test.sh kubernetes"
+    return 1
+  fi
+  command -v kubectl >/dev/null || { failed=$((failed + 1)); say 'kubectl is missing'; return 1; }
+  built load "$loader" load "$image"
+  checked node kubectl wait --for=condition=Ready node --all --timeout=60s
+  if [[ -n $own_cluster ]]; then checked cluster-check e2e/cluster/check "$image"; fi
+  ((failed == before))
+}
+
+# Leaves the clusters of others as they were, but for what a failed test has left in its namespace.
+cluster_down() {
+  if [[ -n $own_cluster ]]; then
+    built cluster-down "$own_cluster" down
+    own_cluster=
+  else
+    built namespace-gone kubectl delete namespace trampoline-test --timeout=120s
+  fi
+}
+
 stage_soak() {
   export TRAMPOLINE_KILL_POINTS=3000 TRAMPOLINE_SOAK=1
   scenarios_seconds=7200
@@ -248,6 +312,7 @@ leftovers() {
 # Everything of the stages that were not reached is not counted, so an early end must not look like a pass.
 finish() {
   trap - EXIT
+  if [[ -n $own_cluster ]]; then "$own_cluster" down || failed=$((failed + 1)); fi
   if [[ -z $reached_end ]]; then
     failed=$((failed + 1))
     say 'stopped early'
