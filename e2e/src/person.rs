@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use tempfile::TempDir;
 
 use crate::call::Call;
+use crate::podman::Storage;
 use crate::setting::setting;
 
 static PEOPLE: AtomicU32 = AtomicU32::new(0);
@@ -15,6 +16,7 @@ static PEOPLE: AtomicU32 = AtomicU32::new(0);
 pub struct Person {
     root: TempDir,
     name: String,
+    storage: Option<PathBuf>,
 }
 
 impl Person {
@@ -26,7 +28,7 @@ impl Person {
     pub fn new() -> Self {
         let root = tempfile::Builder::new().prefix("t-person-").tempdir().expect("a temporary folder");
         let name = format!("t{}", PEOPLE.fetch_add(1, Ordering::Relaxed));
-        let person = Self { root, name };
+        let person = Self { root, name, storage: None };
         for folder in ["home", "home/.ssh", "config", "state", "cache", "work"] {
             std::fs::create_dir(person.path(folder)).expect("the temporary folder is empty");
         }
@@ -41,6 +43,12 @@ impl Person {
         let file = person.path("home/.ssh/id_ed25519");
         person.call("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(file).run().ok();
         person
+    }
+
+    /// One whose podman keeps all that it has elsewhere.
+    #[must_use]
+    pub fn in_storage(storage: &Storage) -> Self {
+        Self { storage: Some(storage.file()), ..Self::new() }
     }
 
     /// Login name.
@@ -80,7 +88,10 @@ impl Person {
     /// Runs a program as this person, in [`Self::work`].
     #[must_use]
     pub fn call(&self, program: impl AsRef<Path>) -> Call {
-        let call = setting().engine.as_its_user(program.as_ref());
+        let mut call = setting().engine.as_its_user(program.as_ref());
+        if let Some(file) = &self.storage {
+            call = call.env("CONTAINERS_STORAGE_CONF", file);
+        }
         let call = call.in_dir(self.work()).env("HOME", self.home()).env("USER", &self.name);
         call.env("LOGNAME", &self.name)
             .env("XDG_CONFIG_HOME", self.path("config"))

@@ -5,7 +5,9 @@ mod builds;
 mod config;
 mod faults;
 mod idle;
+mod images;
 mod people;
+mod prune;
 mod pushes;
 mod sandbox;
 mod seeding;
@@ -54,9 +56,11 @@ fn main() -> ExitCode {
     let all = [
         story::SCENARIOS,
         seeding::SCENARIOS,
+        images::SCENARIOS,
         volumes::SCENARIOS,
         builds::SCENARIOS,
         stops::SCENARIOS,
+        prune::SCENARIOS,
         idle::SCENARIOS,
         faults::SCENARIOS,
         pushes::SCENARIOS,

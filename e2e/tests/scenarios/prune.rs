@@ -1,0 +1,43 @@
+//! What a prune of the engine takes, in a storage where there is nothing else to take.
+
+use e2e::builder::Builder;
+use e2e::nix_files::quick;
+use e2e::person::Person;
+use e2e::podman::Storage;
+
+crate::scenarios! {
+    Podman: [
+        pruned_builder_is_made_again_from_its_volumes,
+    ],
+}
+
+fn pruned_builder_is_made_again_from_its_volumes() {
+    let storage = Storage::new();
+    let builder = Builder::new(Person::in_storage(&storage), &[]);
+    builder.cli(["setup", "--yes"]).run().ok();
+    let tree = builder.pushed("pruned", &[("default.nix", &*quick("t-pruned", "still here"))]);
+    let path = tree.cli(["build"]).run().ok();
+    let pods = || storage.podman(["pod", "ps", "--format", "{{.Name}}"]).run().ok().stdout;
+
+    storage.podman(["system", "prune", "-f"]).run().ok();
+    assert_eq!(builder.state(), "running", "one that runs is left alone");
+    builder.cli(["down"]).run().ok();
+    assert_ne!(pods(), "");
+    storage.podman(["system", "prune", "-f"]).run().ok();
+    assert_eq!(pods(), "", "the prune takes a stopped pod");
+    let status = builder.cli(["status"]).run().ok();
+    assert!(status.stdout.contains("prune"), "status says how that comes: {status}");
+    assert_eq!(tree.cli(["shell", "--", "cat", path.text()]).run().ok().text(), "still here");
+
+    builder.cli(["down"]).run().ok();
+    storage.podman(["system", "prune", "-f", "--volumes"]).run().ok();
+    assert_eq!(storage.podman(["volume", "ls", "-q"]).run().ok().stdout, "");
+    let status = builder.cli(["status"]).run().ok();
+    assert!(status.stdout.contains("absent"), "nothing is left of it: {status}");
+    let refused = tree.cli(["build"]).run();
+    assert!(refused.code != 0 && refused.stderr.contains("setup"), "{refused}");
+    builder.cli(["setup", "--yes"]).run().ok();
+    tree.cli(["push-tarball"]).run().ok();
+    assert_eq!(tree.cli(["build"]).run().ok().stdout, path.stdout);
+    builder.clean().ok();
+}
