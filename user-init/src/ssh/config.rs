@@ -9,7 +9,7 @@ use agent::files;
 use contract::config::Config;
 use contract::places::Container;
 
-use super::{CONFIG_KEYS, host_key_file, keys};
+use super::{BANNER, CONFIG_KEYS, host_key_file, keys};
 use crate::Place;
 use crate::environment;
 use crate::error::{Error, Result, io_error};
@@ -84,7 +84,8 @@ fn sftp_server(sshd: &Path) -> Option<PathBuf> {
 
 fn text(place: &Place, config: &Config, user: &str, sshd: &Path, penalties: bool) -> String {
     let paths = &place.paths;
-    let config_keys = paths.run_dir(Container::User).join(CONFIG_KEYS);
+    let run = paths.run_dir(Container::User);
+    let config_keys = run.join(CONFIG_KEYS);
     let set: String = environment::variables(paths, config)
         .iter()
         // The rest is set by the session, from the configuration of that moment.
@@ -103,6 +104,8 @@ fn text(place: &Place, config: &Config, user: &str, sshd: &Path, penalties: bool
          PasswordAuthentication no\n\
          KbdInteractiveAuthentication no\n\
          AuthorizedKeysFile {config_keys} {home}/.ssh/authorized_keys\n\
+         # There while there is no key.\n\
+         Banner {banner}\n\
          StrictModes yes\n\
          PermitUserEnvironment no\n\
          PermitUserRC no\n\
@@ -130,6 +133,7 @@ fn text(place: &Place, config: &Config, user: &str, sshd: &Path, penalties: bool
         port = place.ssh_port,
         key = host_key_file(paths).display(),
         config_keys = config_keys.display(),
+        banner = run.join(BANNER).display(),
         home = paths.home.display(),
         program = place.program().display(),
     );

@@ -11,7 +11,7 @@ use contract::config::Config;
 use contract::places::Container;
 use nix::fcntl::{Flock, FlockArg};
 
-use super::{CONFIG_KEYS, host_key_file, key_dir};
+use super::{BANNER, CONFIG_KEYS, host_key_file, key_dir};
 use crate::environment;
 use crate::error::{Error, Result, errno, io_error};
 
@@ -64,8 +64,24 @@ pub fn host_key(paths: &Paths) -> Result<String> {
 pub fn write_config_keys(paths: &Paths, config: &Config) -> Result<()> {
     let mut text = config.user.authorized_keys.join("\n");
     text.push('\n');
-    files::write_bytes(&paths.run_dir(Container::User), CONFIG_KEYS, 0o600, text.as_bytes())
-        .map_err(Into::into)
+    files::write_bytes(&paths.run_dir(Container::User), CONFIG_KEYS, 0o600, text.as_bytes())?;
+    tell_how_to_come_in(paths)
+}
+
+/// What sshd says before it refuses everybody: a builder that was made without the client has no key.
+const NO_KEY: &str = "\
+This builder lets nobody in over SSH yet: it has no key. Whoever may `kubectl exec` into it adds one with
+`trampoline-cli setup`, or under [user] authorized-keys in trampoline.toml, which is in its ConfigMap.
+";
+
+/// Puts [`NO_KEY`] where sshd looks for it at each login, or takes it away.
+fn tell_how_to_come_in(paths: &Paths) -> Result<()> {
+    let dir = paths.run_dir(Container::User);
+    if listed(paths)?.is_empty() {
+        files::write_bytes(&dir, BANNER, 0o600, NO_KEY.as_bytes()).map_err(Into::into)
+    } else {
+        files::withdraw(&dir.join(BANNER)).map_err(Into::into)
+    }
 }
 
 /// A public key as `ssh-add -L` prints it: type, base64, comment. Without options: those could undo what the
@@ -118,6 +134,7 @@ pub fn add(paths: &Paths, text: &str) -> Result<usize> {
     if new > 0 {
         files::write_bytes(&dir, "authorized_keys", 0o600, there.as_bytes())?;
     }
+    tell_how_to_come_in(paths)?;
     Ok(new)
 }
 
@@ -167,7 +184,13 @@ mod tests {
         let paths = Paths::scratch(dir.path());
         fs::create_dir_all(paths.home.join(".ssh")).unwrap();
         fs::write(paths.home.join(".ssh/authorized_keys"), "# mine").unwrap();
+        let run = paths.run_dir(Container::User);
+        fs::create_dir_all(&run).unwrap();
+        let banner = run.join(BANNER);
+        write_config_keys(&paths, &Config::default()).unwrap();
+        assert!(fs::read_to_string(&banner).unwrap().contains("trampoline-cli setup"));
         assert_eq!(add(&paths, &format!("\n# a comment\n{KEY}\n")).unwrap(), 1);
+        assert!(!banner.exists(), "it is for those whom no key lets in");
         assert_eq!(add(&paths, &KEY.replace("me@here", "other")).unwrap(), 0);
         for bad in [
             "",

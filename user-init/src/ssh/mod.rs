@@ -24,3 +24,5 @@ fn host_key_file(paths: &Paths) -> PathBuf {
 
 /// Keys from `trampoline.toml`, in the run folder: a key that leaves the file leaves the builder.
 const CONFIG_KEYS: &str = "authorized_keys";
+/// Beside them.
+const BANNER: &str = "ssh_banner";
