@@ -87,6 +87,7 @@ impl Made<'_> {
         for subject in binding.subjects.iter_mut().flatten() {
             let own = self.common.rename(&subject.name);
             subject.name = self.config.kubernetes.service_account.clone().unwrap_or(own);
+            subject.namespace.clone_from(&self.common.namespace);
         }
     }
 

@@ -222,7 +222,7 @@ fn every_option_reaches_its_field() {
     assert!(!rendering.objects.iter().any(|object| object["kind"] == "ServiceAccount"));
     assert_eq!(
         object(&rendering, "RoleBinding", "")["subjects"],
-        json!([{ "kind": "ServiceAccount", "name": "builders" }])
+        json!([{ "kind": "ServiceAccount", "name": "builders", "namespace": "team" }])
     );
     for object in &rendering.objects {
         assert_eq!(object["metadata"]["namespace"], "team");
