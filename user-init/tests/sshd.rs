@@ -145,6 +145,33 @@ fn logins() {
 }
 
 #[test]
+fn without_a_key_it_is_said_how_to_add_one() {
+    if !possible() {
+        return;
+    }
+    let login = Login::new();
+    let told = "trampoline-cli setup";
+    assert!(!text(&login.ssh(&["true"])).contains(told));
+    let keys = fs::read_to_string(&login.world.paths.config).unwrap();
+    // Replaced as a whole, as the kubelet does it.
+    let replace = |text: &str| {
+        let new = login.world.paths.config.with_extension("new");
+        fs::write(&new, text).unwrap();
+        fs::rename(&new, &login.world.paths.config).unwrap();
+    };
+    let run = login.world.paths.run_dir(contract::places::Container::User);
+    let banner = run.join("ssh_banner");
+    replace("");
+    login.world.until(&run, || banner.exists());
+    let refused = login.ssh(&["true"]);
+    assert_eq!(refused.status.code(), Some(255), "{}", text(&refused));
+    assert!(text(&refused).contains(told), "{}", text(&refused));
+    replace(&keys);
+    login.world.until(&run, || !banner.exists());
+    assert_eq!(text(&login.ssh(&["echo in"])), "in\n");
+}
+
+#[test]
 fn aborted_connections_lock_nobody_out() {
     if !possible() {
         return;
