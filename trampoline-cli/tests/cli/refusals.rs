@@ -122,10 +122,28 @@ fn without_nix_it_is_said_what_works() {
 }
 
 #[test]
-fn an_engine_that_is_not_there_yet_is_named() {
+fn a_cluster_that_cannot_be_reached_is_named() {
     let sandbox = Sandbox::new();
+    let run = sandbox.cli(["--engine", "kubernetes", "status"]);
+    run.refused(78, "no kubeconfig");
+    run.hints("KUBECONFIG");
+    let kubeconfig = sandbox.work().join("config");
+    let cluster = "apiVersion: v1\nkind: Config\ncurrent-context: a\n\
+                   contexts: [{name: a, context: {cluster: a, user: a}}]\n\
+                   clusters: [{name: a, cluster: {server: 'https://127.0.0.1:9'}}]\nusers: []\n";
+    std::fs::write(&kubeconfig, cluster).unwrap();
     sandbox.write("trampoline.toml", "[builder]\nengine = \"kubernetes\"\n");
-    sandbox.cli(["status"]).refused(71, "podman only");
+    let mut command = sandbox.command(env!("CARGO_BIN_EXE_trampoline-cli"), ["--context", "b", "status"]);
+    let output = command.env("KUBECONFIG", &kubeconfig).output().unwrap();
+    assert_eq!(output.status.code(), Some(78));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("no context b in the kubeconfig; it has: a"));
+}
+
+#[test]
+fn a_namespace_is_no_matter_of_podman() {
+    let sandbox = Sandbox::new();
+    let run = sandbox.cli(["--engine", "podman", "--namespace", "x", "status"]);
+    run.refused(64, "are for a cluster");
 }
 
 #[test]
