@@ -54,6 +54,7 @@ fn dispatch(place: &Place, command: &str, rest: &[String]) -> Result<u8> {
     let words: Vec<&str> = rest.iter().map(String::as_str).collect();
     match (command, words.as_slice()) {
         ("session", _) => return session::run(place, &asked(rest)?),
+        ("signal", [id, name]) => session::signal(place, id, name)?,
         ("receive", []) => receive(place, false)?,
         ("receive", ["--fd", "3"]) => receive(place, true)?,
         ("job", ["start"]) => start(place)?,
@@ -107,6 +108,8 @@ fn asked(rest: &[String]) -> Result<Asked> {
                     }
                 }
             }
+            // For `signal`, which finds it among our arguments.
+            "--id" => drop(value()?),
             "--project" => asked.project = Some(value()?.clone()),
             "--generation" => {
                 let text = value()?;

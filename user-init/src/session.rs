@@ -15,7 +15,6 @@ use contract::handshake::SessionKind;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::{Pid, tcgetpgrp};
-use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 
 use crate::Place;
 use crate::control::{Client, Reply, Request};
@@ -43,38 +42,37 @@ pub struct Asked {
     pub command: Vec<String>,
 }
 
-/// Signals of a session. SIGINT and SIGQUIT belong to the child in the terminal's foreground; a handler that does nothing and
-/// not "ignore", which the child would inherit.
+/// Signals of a session: a handler that does nothing and not "ignore", which the child would inherit.
 struct Caught {
     pipe: UnixStream,
-    terminate: Arc<AtomicBool>,
-    hang_up: Arc<AtomicBool>,
+    flags: Vec<(Signal, Arc<AtomicBool>)>,
 }
 
 impl Caught {
     fn install() -> io::Result<Self> {
         let (pipe, write) = UnixStream::pair()?;
         pipe.set_nonblocking(true)?;
-        let flag = |number| {
+        let flag = |signal: Signal| {
             let flag = Arc::new(AtomicBool::new(false));
-            signal_hook::flag::register(number, Arc::clone(&flag)).map(|_| flag)
+            signal_hook::flag::register(signal as i32, Arc::clone(&flag))?;
+            Ok((signal, flag))
         };
-        flag(SIGINT)?;
-        flag(SIGQUIT)?;
-        let caught = Self { pipe, terminate: flag(SIGTERM)?, hang_up: flag(SIGHUP)? };
-        for number in [SIGCHLD, SIGTERM, SIGHUP] {
-            signal_hook::low_level::pipe::register(number, write.try_clone()?)?;
+        // The strongest first.
+        let signals = [Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGINT];
+        let flags = signals.into_iter().map(flag).collect::<io::Result<_>>()?;
+        for signal in signals.into_iter().chain([Signal::SIGCHLD]) {
+            signal_hook::low_level::pipe::register(signal as i32, write.try_clone()?)?;
         }
-        Ok(caught)
+        Ok(Self { pipe, flags })
     }
 
-    /// What to pass on.
-    fn drain(&self) -> Option<Signal> {
+    /// What to pass on. In a terminal SIGINT and SIGQUIT come from a key, and whoever is in its foreground has them.
+    fn drain(&self, terminal: bool) -> Option<Signal> {
         let mut bytes = [0; 64];
         while matches!((&self.pipe).read(&mut bytes), Ok(n) if n > 0) {}
-        let terminate = self.terminate.swap(false, Ordering::SeqCst);
-        let hang_up = self.hang_up.swap(false, Ordering::SeqCst);
-        if terminate { Some(Signal::SIGTERM) } else { hang_up.then_some(Signal::SIGHUP) }
+        let came = self.flags.iter().filter(|(_, flag)| flag.swap(false, Ordering::SeqCst));
+        let came: Vec<Signal> = came.map(|(signal, _)| *signal).collect();
+        came.into_iter().find(|signal| !terminal || !matches!(signal, Signal::SIGINT | Signal::SIGQUIT))
     }
 }
 
@@ -193,7 +191,7 @@ fn wait(child: &mut Child, client: &mut Client, caught: &Caught, terminal: bool)
             Err(e) => return Err(e.into()),
         }
         let told = serving && fds[1].any().unwrap_or(false);
-        if let Some(signal) = caught.drain() {
+        if let Some(signal) = caught.drain(terminal) {
             send(child, signal, terminal);
         }
         if told {
@@ -234,4 +232,31 @@ fn send(child: &Child, signal: Signal, terminal: bool) {
     } else {
         let _ = killpg(pid, signal);
     }
+}
+
+/// Sends a signal to the session that was started with `--id ID`, for a client that has none of its terminals.
+///
+/// # Errors
+/// When `/proc` cannot be read, or the signal is none that a session passes on.
+pub fn signal(place: &Place, id: &str, name: &str) -> Result<()> {
+    let signal = match name {
+        "int" => Signal::SIGINT,
+        "term" => Signal::SIGTERM,
+        "hup" => Signal::SIGHUP,
+        other => return Err(Error::Usage(format!("a signal is int, term or hup, not {other:?}"))),
+    };
+    let proc = &place.paths.proc;
+    let wanted = format!("\0--id\0{id}\0");
+    for entry in std::fs::read_dir(proc).map_err(io_error("read", proc))?.flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        // A process that has ended by now, or is somebody else's, is not the one.
+        let words = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        // Whatever runs in the session may show the same words, but not before the command's own dashes.
+        let ours = String::from_utf8_lossy(&words);
+        let ours = ours.split("\0--\0").next().unwrap_or_default();
+        if ours.contains("\0session\0") && format!("{ours}\0").contains(&wanted) {
+            let _ = kill(Pid::from_raw(pid), signal);
+        }
+    }
+    Ok(())
 }

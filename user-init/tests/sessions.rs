@@ -54,6 +54,26 @@ fn until_it_waits(session: &mut Child) {
 }
 
 #[test]
+fn a_signal_reaches_a_command_without_a_terminal() {
+    let mut world = World::new();
+    world.serve();
+    // The shell waits for what it has started: all of it must be told.
+    let line = "trap 'echo interrupted; exit 5' INT; echo begun; sleep 100 & wait";
+    for (id, name, code) in [("a", "int", 5), ("b", "term", 143)] {
+        let mut words = world.command(&["session", "--kind", "exec", "--id", id, "--", "sh", "-c", line]);
+        let mut child = words.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut out = BufReader::new(child.stdout.take().unwrap());
+        let mut begun = String::new();
+        out.read_line(&mut begun).unwrap();
+        for other in [["signal", "other", name], ["signal", id, name]] {
+            assert!(world.run(&other).status.success());
+        }
+        assert_eq!(ended_in_time(&mut child).code(), Some(code), "{name}");
+    }
+    assert_eq!(world.run(&["signal", "a", "kill"]).status.code(), Some(64));
+}
+
+#[test]
 fn a_session_has_its_environment_its_code_and_nothing_of_ours() {
     let mut world = World::new();
     fs::write(&world.paths.config, "[user]\nmax-processes = 777\n").unwrap();

@@ -11,6 +11,7 @@ crate::scenarios! {
     Any: [
         exit_code_is_nix_s_own,
         killed_client_leaves_the_build_running,
+        signal_to_the_client_reaches_a_command_without_a_terminal,
         control_c_cancels_the_build_and_leaves_the_terminal_sane,
     ],
     Root: [
@@ -116,4 +117,26 @@ fn control_c_cancels_the_build_and_leaves_the_terminal_sane() {
     assert!(code != 0 && output.stdout.contains("cancel"), "{output}");
     let ends = builder.shell("cat /home/nix/.local/state/trampoline/jobs/*/exit.json").ok();
     assert!(ends.stdout.contains("\"cancelled\":true"), "the job's own record: {ends}");
+}
+
+fn signal_to_the_client_reaches_a_command_without_a_terminal() {
+    let builder = shared::builder();
+    let line = "trap 'echo told; exit 5' TERM INT; echo begun $$; sleep 300 & wait";
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let mut shell = builder.cli(["shell", "--", "sh", "-c", line]).within(40).start();
+        shell.line("begun ");
+        shell.signal(signal);
+        let shell = shell.output().ended(5);
+        assert!(shell.stdout.contains("told"), "{shell}");
+    }
+    // As a key does it: the engine's process has the signal, too, and what it ran would go on without it.
+    let line = "echo begun; exec sleep 301";
+    let call = builder.call("setsid").arg(&setting().cli).args(["shell", "--", "sh", "-c", line]);
+    let mut shell = call.start();
+    shell.line("begun");
+    nix::sys::signal::killpg(nix::unistd::Pid::from_raw(shell.pid()), Signal::SIGINT).expect("its own group");
+    drop(shell.output());
+    let left = builder
+        .shell("for p in /proc/[0-9]*; do tr '\\0' ' ' <$p/cmdline; echo; done | grep -x 'sleep 301 '");
+    assert_eq!(left.stdout, "", "it goes on: {left}");
 }

@@ -2,13 +2,15 @@
 
 use std::ffi::OsString;
 use std::io::IsTerminal;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use contract::places::Container;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::Global;
 use crate::context::Context;
-use crate::error::Result;
+use crate::error::{Result, While};
 use crate::remote;
 use crate::wake::{self, USER_INIT};
 
@@ -34,7 +36,13 @@ impl Shell {
     pub(crate) async fn run(&self, global: &Global) -> Result<u8> {
         let context = Context::new(global)?;
         wake::running(&context).await?;
-        let mut argv: Vec<OsString> = [USER_INIT, "session", "--kind", "exec"].map(OsString::from).to_vec();
+        let id = format!(
+            "{}-{}",
+            std::process::id(),
+            SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros()
+        );
+        let mut argv: Vec<OsString> =
+            [USER_INIT, "session", "--kind", "exec", "--id", &id].map(OsString::from).to_vec();
         if let Some(project) = &self.project {
             argv.extend(["--project", project].map(OsString::from));
         } else if let Some(tree) = remote::tree_here(&context).await? {
@@ -50,10 +58,35 @@ impl Shell {
         let tty = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
         let context = &context;
         let argv = &argv;
-        let code = wake::retrying(context, || async move {
+        let attached = wake::retrying(context, || async move {
             context.engine.attach(&context.name, Container::User, argv, tty).await
-        })
-        .await?;
+        });
+        // On a terminal the keys go there as they are.
+        let code = if tty { attached.await? } else { passing_signals(context, &id, attached).await? };
         Ok(u8::try_from(code & 0xff).unwrap_or(u8::MAX))
+    }
+}
+
+/// No engine passes a signal on to a command without a terminal; it would go on without us.
+async fn passing_signals(
+    context: &Context,
+    id: &str,
+    attached: impl Future<Output = Result<i32>>,
+) -> Result<i32> {
+    let watch = |kind| signal(kind).during("cannot watch for signals");
+    let mut interrupt = watch(SignalKind::interrupt())?;
+    let mut terminate = watch(SignalKind::terminate())?;
+    let mut hang_up = watch(SignalKind::hangup())?;
+    tokio::pin!(attached);
+    loop {
+        let name = tokio::select! {
+            // The key that interrupts us ends the engine's own process as well.
+            biased;
+            _ = interrupt.recv() => "int",
+            _ = terminate.recv() => "term",
+            _ = hang_up.recv() => "hup",
+            code = &mut attached => return code,
+        };
+        context.engine.exec(&context.name, Container::User, &[USER_INIT, "signal", id, name], &[]).await?;
     }
 }
