@@ -154,7 +154,7 @@ scenarios() {
 
 stage_podman() {
   need_podman
-  need setpriv:util-linux rsync:rsync
+  need setpriv:util-linux rsync:rsync patchelf:patchelf
   built agents build_agents
   built client build_client
   podman_settings "$agents_dir" || { failed=$((failed + 1)); return; }
