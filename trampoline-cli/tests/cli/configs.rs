@@ -51,3 +51,19 @@ fn the_nearest_file_upwards_holds_and_an_option_overrides() {
     let absent = sandbox.cli(["--config", "absent.toml", "config", "check"]);
     absent.refused(78, "absent.toml");
 }
+
+/// What the pages show is accepted.
+#[test]
+fn every_example_of_the_docs_is_right() {
+    let sandbox = Sandbox::new();
+    let page = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/kubernetes.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let examples: Vec<&str> =
+        page.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    assert!(examples.len() >= 3);
+    for example in examples {
+        sandbox.write("trampoline.toml", example);
+        let run = sandbox.cli(["--engine", "kubernetes", "setup", "--dry-run"]);
+        assert_eq!(run.code, 0, "{example}\n{run:?}");
+    }
+}
