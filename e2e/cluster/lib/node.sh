@@ -102,7 +102,7 @@ cgroups_enter() {
 # in_node NODE COMMAND...: in the node's namespaces, as a child of this script.
 in_node() {
   local pid
-  pid=$(anchor "$1") || fail 69 "node $1 does not run; start the cluster with: $self up"
+  pid=$(anchor "$1") || fail 69 "node $1 does not run"
   shift
   nsenter --target "$pid" --mount --uts --ipc --net --pid --wd=/ "$@"
 }
