@@ -148,6 +148,7 @@ fn owner_of(container: Container) -> u32 {
 mod tests {
     use std::fs;
     use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+    use std::process::Command;
 
     use super::*;
 
@@ -184,6 +185,43 @@ mod tests {
         }
         let home = fs::metadata(&paths.home).unwrap();
         assert_eq!((home.uid(), home.gid()), (USER_UID, USER_GID));
+    }
+
+    /// Unmounts when it goes.
+    struct Tmpfs<'a>(&'a Path);
+
+    impl<'a> Tmpfs<'a> {
+        fn mount(on: &'a Path) -> Self {
+            let made =
+                Command::new("mount").args(["-t", "tmpfs", "-o", "mode=0777", "tmpfs"]).arg(on).status();
+            assert!(made.unwrap().success());
+            Self(on)
+        }
+    }
+
+    impl Drop for Tmpfs<'_> {
+        fn drop(&mut self) {
+            let _ = Command::new("umount").arg(self.0).status();
+        }
+    }
+
+    #[test]
+    fn an_empty_dir_in_memory_that_anybody_may_write() {
+        if !root() {
+            return;
+        }
+        let (_dir, paths) = scratch();
+        let _run = Tmpfs::mount(&paths.run);
+        // Another was faster, and would own what root publishes.
+        let planted = paths.run_dir(Container::Daemon);
+        fs::create_dir(&planted).unwrap();
+        chown(&planted, Some(USER_UID), Some(USER_GID)).unwrap();
+        assert!(matches!(prepare(&paths).unwrap_err(), Error::Owner { uid: USER_UID, .. }));
+        fs::remove_dir(&planted).unwrap();
+        prepare(&paths).unwrap();
+        let run = fs::metadata(&paths.run).unwrap();
+        assert_eq!((run.uid(), run.mode() & 0o7777), (0, 0o755));
+        assert_eq!(fs::metadata(&planted).unwrap().uid(), 0);
     }
 
     #[test]

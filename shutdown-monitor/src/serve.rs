@@ -57,10 +57,9 @@ fn steps(paths: &Paths, life: &Life, signals: &Signals, reporter: &mut Reporter)
     reporter.config(config.digest(), None);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     Ok(runtime.block_on(async {
-        let (words, trouble) = (String::new(), None);
         let engine = engine(Api::of_this_pod());
         let mut world =
-            Pod { paths, life, config, reporter, events: Events::new(signals)?, engine, words, trouble };
+            Pod { paths, life, config, reporter, events: Events::new(signals)?, engine, trouble: None };
         world.watch_folders()?;
         let ended = watch(&mut world, life).await?;
         world.farewell().await?;
@@ -98,8 +97,6 @@ struct Pod<'a> {
     reporter: &'a mut Reporter,
     events: Events<'a>,
     engine: Engine,
-    /// What the status says, without troubles.
-    words: String,
     /// Why the engine does not stop the builder.
     trouble: Option<String>,
 }
@@ -124,17 +121,17 @@ impl Pod<'_> {
             Engine::Cluster(cluster) => cluster.trouble(),
             _ => None,
         };
-        self.words = if ready { "watching for idleness" } else { "waiting for the daemon" }.to_owned();
+        let mut words = if ready { "watching for idleness" } else { "waiting for the daemon" }.to_owned();
         let troubles =
             [("cannot stop the builder", self.trouble.as_deref()), ("cannot tell the cluster", not_written)];
         for (what, why) in troubles {
             if let Some(why) = why {
-                self.words.push_str(&format!("; {what}: {why}"));
+                words.push_str(&format!("; {what}: {why}"));
             }
         }
         let phase = if ready { Phase::Running } else { Phase::Starting };
-        if self.reporter.status().message != self.words || self.reporter.status().phase != phase {
-            self.reporter.phase(phase, self.words.as_str());
+        if self.reporter.status().message != words || self.reporter.status().phase != phase {
+            self.reporter.phase(phase, words);
             if ready {
                 last_words::recovered(self.paths, US);
             }

@@ -243,7 +243,6 @@ fn a_whole_life_in_a_cluster() {
         record,
         [
             "read",
-            "note forbidden",
             "trouble forbidden",
             "read",
             "trouble over",

@@ -107,12 +107,17 @@ fn refusals_say_what_to_do() {
     }
     fake.answer(StatusCode::OK, json!({"kind": "Something"}));
     assert!(refusal(run(api.scale())).contains("metadata"), "what is no scale is not taken for one");
+    fake.be_silent();
+    let mut impatient = fake.server();
+    impatient.limit = std::time::Duration::from_millis(300);
+    let text = refusal(run(Api::new(impatient, "ns", "trampoline-x").scale()));
+    assert!(text.ends_with("has not answered in time"), "{text}");
     // It goes away in the middle of an answer, and then altogether.
     fake.hang_up();
     assert!(refusal(run(api.scale())).contains("the API server at 127.0.0.1:"));
-    let server = fake.server();
-    drop(fake);
-    let text = refusal(run(Api::new(server, "ns", "trampoline-x").scale()));
+    let mut nobody = fake.server();
+    nobody.port = Fake::start().server().port;
+    let text = refusal(run(Api::new(nobody, "ns", "trampoline-x").scale()));
     assert!(text.starts_with("connect to the API server at 127.0.0.1:"), "{text}");
 }
 

@@ -12,7 +12,7 @@ use agent::files;
 use common::agent_process::{World, ended_in_time};
 use contract::exit::Exit;
 use contract::handshake::{
-    AgentStatus, BuilderStatus, Drain, Life, Phase, SessionKind, StopAck, StopPhase, file,
+    AgentStatus, BuilderStatus, Drain, Life, Phase, SessionKind, StopAck, StopEnd, StopPhase, file,
 };
 use contract::places::Container;
 use nix::sys::signal::Signal;
@@ -150,6 +150,35 @@ fn nobody_is_let_in_between_the_question_and_the_answer() {
     let late = world.run(&["session", "--", "true"]);
     assert_eq!(late.status.code(), stopping());
     assert!(String::from_utf8_lossy(&late.stderr).contains("not serving"));
+}
+
+#[test]
+fn where_the_engine_ends_the_pod_it_refuses_and_stays() {
+    let mut world = World::new();
+    world.serve();
+    let stop = |generation, phase| {
+        world.stop_with(StopEnd::AwaitSignal, world.life.clone(), generation, phase);
+    };
+    stop(1, StopPhase::Ask);
+    assert_eq!(until_ack(&world, 1), 0);
+    let mut waiting = world.command(&["session", "--", "true"]).spawn().unwrap();
+    until_it_waits(&mut waiting);
+    stop(1, StopPhase::Final);
+    assert_eq!(ended_in_time(&mut waiting).code(), stopping());
+    let late = world.run(&["session", "--", "true"]);
+    assert_eq!(late.status.code(), stopping());
+    assert!(String::from_utf8_lossy(&late.stderr).contains("idle for 30m"), "it is there to say why");
+    // Somebody was faster than the engine; then idle again, and the signal comes.
+    stop(1, StopPhase::Open);
+    stop(2, StopPhase::Ask);
+    assert_eq!(until_ack(&world, 2), 0);
+    let mut waiting = world.command(&["session", "--", "true"]).spawn().unwrap();
+    until_it_waits(&mut waiting);
+    stop(2, StopPhase::Open);
+    assert_eq!(ended_in_time(&mut waiting).code(), Some(0));
+    stop(3, StopPhase::Final);
+    world.signal(Signal::SIGTERM);
+    assert_eq!(world.ended(), 0);
 }
 
 #[test]

@@ -152,6 +152,31 @@ mod tests {
         assert!(watch.drain());
     }
 
+    /// As the kubelet does it: the files are links through `..data`, and that alone is replaced.
+    #[test]
+    fn a_config_map_that_changes_is_told() {
+        use std::os::unix::fs::symlink;
+        let dir = tempfile::tempdir().unwrap();
+        let generation = |name: &str, text: &str| {
+            std::fs::create_dir(dir.path().join(name)).unwrap();
+            std::fs::write(dir.path().join(name).join("trampoline.toml"), text).unwrap();
+        };
+        generation("..1", "old");
+        symlink("..1", dir.path().join("..data")).unwrap();
+        let config = dir.path().join("trampoline.toml");
+        symlink("..data/trampoline.toml", &config).unwrap();
+        let mut watch = DirWatch::new().unwrap();
+        watch.add(dir.path()).unwrap();
+        generation("..2", "new");
+        symlink("..2", dir.path().join("..data_tmp")).unwrap();
+        // What came before the swap is told as well, and changes nothing.
+        watch.drain();
+        assert_eq!(std::fs::read_to_string(&config).unwrap(), "old");
+        std::fs::rename(dir.path().join("..data_tmp"), dir.path().join("..data")).unwrap();
+        assert!(watch.drain());
+        assert_eq!(std::fs::read_to_string(&config).unwrap(), "new");
+    }
+
     #[test]
     fn a_rename_into_the_folder_is_told() {
         let dir = tempfile::tempdir().unwrap();

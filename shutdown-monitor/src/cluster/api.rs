@@ -127,7 +127,7 @@ impl Api {
         let path = account.join("namespace");
         let namespace =
             std::fs::read_to_string(&path).map_err(|source| Incomplete::Namespace { path, source })?;
-        Ok(Self::new(Server { host, port, account }, namespace.trim(), &name))
+        Ok(Self::new(Server { host, port, account, limit: http::LIMIT }, namespace.trim(), &name))
     }
 
     /// For the `StatefulSet` `name`.

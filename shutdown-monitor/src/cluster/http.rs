@@ -18,7 +18,7 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, InvalidDnsNameError, ServerName};
 use tokio_rustls::rustls::{self, ClientConfig, RootCertStore};
 
-/// From the first packet to the last. An API server that is well needs milliseconds.
+/// An API server that is well needs milliseconds.
 pub const LIMIT: Duration = Duration::from_secs(10);
 /// No object of ours comes near it.
 const BODY_MAX: usize = 4 << 20;
@@ -32,6 +32,8 @@ pub struct Server {
     pub port: u16,
     /// Folder with `token` and `ca.crt`.
     pub account: PathBuf,
+    /// From the first packet to the last; [`LIMIT`].
+    pub limit: Duration,
 }
 
 /// There was no answer.
@@ -72,7 +74,7 @@ pub enum Error {
     #[error("the answer of the API server at {0} broke off or is too long")]
     Body(String),
     /// See [`LIMIT`].
-    #[error("the API server at {0} has not answered within {limit} s", limit = LIMIT.as_secs())]
+    #[error("the API server at {0} has not answered in time")]
     Slow(String),
 }
 
@@ -92,7 +94,7 @@ pub struct Ask<'a> {
 /// # Errors
 /// When there was no answer.
 pub async fn send(server: &Server, ask: Ask<'_>) -> Result<(StatusCode, Vec<u8>), Error> {
-    let limited = tokio::time::timeout(LIMIT, exchange(server, ask)).await;
+    let limited = tokio::time::timeout(server.limit, exchange(server, ask)).await;
     limited.unwrap_or_else(|_| Err(Error::Slow(address(server))))
 }
 

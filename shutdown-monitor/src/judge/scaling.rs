@@ -45,12 +45,12 @@ impl Judge {
             Some(Answer::Scale(Err(refusal))) => {
                 self.failed(&refusal, now);
                 self.state = State::Watching;
-                Verdict { note: self.trouble.clone(), ..self.wait(None) }
+                self.wait(None)
             }
             _ if now >= since + CALL => {
                 self.failed(&silent(), now);
                 self.state = State::Watching;
-                Verdict { note: self.trouble.clone(), ..self.wait(None) }
+                self.wait(None)
             }
             _ => self.wait(Some(since + CALL)),
         }

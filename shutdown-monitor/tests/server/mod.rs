@@ -14,7 +14,7 @@ use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use serde_json::Value;
-use shutdown_monitor::cluster::http::Server;
+use shutdown_monitor::cluster::http::{self, Server};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio_rustls::TlsAcceptor;
@@ -36,6 +36,7 @@ pub(crate) struct Call {
 enum Fate {
     Answer(StatusCode, Value),
     HangUp,
+    Silence,
 }
 
 #[derive(Default)]
@@ -88,7 +89,8 @@ impl Cluster {
 
     /// Where it is.
     pub(crate) fn server(&self) -> Server {
-        Server { host: "127.0.0.1".into(), port: self.port, account: self.account.path().into() }
+        let (host, account) = ("127.0.0.1".into(), self.account.path().into());
+        Server { host, port: self.port, account, limit: http::LIMIT }
     }
 
     pub(crate) fn account(&self) -> &Path {
@@ -103,6 +105,11 @@ impl Cluster {
     /// Instead of the next answer.
     pub(crate) fn hang_up(&self) {
         lock(&self.state).fates.push_back(Fate::HangUp);
+    }
+
+    /// Instead of the next answer, until the client gives up.
+    pub(crate) fn be_silent(&self) {
+        lock(&self.state).fates.push_back(Fate::Silence);
     }
 
     pub(crate) fn calls(&self) -> Vec<Call> {
@@ -168,14 +175,18 @@ async fn answer(
     };
     let body = request.into_body().collect().await.map(|b| b.to_bytes()).unwrap_or_default();
     call.body = String::from_utf8_lossy(&body).into_owned();
-    let mut state = lock(state);
-    state.calls.push(call);
-    match state.fates.pop_front() {
+    let fate = {
+        let mut state = lock(state);
+        state.calls.push(call);
+        state.fates.pop_front()
+    };
+    match fate {
         Some(Fate::Answer(status, body)) => {
             let mut response = Response::new(Full::new(Bytes::from(body.to_string())));
             *response.status_mut() = status;
             Ok(response)
         }
+        Some(Fate::Silence) => std::future::pending().await,
         // An error of the service ends the connection.
         Some(Fate::HangUp) | None => Err(std::fmt::Error),
     }

@@ -254,14 +254,12 @@ impl World {
     }
 
     pub fn stop_of(&self, life: Life, generation: u64, phase: StopPhase) {
-        let request = StopRequest {
-            life,
-            generation,
-            phase,
-            end: StopEnd::Leave,
-            reason: "idle for 30m".into(),
-            last_activity: 0,
-        };
+        self.stop_with(StopEnd::Leave, life, generation, phase);
+    }
+
+    pub fn stop_with(&self, end: StopEnd, life: Life, generation: u64, phase: StopPhase) {
+        let request =
+            StopRequest { life, generation, phase, end, reason: "idle for 30m".into(), last_activity: 0 };
         files::write_json(&self.paths.run_dir(Container::ShutdownMonitor), file::STOP, &request).unwrap();
     }
 
