@@ -281,7 +281,7 @@ cluster_down() {
 }
 
 stage_soak() {
-  export TRAMPOLINE_KILL_POINTS=3000 TRAMPOLINE_SOAK=1
+  export TRAMPOLINE_KILL_POINTS=3000 TRAMPOLINE_IMAGE_KILL_POINTS=200
   scenarios_seconds=7200
   stage_seeding
   stage_podman

@@ -7,11 +7,12 @@ use agent::config::Watched;
 use agent::files;
 use agent::last_words;
 use agent::paths::Paths;
+use agent::published;
 use agent::signals::Signal;
 use agent::status::Reporter;
 use agent::wait::{Waiter, Wake};
 use contract::handshake::{
-    Drain, Life, Phase, Ready, StopAck, StopEnd, StopPhase, StopRequest, UserActivity, file,
+    Drain, IdleStatus, Life, Phase, Ready, StopAck, StopEnd, StopPhase, StopRequest, UserActivity, file,
 };
 use contract::places::Container;
 use nix::unistd::Pid;
@@ -177,7 +178,9 @@ impl Supervisor<'_> {
         } else {
             "asked to leave by a signal (down, or the engine)".to_owned()
         };
-        Ok(Some(Ended { reason, last_activity: 0 }))
+        let idle: Option<IdleStatus> =
+            published::read(self.paths, self.life, Container::ShutdownMonitor, file::IDLE);
+        Ok(Some(Ended { reason, last_activity: idle.map_or(0, |idle| idle.last_activity) }))
     }
 
     /// The first SIGTERM begins a drain, another ends the wait.

@@ -98,6 +98,7 @@ pub struct Judge {
     busy: Option<String>,
     last_build: Option<u64>,
     last_work: Option<u64>,
+    last_timeout: Option<Option<Duration>>,
     stops_at: Option<Instant>,
     /// Answers of the engine in a row that were none.
     failures: u32,
@@ -120,6 +121,7 @@ impl Judge {
             busy: None,
             last_build: None,
             last_work: None,
+            last_timeout: None,
             stops_at: None,
             failures: 0,
             trouble: None,
@@ -194,6 +196,7 @@ impl Judge {
         };
         let built = self.last_build.replace(daemon.last_build) != Some(daemon.last_build);
         let worked = self.last_work.replace(user.last_work) != Some(user.last_work);
+        let retimed = self.last_timeout.replace(seen.idle_timeout) != Some(seen.idle_timeout);
         if !std::mem::replace(&mut self.known, true) {
             self.busy = busy(daemon, user);
             return Some(self.busy.clone().unwrap_or_else(|| "start".into()));
@@ -205,6 +208,8 @@ impl Judge {
             .or(before)
             .or_else(|| built.then(|| "build".into()))
             .or_else(|| worked.then(|| "session or job".into()))
+            // Whoever has just changed it is there; a shorter one must not be over already.
+            .or_else(|| retimed.then(|| "another idle-timeout".into()))
     }
 
     fn unknown_or_busy(&self) -> bool {
@@ -228,9 +233,6 @@ impl Judge {
     ) -> Verdict {
         if let Some(source) = activity {
             return self.reopen(&format!("not idle after all: {source}"));
-        }
-        if self.stops_at.is_none_or(|at| now < at) {
-            return self.reopen("the idle timeout was changed");
         }
         let work = |ack: &Option<StopAck>| {
             ack.as_ref().filter(|ack| ack.generation == self.generation).map(|ack| ack.work)

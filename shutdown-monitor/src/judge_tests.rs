@@ -199,13 +199,14 @@ fn the_timeout_is_live() {
     seen.idle_timeout = None;
     assert_eq!(judge.look(&seen, None, start).again, None);
     assert_eq!(judge.look(&seen, None, start + 10 * IDLE), Verdict::default());
-    // Shorter than what has passed: at once.
+    // Shorter than what has passed: whoever has changed it is there.
     seen.idle_timeout = Some(IDLE);
-    assert_eq!(phase(&judge.look(&seen, None, start + 11 * IDLE)), Some(StopPhase::Ask));
-    // Longer while asking: open again.
-    seen.idle_timeout = Some(12 * IDLE);
-    let verdict = judge.look(&seen, None, start + 11 * IDLE);
-    assert_eq!((phase(&verdict), verdict.again), (Some(StopPhase::Open), Some(start + 12 * IDLE)));
+    assert_eq!(judge.look(&seen, None, start + 11 * IDLE).again, Some(start + 12 * IDLE));
+    assert_eq!(phase(&judge.look(&seen, None, start + 12 * IDLE)), Some(StopPhase::Ask));
+    // Changed while asking: open again.
+    seen.idle_timeout = Some(2 * IDLE);
+    let verdict = judge.look(&seen, None, start + 12 * IDLE);
+    assert_eq!((phase(&verdict), verdict.again), (Some(StopPhase::Open), Some(start + 14 * IDLE)));
     seen.idle_timeout = None;
     assert_eq!(judge.look(&seen, None, start + 20 * IDLE).stop, None);
 }

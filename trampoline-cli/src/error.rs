@@ -39,6 +39,15 @@ impl CliError {
         Self::new(Exit::Io, format!("{doing} {}: {error}", path.display()))
     }
 
+    /// Standard output takes nothing more. Whoever closed it has had enough, as `head` has: that is no failure, and
+    /// nothing is said of it.
+    pub(crate) fn stdout(error: &std::io::Error) -> Self {
+        if error.kind() == std::io::ErrorKind::BrokenPipe {
+            return Self::new(Exit::Ok, "");
+        }
+        Self::new(Exit::Io, format!("cannot write to stdout: {error}"))
+    }
+
     /// What to do about it.
     #[must_use]
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {

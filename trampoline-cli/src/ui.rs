@@ -3,6 +3,7 @@
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
+use contract::exit::Exit;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::error::{CliError, Result, While};
@@ -55,20 +56,19 @@ impl Ui {
     /// A line of data.
     pub(crate) fn data(&self, line: impl AsRef<[u8]>) -> Result<()> {
         let mut out = io::stdout().lock();
-        out.write_all(line.as_ref()).and_then(|()| out.write_all(b"\n")).during("cannot write to stdout")
+        out.write_all(line.as_ref()).and_then(|()| out.write_all(b"\n")).map_err(|e| CliError::stdout(&e))
     }
 
     /// Text as it is.
     pub(crate) fn raw(&self, bytes: &[u8]) -> Result<()> {
         let mut out = io::stdout().lock();
-        out.write_all(bytes).and_then(|()| out.flush()).during("cannot write to stdout")
+        out.write_all(bytes).and_then(|()| out.flush()).map_err(|e| CliError::stdout(&e))
     }
 
     /// An object on stdout.
     pub(crate) fn object(&self, value: &impl serde::Serialize) -> Result<()> {
-        let text = serde_json::to_string_pretty(value).map_err(|error| {
-            CliError::new(contract::exit::Exit::Internal, format!("cannot write JSON: {error}"))
-        })?;
+        let text = serde_json::to_string_pretty(value)
+            .map_err(|error| CliError::new(Exit::Internal, format!("cannot write JSON: {error}")))?;
         self.data(text)
     }
 
@@ -79,6 +79,9 @@ impl Ui {
 
     /// The last words of a command that failed.
     pub(crate) fn error(&self, error: &CliError) {
+        if error.exit == Exit::Ok {
+            return;
+        }
         self.line(&format!("error: {error}"));
         if let Some(hint) = &error.hint {
             for (index, line) in hint.lines().enumerate() {

@@ -55,6 +55,9 @@ fn read_only_volume_is_refused() {
     let mount = Mount::new("size=1g");
     let builder = Builder::new(Person::new(), &[]);
     engine.make_store(builder.name(), &mount.options(), "");
+    mount.read_only(true);
+    refused(&builder, Exit::ReadOnly, "read-only");
+    mount.read_only(false);
     builder.cli(["setup"]).run().ok();
     builder.cli(["down"]).run().ok();
     // As the kernel does when a disk fails.

@@ -4,7 +4,7 @@ use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 
 use crate::cli::Cli;
-use crate::error::{Result, While};
+use crate::error::{CliError, Result};
 
 /// Print completions for a shell
 #[derive(Args)]
@@ -21,7 +21,7 @@ impl Completions {
     pub(crate) fn run(&self) -> Result<u8> {
         let mut text = Vec::new();
         clap_complete::generate(self.shell, &mut Cli::command(), "trampoline-cli", &mut text);
-        std::io::Write::write_all(&mut std::io::stdout(), &text).during("cannot write to stdout")?;
+        std::io::Write::write_all(&mut std::io::stdout(), &text).map_err(|error| CliError::stdout(&error))?;
         Ok(0)
     }
 }

@@ -67,3 +67,20 @@ fn every_example_of_the_docs_is_right() {
         assert_eq!(run.code, 0, "{example}\n{run:?}");
     }
 }
+
+#[test]
+fn reader_that_leaves_is_no_failure() {
+    let sandbox = Sandbox::new();
+    for args in [
+        &["config", "show"][..],
+        &["config", "default"],
+        &["config", "show", "--json"],
+        &["completions", "bash"],
+    ] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output =
+            sandbox.command(env!("CARGO_BIN_EXE_trampoline-cli"), args).stdout(writer).output().unwrap();
+        assert_eq!((output.status.code(), output.stderr), (Some(0), vec![]), "{args:?}");
+    }
+}

@@ -101,7 +101,9 @@ pub(super) fn failure(args: &[&str], output: &Output) -> CliError {
     words.dedup_by_key(|line| line.split(": ").last().unwrap_or_default());
     words.truncate(2);
     let shown = args.iter().take(2).copied().collect::<Vec<_>>().join(" ");
-    let error = CliError::engine(format!("`podman {shown}` failed: {}", words.join("; ")));
+    // podman gives a volume its owner before anything of ours runs that could say so.
+    let exit = if text.contains("read-only file system") { Exit::ReadOnly } else { Exit::Engine };
+    let error = CliError::new(exit, format!("`podman {shown}` failed: {}", words.join("; ")));
     match advice(&text) {
         Some(hint) => error.hint(hint),
         None => error,
