@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::cli::Global;
-use crate::engine::{self, Engine};
+use crate::engine::{self, Chosen, Engine};
 use crate::error::{OnPath, Result};
 use crate::settings::Settings;
 use crate::state::State;
@@ -19,6 +19,8 @@ pub(crate) struct Context {
     pub(crate) name: String,
     /// What runs it.
     pub(crate) engine: Box<dyn Engine>,
+    /// Options that choose the same engine from any folder.
+    pub(crate) options: Vec<String>,
     /// What this client remembers of it.
     pub(crate) state: State,
 }
@@ -41,9 +43,9 @@ impl Context {
     }
 
     fn made(ui: Ui, settings: Settings, name: String, global: &Global) -> Result<Self> {
-        let (engine, cluster) = engine::of(&settings.config, &global.choice(), ui)?;
+        let Chosen { engine, cluster, options } = engine::of(&settings.config, &global.choice(), ui)?;
         let state = State::of(&name, cluster.as_deref())?;
-        Ok(Self { ui, settings, name, engine, state })
+        Ok(Self { ui, settings, name, engine, options, state })
     }
 }
 

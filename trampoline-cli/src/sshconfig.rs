@@ -40,16 +40,21 @@ pub(crate) async fn refresh(context: &Context) -> Result<PathBuf> {
     };
     let line = format!("{} {kind} {key}\n", alias(&context.name));
     context.state.write_bytes(KNOWN_HOSTS, line.as_bytes(), 0o600)?;
-    let block = block(&context.name, &context.state)?;
+    let block = block(context)?;
     context.state.write_bytes(CONFIG, block.as_bytes(), 0o600)?;
     Ok(context.state.path(CONFIG))
 }
 
 /// The Host block.
-pub(crate) fn block(name: &str, state: &State) -> Result<String> {
+pub(crate) fn block(context: &Context) -> Result<String> {
+    let Context { name, state, .. } = context;
     let program = std::env::current_exe().on("cannot find", Path::new("this program"))?;
     let own = state.path(keys::OWN_KEY);
     let identity = if own.exists() { format!("    IdentityFile {}\n", quoted(&own)?) } else { String::new() };
+    // ssh is run in any folder, and the file that names the engine may not be there.
+    let options: Result<Vec<String>> =
+        context.options.iter().map(|option| shell_quoted(Path::new(option))).collect();
+    let options = options?;
     // The cipher is worth a factor of 1.4 on large transfers. Keep-alives end a connection whose builder is gone. A shared
     // connection would outlive a stop of the builder, and count as activity.
     Ok(format!(
@@ -58,7 +63,7 @@ pub(crate) fn block(name: &str, state: &State) -> Result<String> {
          \x20   HostName 127.0.0.1\n\
          \x20   HostKeyAlias {alias}\n\
          \x20   User {USER}\n\
-         \x20   ProxyCommand {program} proxy {name}\n\
+         \x20   ProxyCommand {program} {options} proxy {name}\n\
          {identity}\
          \x20   UserKnownHostsFile {known}\n\
          \x20   GlobalKnownHostsFile /dev/null\n\
@@ -71,6 +76,7 @@ pub(crate) fn block(name: &str, state: &State) -> Result<String> {
          \x20   Ciphers ^aes128-gcm@openssh.com\n",
         alias = alias(name),
         program = shell_quoted(&program)?,
+        options = options.join(" "),
         known = quoted(&state.path(KNOWN_HOSTS))?,
     ))
 }
@@ -137,7 +143,9 @@ pub(crate) fn remove(name: &str, state: &State) -> Result<()> {
         state.forget(file)?;
     }
     let Ok(path) = installed(name) else { return Ok(()) };
-    if !path.exists() {
+    // Another builder of this name, on another engine, may have taken its place.
+    let ours = quoted(&state.path(KNOWN_HOSTS))?;
+    if !fs::read_to_string(&path).is_ok_and(|block| block.contains(&ours)) {
         return Ok(());
     }
     fs::remove_file(&path).on("cannot remove", &path)?;

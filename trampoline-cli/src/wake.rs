@@ -151,7 +151,7 @@ pub(crate) async fn ready(context: &Context, what: &str) -> Result<()> {
 }
 
 /// Both the daemon and the way in.
-fn is_ready(status: &BuilderStatus) -> bool {
+pub(crate) fn is_ready(status: &BuilderStatus) -> bool {
     let user = status.agents.iter().find(|agent| agent.agent == Container::User.agent());
     status.ready.is_some() && user.is_some_and(|user| user.phase == Phase::Running)
 }

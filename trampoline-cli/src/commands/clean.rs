@@ -44,8 +44,16 @@ impl Clean {
             ui.say(format!("there is no builder {}: nothing to remove", context.name));
             return self.report(&context, false);
         }
-        there.iter().for_each(|line| ui.say(format!("there is {line}")));
-        let delete = self.wants_store_deleted(&context, observed.has_store())?;
+        let data = observed.has_store() || there.iter().any(|belonging| belonging.data);
+        there
+            .iter()
+            .filter(|belonging| belonging.data)
+            .for_each(|data| ui.say(format!("data: {}", data.what)));
+        let delete = self.wants_store_deleted(&context, data)?;
+        for belonging in &there {
+            let keeps = belonging.data && !delete;
+            ui.say(format!("{} {}", if keeps { "keeping" } else { "removing" }, belonging.what));
+        }
         let lock = context.state.lock(ui).await?;
         if matches!(observed.phase(), PodPhase::Running | PodPhase::Starting | PodPhase::Stopping) {
             up::drain(&context, &observed, self.now).await?;
@@ -57,14 +65,14 @@ impl Clean {
         let gone = if delete { Volume::ALL.to_vec() } else { vec![Volume::Run, Volume::Config] };
         context.engine.delete_volumes(&context.name, &gone).await?;
         sshconfig::remove(&context.name, &context.state)?;
-        if delete || !observed.has_store() {
+        if delete || !data {
             context.state.remove()?;
         } else {
             // Its generated key is still let in; its pushed trees are still there.
             context.state.forget(prepare::RENDERING)?;
         }
         drop(lock);
-        let kept = observed.has_store() && !delete;
+        let kept = data && !delete;
         step.done(&if kept {
             format!(
                 "builder {} is removed; its store is kept, `trampoline-cli setup` uses it again",

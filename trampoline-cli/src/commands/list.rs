@@ -5,6 +5,7 @@ use clap::Args;
 use crate::cli::Global;
 use crate::commands::status::judge;
 use crate::context::Context;
+use crate::engine::Published;
 use crate::error::Result;
 
 /// List the builders that exist
@@ -24,9 +25,13 @@ impl List {
         let found = context.engine.list().await?;
         let mut rows = Vec::new();
         for observed in found.iter().filter(|observed| observed.exists()) {
-            let state = match judge(observed, None, None).0 {
+            let published = match &observed.published {
+                Published::Read(status) => status.as_deref(),
+                Published::InPod => None,
+            };
+            let state = match judge(observed, published, None).0 {
                 // Whether it is ready only the pod knows, which is not asked here.
-                "starting" => "running",
+                "starting" if matches!(observed.published, Published::InPod) => "running",
                 other => other,
             };
             rows.push((observed, state));
@@ -38,6 +43,7 @@ impl List {
                     serde_json::json!({
                         "name": observed.builder, "state": state, "owner": observed.owner,
                         "image": observed.image, "ssh_port": observed.ssh_port,
+                        "namespace": observed.place.as_ref().map(|place| &place.namespace),
                     })
                 })
                 .collect();
@@ -51,7 +57,9 @@ impl List {
         for (observed, state) in rows {
             let owner = observed.owner.as_deref().unwrap_or("-");
             let image = observed.image.as_deref().unwrap_or("-");
-            ui.data(format!("{:<width$}  {state:<9}  {owner}  {image}", observed.builder))?;
+            let place =
+                observed.place.as_ref().map(|place| format!("{}  ", place.namespace)).unwrap_or_default();
+            ui.data(format!("{:<width$}  {state:<9}  {place}{owner}  {image}", observed.builder))?;
         }
         Ok(0)
     }

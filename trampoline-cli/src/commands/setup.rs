@@ -2,11 +2,12 @@
 
 use clap::Args;
 use contract::exit::Exit;
+use contract::handshake::BuilderStatus;
 
 use crate::cli::Global;
 use crate::commands::{image, up};
 use crate::context::Context;
-use crate::engine::{Observed, PodPhase, Volume};
+use crate::engine::{Observed, PodPhase, Published, Volume};
 use crate::error::{CliError, Result};
 use crate::render::{Rendering, diff, diff::Difference};
 use crate::settings::owner;
@@ -51,7 +52,11 @@ impl Setup {
             ui.data(context.engine.permissions(&context.name)?.trim_end())?;
             return Ok(0);
         }
-        let observed = match context.engine.observe(&context.name).await {
+        let looked = match self.dry_run {
+            true => context.engine.observe(&context.name).await,
+            false => context.engine.wanted(&context.name).await,
+        };
+        let observed = match looked {
             // What would be made is known without asking anybody.
             Err(error) if self.dry_run => {
                 ui.detail(format!("shown as for a builder that does not exist: {error}"));
@@ -70,8 +75,7 @@ impl Setup {
         }
         resolved.notes.iter().for_each(|note| ui.say(note));
         let lock = context.state.lock(ui).await?;
-        // Somebody may have been here while we waited.
-        let observed = context.engine.observe(&context.name).await?;
+        let observed = if lock.waited { context.engine.wanted(&context.name).await? } else { observed };
         image::ensure(&context).await?;
         let before = context.state.read::<Rendering>(prepare::RENDERING);
         let result = self.bring_about(&context, &observed, &rendering, before.as_ref()).await;
@@ -132,6 +136,13 @@ impl Setup {
                     engine.apply(rendering, ui).await?;
                 }
             }
+        }
+        let serves = |status: &BuilderStatus| wake::is_ready(status) && observed.phase() == PodPhase::Running;
+        if let Published::Read(Some(status)) = &observed.published
+            && same
+            && serves(status)
+        {
+            return Ok(());
         }
         let what = if observed.exists() { "starting builder" } else { "making builder" };
         wake::ready(context, &format!("{what} {}", context.name)).await

@@ -27,7 +27,7 @@ impl SshConfig {
         let context = Context::new(global)?;
         wake::running(&context).await?;
         let file = sshconfig::refresh(&context).await?;
-        let block = sshconfig::block(&context.name, &context.state)?;
+        let block = sshconfig::block(&context)?;
         if self.stdout {
             if context.ui.json {
                 context

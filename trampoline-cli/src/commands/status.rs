@@ -70,7 +70,7 @@ pub(crate) async fn report(context: &Context, observed: &Observed) -> Result<Rep
         _ => None,
     };
     let (mut state, mut reason) = judge(observed, pod.as_ref(), last_stop.as_ref());
-    if matches!(phase, PodPhase::Starting | PodPhase::Running) {
+    if phase == PodPhase::Starting {
         match context.engine.trouble(&context.name).await? {
             Trouble::None => {}
             Trouble::Waiting(line) => reason = reason.or(Some(line)),

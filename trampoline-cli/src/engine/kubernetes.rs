@@ -10,6 +10,7 @@ mod explain;
 mod failure;
 mod forward;
 mod grow;
+mod images;
 mod logs;
 mod observe;
 mod permissions;
@@ -29,7 +30,9 @@ use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::ResourceExt;
 use tokio::sync::OnceCell;
 
-use super::{Capacity, Duplex, Engine, Observed, Output, PodPhase, Stream, Trouble, Volume, pod_name};
+use super::{
+    Belonging, Capacity, Duplex, Engine, Observed, Output, PodPhase, Stream, Trouble, Volume, pod_name,
+};
 use crate::error::Result;
 use crate::render::{Rendering, Sources, diff::Difference};
 use crate::ui::{Step, Ui};
@@ -187,7 +190,7 @@ impl Engine for Kubernetes {
         delete::pod(self.cluster().await?, builder).await
     }
 
-    async fn belongings(&self, builder: &str) -> Result<Vec<String>> {
+    async fn belongings(&self, builder: &str) -> Result<Vec<Belonging>> {
         delete::belongings(self.cluster().await?, builder).await
     }
 
@@ -255,6 +258,10 @@ impl Engine for Kubernetes {
 
     fn fetches_images(&self) -> bool {
         true
+    }
+
+    fn image_loader(&self) -> Result<Vec<String>> {
+        images::loader(&self.target)
     }
 
     async fn pull(&self, _image: &str, _step: &mut Step) -> Result<()> {

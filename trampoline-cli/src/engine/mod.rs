@@ -97,6 +97,15 @@ pub(crate) trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 
+/// Something that was made for a builder.
+#[derive(Debug)]
+pub(crate) struct Belonging {
+    /// For a person.
+    pub(crate) what: String,
+    /// It holds the store or the home.
+    pub(crate) data: bool,
+}
+
 /// What keeps a pod from running.
 #[derive(Debug)]
 pub(crate) enum Trouble {
@@ -205,8 +214,8 @@ pub(crate) trait Engine: Send + Sync {
     /// Removes the pod at once, volumes stay.
     async fn delete_pod(&self, builder: &str) -> Result<()>;
 
-    /// What there is of a builder beside what [`Self::observe`] tells, one line each, for a person.
-    async fn belongings(&self, _builder: &str) -> Result<Vec<String>> {
+    /// What there is of a builder, where that is more than [`Self::observe`] tells: also what an interrupted `setup` left.
+    async fn belongings(&self, _builder: &str) -> Result<Vec<Belonging>> {
         Ok(Vec::new())
     }
 
@@ -268,6 +277,12 @@ pub(crate) trait Engine: Send + Sync {
         false
     }
 
+    /// The command line that puts an image on the nodes, but for the name of the archive, which comes last.
+    fn image_loader(&self) -> Result<Vec<String>> {
+        Err(CliError::usage("a builder of podman uses the images of this machine: there is nothing to load")
+            .hint("`--engine kubernetes` is for a cluster; `trampoline-cli image build` makes the image"))
+    }
+
     /// Fetches an image from its registry.
     async fn pull(&self, image: &str, step: &mut Step) -> Result<()>;
 }
@@ -281,13 +296,18 @@ pub(crate) struct Choice {
     pub(crate) target: Target,
 }
 
-/// The engine that the command line or the configuration names, and what tells builders of one name apart: nothing
-/// for those of this machine.
-pub(crate) fn of(
-    config: &contract::config::Config,
-    choice: &Choice,
-    ui: Ui,
-) -> Result<(Box<dyn Engine>, Option<String>)> {
+/// An engine, and where it is.
+pub(crate) struct Chosen {
+    /// What runs builders.
+    pub(crate) engine: Box<dyn Engine>,
+    /// What tells builders of one name apart; nothing for those of this machine.
+    pub(crate) cluster: Option<String>,
+    /// Options of this program that choose the same from any folder.
+    pub(crate) options: Vec<String>,
+}
+
+/// The engine that the command line or the configuration names.
+pub(crate) fn of(config: &contract::config::Config, choice: &Choice, ui: Ui) -> Result<Chosen> {
     use contract::config::Engine as Named;
     let given = &choice.target;
     let cluster = given.context.is_some() || given.namespace.is_some();
@@ -296,14 +316,27 @@ pub(crate) fn of(
             "--context and --namespace are for a cluster, and this builder's engine is podman",
         )
         .hint("leave them out, or say `--engine kubernetes`")),
-        Named::Podman => Ok((Box::new(podman::Podman::new(ui)), None)),
+        Named::Podman => Ok(Chosen {
+            engine: Box::new(podman::Podman::new(ui)),
+            cluster: None,
+            options: vec!["--engine".to_owned(), "podman".to_owned()],
+        }),
         Named::Kubernetes => {
             let target = Target {
                 context: given.context.clone().or_else(|| config.kubernetes.context.clone()),
                 namespace: given.namespace.clone().or_else(|| config.kubernetes.namespace.clone()),
             };
-            let key = target.key();
-            Ok((Box::new(kubernetes::Kubernetes::new(target, ui)), Some(key)))
+            let (context, namespace) = target.place();
+            let mut options = vec!["--engine".to_owned(), "kubernetes".to_owned()];
+            if let Some(context) = &context {
+                options.extend(["--context".to_owned(), context.clone()]);
+            }
+            options.extend(["--namespace".to_owned(), namespace.clone()]);
+            Ok(Chosen {
+                engine: Box::new(kubernetes::Kubernetes::new(target, ui)),
+                cluster: Some(format!("{}\n{namespace}", context.unwrap_or_default())),
+                options,
+            })
         }
     }
 }

@@ -59,18 +59,28 @@ pub(crate) struct Resolved {
 }
 
 impl Target {
-    /// What tells builders of one name apart: the context's name and the namespace. Without a readable kubeconfig, what was
-    /// asked for.
-    pub(crate) fn key(&self) -> String {
+    /// Context and namespace by name, which tell builders of one name apart. Without a readable kubeconfig, what was asked for.
+    pub(crate) fn place(&self) -> (Option<String>, String) {
         let kubeconfig = read_kubeconfig().unwrap_or_default();
-        let context = self.context.clone().or(kubeconfig.current_context.clone()).unwrap_or_default();
-        let named = kubeconfig.contexts.into_iter().find(|named| named.name == context);
+        let context = self.context.clone().or(kubeconfig.current_context.clone());
+        let named = kubeconfig.contexts.into_iter().find(|named| Some(&named.name) == context.as_ref());
         let namespace = self
             .namespace
             .clone()
             .or_else(|| named.and_then(|named| named.context).and_then(|context| context.namespace))
             .unwrap_or_else(|| "default".to_owned());
-        format!("{context}\n{namespace}")
+        (context, namespace)
+    }
+
+    /// minikube leaves a note of itself in the kubeconfig, whatever its profile is called.
+    pub(crate) fn is_minikube(&self) -> bool {
+        let kubeconfig = read_kubeconfig().unwrap_or_default();
+        let context = self.context.as_ref().or(kubeconfig.current_context.as_ref());
+        let named = kubeconfig.contexts.iter().find(|named| Some(&named.name) == context);
+        let extensions = named.and_then(|named| named.context.as_ref()?.extensions.as_ref());
+        extensions.is_some_and(|list| {
+            list.iter().any(|extension| extension.extension["provider"] == "minikube.sigs.k8s.io")
+        })
     }
 
     /// As kubectl does: the kubeconfig, or what a pod is given by its cluster.
@@ -105,6 +115,10 @@ impl Target {
         // Its own retries go on for minutes without a word.
         config.default_retry = false;
         config.connect_timeout = Some(Duration::from_secs(5));
+        let agent = concat!("trampoline-cli/", env!("CARGO_PKG_VERSION"));
+        if let (Ok(name), Ok(value)) = ("user-agent".parse(), agent.parse()) {
+            config.headers.push((name, value));
+        }
         let namespace = self.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
         Resolved { config, place, namespace }
     }

@@ -10,7 +10,7 @@ use kube::{Api, ResourceExt};
 use super::client::{Cluster, Failed};
 use super::permissions::{KINDS, Kind};
 use super::{failure, pod_of, wait};
-use crate::engine::{Volume, label};
+use crate::engine::{Belonging, Volume, label};
 use crate::error::{CliError, Result};
 
 /// A claim goes when no pod uses it any more, and that has been waited for.
@@ -48,14 +48,19 @@ async fn found(cluster: &Cluster, builder: &str) -> Result<Vec<(Kind, DynamicObj
 }
 
 /// A line each, claims with what they hold.
-pub(super) async fn belongings(cluster: &Cluster, builder: &str) -> Result<Vec<String>> {
+pub(super) async fn belongings(cluster: &Cluster, builder: &str) -> Result<Vec<Belonging>> {
     let place = &cluster.namespace;
     let lines = found(cluster, builder).await?.into_iter().map(|(kind, object)| {
         let name = object.name_any();
-        let claim = (kind.kind == "PersistentVolumeClaim").then(|| size(&object));
-        format!("{} {place}/{name}{}", kind.kind, claim.unwrap_or_default())
+        let data = is_claim(kind);
+        let holds = if data { size(&object) } else { String::new() };
+        Belonging { what: format!("{} {place}/{name}{holds}", kind.kind), data }
     });
     Ok(lines.collect())
+}
+
+fn is_claim(kind: Kind) -> bool {
+    kind.kind == "PersistentVolumeClaim"
 }
 
 fn size(claim: &DynamicObject) -> String {
@@ -69,8 +74,7 @@ fn size(claim: &DynamicObject) -> String {
 
 /// The pod is waited for: nothing of ours runs afterwards.
 pub(super) async fn all_but_claims(cluster: &Cluster, builder: &str) -> Result<()> {
-    let claim = |kind: Kind| kind.kind == "PersistentVolumeClaim";
-    for (kind, object) in found(cluster, builder).await?.into_iter().filter(|(kind, _)| !claim(*kind)) {
+    for (kind, object) in found(cluster, builder).await?.into_iter().filter(|(kind, _)| !is_claim(*kind)) {
         let name = object.name_any();
         cluster.ui.detail(format!("deleting {} {name}", kind.kind));
         let api: Api<DynamicObject> =

@@ -20,6 +20,8 @@ use crate::error::Result;
 pub(super) struct Seen {
     /// Its name.
     pub(super) builder: String,
+    /// Where all of it is.
+    pub(super) namespace: String,
     /// Keeps the pod.
     pub(super) set: Option<StatefulSet>,
     /// The pod itself.
@@ -71,7 +73,14 @@ async fn others(cluster: &Cluster, builder: &str) -> Result<Seen> {
         cluster.call_opt(&map_doing, || maps.get(&status_name)),
         cluster.call(&claim_doing, || listed.list(&ours)),
     );
-    Ok(Seen { builder: builder.to_owned(), set: None, pod: pod?, claims: claims?.items, status: status? })
+    Ok(Seen {
+        builder: builder.to_owned(),
+        namespace: cluster.namespace.clone(),
+        set: None,
+        pod: pod?,
+        claims: claims?.items,
+        status: status?,
+    })
 }
 
 /// Every builder: of all namespaces if we may, else of ours.
@@ -90,6 +99,7 @@ pub(super) async fn all(cluster: &Cluster) -> Result<Vec<Observed>> {
         let name = object.labels().get(label::BUILDER)?.clone();
         let seen = builders.entry((object.namespace().unwrap_or_default(), name.clone())).or_default();
         seen.builder = name;
+        seen.namespace = object.namespace().unwrap_or_default();
         Some(seen)
     }
     for set in sets? {
@@ -122,14 +132,7 @@ pub(super) async fn all(cluster: &Cluster) -> Result<Vec<Observed>> {
             seen.status = Some(map);
         }
     }
-    Ok(builders
-        .into_iter()
-        .map(|((namespace, _), seen)| {
-            let mut observed = seen.observed();
-            observed.place = Some(Place { namespace, ..observed.place.unwrap_or_default() });
-            observed
-        })
-        .collect())
+    Ok(builders.into_values().map(|seen| seen.observed()).collect())
 }
 
 async fn labelled<K>(cluster: &Cluster, what: &str) -> Result<Vec<K>>
@@ -179,7 +182,7 @@ impl Seen {
             volumes: claims(&self.builder, &self.claims).into_iter().map(|(volume, _)| volume).collect(),
             told: self.phase(),
             place: Some(Place {
-                namespace: self.set.as_ref().and_then(ResourceExt::namespace).unwrap_or_default(),
+                namespace: self.namespace.clone(),
                 node: self.pod.as_ref().and_then(|pod| pod.spec.as_ref()?.node_name.clone()),
             }),
             published: Published::Read(self.published().map(|status| Box::new(status.builder))),
@@ -216,9 +219,18 @@ impl Seen {
                 let runs =
                     |agent: Container| self.containers().iter().any(|c| c.running && c.name == agent.name());
                 let serves = runs(Container::Daemon) && runs(Container::User);
-                Some(if serves { PodPhase::Running } else { PodPhase::Starting })
+                Some(if serves && !self.out_of_reach() { PodPhase::Running } else { PodPhase::Starting })
             }
         }
+    }
+
+    /// Its containers were last seen running, and yet it is not ready: its node has not been heard of since.
+    pub(super) fn out_of_reach(&self) -> bool {
+        let Some(status) = self.pod.as_ref().and_then(|pod| pod.status.as_ref()) else { return false };
+        let conditions = status.conditions.as_deref().unwrap_or_default();
+        let unready =
+            conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "False");
+        unready && status.container_statuses.iter().flatten().all(|container| container.ready)
     }
 
     /// Those of the pod; of a builder without one, those that it would have.

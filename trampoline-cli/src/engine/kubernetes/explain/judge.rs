@@ -1,7 +1,7 @@
 //! From objects and events to one verdict. Pure: tests hold it against recorded objects.
 
 use contract::exit::Exit;
-use k8s_openapi::api::core::v1::{Event, Pod};
+use k8s_openapi::api::core::v1::Event;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
@@ -11,19 +11,10 @@ use crate::engine::kubernetes::{WANTED_AT, observe::Seen};
 
 /// Clocks of client and cluster differ.
 const CLOCKS: SignedDuration = SignedDuration::from_secs(5);
-/// An unready node's pod says so itself.
-const READY: &str = "Ready";
 
 /// Nothing to look into: it runs, and its node says so.
 pub(super) fn is_fine(seen: &Seen) -> bool {
-    let condition = |pod: &Pod| {
-        let conditions = pod.status.as_ref()?.conditions.as_ref()?;
-        conditions
-            .iter()
-            .find(|condition| condition.type_ == READY)
-            .map(|condition| condition.status != "False")
-    };
-    seen.observed().phase() == PodPhase::Running && seen.pod.as_ref().and_then(condition).unwrap_or(true)
+    seen.observed().phase() == PodPhase::Running
 }
 
 /// See the module.
@@ -98,9 +89,13 @@ fn not_made(builder: &str, facts: &Facts, uid: &str, since: Option<Timestamp>) -
 
 fn lost_node(seen: &Seen, facts: &Facts) -> Option<Verdict> {
     let pod = seen.pod.as_ref()?;
-    let node = facts.node.as_ref()?;
-    let why = not_ready(node)?;
-    let (name, pod_name) = (node.name_any(), pod.name_any());
+    // Who may not read nodes still reads what became of the pod.
+    let why = facts.node.as_ref().map_or_else(
+        || seen.out_of_reach().then(|| "its pod is not ready, though all its containers were".to_owned()),
+        not_ready,
+    )?;
+    let name = pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).unwrap_or_default();
+    let pod_name = pod.name_any();
     Some(Verdict::Fatal {
         exit: Exit::Engine,
         message: format!("node {name}, where builder {} is, does not answer ({why})", seen.builder),
