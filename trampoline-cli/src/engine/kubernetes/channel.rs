@@ -265,9 +265,12 @@ impl<S> Drop for Incoming<S> {
 
 fn words(error: &Error) -> String {
     match error {
-        Error::Protocol(_) => "the connection ended in the middle".to_owned(),
-        Error::Io(error) => format!("the connection broke: {error}"),
-        other => format!("the connection broke: {other}"),
+        Error::Protocol(_) => "it ended in the middle".to_owned(),
+        Error::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            "it ended in the middle".to_owned()
+        }
+        Error::Io(error) => format!("it broke: {error}"),
+        other => format!("it broke: {other}"),
     }
 }
 

@@ -34,6 +34,8 @@ pub(super) const RESIZE: u8 = 4;
 
 /// A command that is read to its end answers a question; those that take long are followed.
 const DEADLINE: Duration = Duration::from_secs(300);
+/// The API server is given this long to say that a pod is there.
+const ALIVE: Duration = Duration::from_secs(5);
 /// Most that is kept of what a command says to people, bytes.
 const WORDS: usize = 256 << 10;
 /// What a shell says of a program that is not there, and of one that may not be run.
@@ -155,14 +157,19 @@ impl Target {
         Box::new(move || {
             let (pods, name, address) = (pods.clone(), name.clone(), address.clone());
             Box::pin(async move {
-                match tokio::time::timeout(Duration::from_secs(10), pods.get_metadata_opt(&name)).await {
-                    Ok(Ok(Some(_))) => Ok(()),
-                    Ok(Ok(None)) => Err(Lost(format!("pod {name} was deleted"))),
-                    // Whoever may not read pods has to trust the connection.
-                    Ok(Err(kube::Error::Api(status))) if matches!(status.code, 401 | 403) => Ok(()),
-                    Ok(Err(error)) => Err(Lost(format!("the API server at {address} is gone: {error}"))),
-                    Err(_) => Err(Lost(format!("the API server at {address} does not answer any more"))),
+                // The first may be put on a connection that is as dead as ours.
+                for _ in 0..2 {
+                    match tokio::time::timeout(ALIVE, pods.get_metadata_opt(&name)).await {
+                        Ok(Ok(Some(_))) => return Ok(()),
+                        Ok(Ok(None)) => return Err(Lost(format!("pod {name} was deleted"))),
+                        // Whoever may not read pods has to trust the connection.
+                        Ok(Err(kube::Error::Api(status))) if matches!(status.code, 401 | 403) => {
+                            return Ok(());
+                        }
+                        Ok(Err(_)) | Err(_) => {}
+                    }
                 }
+                Err(Lost(format!("the API server at {address} does not answer any more")))
             })
         })
     }
