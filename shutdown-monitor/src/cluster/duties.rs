@@ -95,6 +95,11 @@ impl Duties {
         self.stop = Some(Box::new(stop));
     }
 
+    /// It does not stop after all.
+    pub fn goes_on(&mut self) {
+        self.stop = None;
+    }
+
     /// The stop that has not been written yet.
     #[must_use]
     pub fn unwritten_stop(&self) -> Option<&ClusterStop> {

@@ -143,6 +143,9 @@ fn a_cluster_that_refuses_is_asked_ever_more_rarely_and_never_given_up() {
         now = again;
     }
     assert_eq!(pauses, [5, 10, 20, 40, 80, 160, 300, 300, 300]);
+    duties.goes_on();
+    assert_ne!(duties.next(now), Some(Duty::Stop(Box::new(stop()))), "a stop that was taken back is none");
+    duties.stopped(stop());
     let done = settle(&mut duties, now);
     assert_eq!(done.len(), 3, "{done:?}");
     assert_eq!(duties.unwritten_stop(), None);

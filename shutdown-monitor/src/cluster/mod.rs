@@ -61,11 +61,13 @@ impl Cluster {
 
     /// The judge has published a request.
     pub fn requested(&mut self, request: &StopRequest) {
-        if request.phase == StopPhase::Final {
-            let store = self.builder.as_ref().and_then(|b| b.store.as_ref());
-            let reason = request.reason.clone();
-            self.duties.stopped(note::stop(StoppedBy::Monitor, reason, request.last_activity, store));
+        if request.phase != StopPhase::Final {
+            self.duties.goes_on();
+            return;
         }
+        let store = self.builder.as_ref().and_then(|b| b.store.as_ref());
+        let reason = request.reason.clone();
+        self.duties.stopped(note::stop(StoppedBy::Monitor, reason, request.last_activity, store));
     }
 
     /// What cannot be written, and why.
