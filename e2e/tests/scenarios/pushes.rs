@@ -1,7 +1,13 @@
 //! What arrives of a checkout, and what a push leaves alone.
 
+use std::time::Duration;
+
 use e2e::checkout::Checkout;
 use e2e::nix_files::quick;
+use e2e::podman;
+use e2e::setting::setting;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::shared;
 
@@ -14,9 +20,15 @@ crate::scenarios! {
         unchanged_tree_sends_nothing,
         dirty_adds_the_working_tree_and_touches_nothing,
         concurrent_pushes_do_not_mix,
+        killed_push_leaves_a_whole_tree,
         build_of_what_was_never_pushed_says_what_to_do,
     ],
 }
+
+/// Pushes that are cut off.
+const CUTS: u32 = 6;
+/// About what one takes.
+const PUSH: Duration = Duration::from_millis(1000);
 
 /// Prints all that git knows of a tree, and its times, as one hash each.
 const LISTING: &str = "find . -mindepth 1 \\( -type d -printf 'd %p\\0' \\) -o \\( -type l -printf 'l %p %l\\0' \\) -o \
@@ -125,6 +137,35 @@ fn concurrent_pushes_do_not_mix() {
     assert!(built[0].text().ends_with("-t-ours") && built[1].text().ends_with("-t-theirs"), "{built:?}");
     let spoken = built.iter().filter(|build| build.stderr.contains("building generation")).count();
     assert_eq!(spoken, 1, "whose tree is not the current one is told so: {built:?}");
+}
+
+fn killed_push_leaves_a_whole_tree() {
+    let builder = shared::builder();
+    let tree = builder.checkout("cut", &[]);
+    let commit = |n: u32| {
+        let make = "head -c 8000000 /dev/urandom >big; sha256sum big note >sums";
+        local(&tree, &format!("echo {n} >note; {make}"));
+        tree.commit();
+    };
+    commit(0);
+    tree.cli(["push-tarball"]).run().ok();
+    // What receives it goes on without its client, which holds no more than the other end of a pipe.
+    let receivers = "for p in /proc/[0-9]*; do \
+        if tr '\\0' ' ' <$p/cmdline | grep -q 'user-init receiv[e]'; then kill -9 ${p#/proc/}; fi; \
+      done 2>/dev/null; true";
+    for n in 1..=CUTS {
+        commit(n);
+        let push = tree.cli(["push-tarball"]).start();
+        // Not a wait for something: the cut is to fall anywhere.
+        std::thread::sleep(podman::moment_within(PUSH));
+        // It may have ended.
+        let _ = kill(Pid::from_raw(push.pid()), Signal::SIGKILL);
+        setting().engine.as_root(builder.name(), receivers).ok();
+        drop(push);
+        tree.shell("sha256sum --quiet -c sums").ok();
+    }
+    tree.cli(["push-tarball"]).run().ok();
+    assert_eq!(tree.shell("sha256sum --quiet -c sums && cat note").ok().text(), CUTS.to_string());
 }
 
 fn build_of_what_was_never_pushed_says_what_to_do() {

@@ -105,7 +105,9 @@ fn terminated_pod_lets_the_build_end() {
     setting().engine.terminate(builder.name());
     builder.wait_stopped(60);
     drop(build.output());
-    assert_eq!(builder.state(), "stopped");
+    let status = builder.status();
+    assert_eq!(status["state"], "stopped", "{status}");
+    assert!(status["last_stop"]["last_activity"].as_u64().is_some_and(|at| at > 0), "{status}");
     let path = tree.cli(["build"]).run().ok();
     assert_eq!(
         tree.shell(&format!("cat {}", path.text())).ok().text(),
