@@ -1,5 +1,7 @@
 //! `image`: the builder's image, from what this program carries.
 
+mod deliver;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -13,12 +15,14 @@ use tokio::process::Command;
 use crate::cli::Global;
 use crate::context::Context;
 use crate::embedded;
+use crate::engine::Engine;
+use crate::engine::podman::Podman;
 use crate::error::{CliError, OnPath, Result, While};
 
 /// Of `container/`.
 const SCRIPT: &str = "build-image";
 
-/// Make the image of builders
+/// Make the image of builders, and bring it to a cluster
 #[derive(Args)]
 #[command(
     subcommand_required = true,
@@ -26,7 +30,9 @@ const SCRIPT: &str = "build-image";
     after_help = "\
 Examples:
   trampoline-cli image build
-  trampoline-cli image build --base docker.io/nixos/nix:2.26.3"
+  trampoline-cli image build --base docker.io/nixos/nix:2.26.3
+  trampoline-cli image load                               to minikube, kind or k3d
+  trampoline-cli image push registry.example.org/nix-trampoline"
 )]
 pub(crate) struct Image {
     #[command(subcommand)]
@@ -46,22 +52,81 @@ enum What {
         #[arg(long, value_name = "IMAGE")]
         base: Option<String>,
     },
+    /// Put it on the nodes of a local cluster
+    ///
+    /// With the cluster's own program: minikube, kind or k3d, by the name of the kubeconfig's context. Builds it first if it is
+    /// not there.
+    #[command(after_help = "Examples:
+  trampoline-cli image load
+  trampoline-cli image load --to 'sudo ctr --namespace k8s.io images import'     on the node itself")]
+    Load {
+        /// Run this with the archive's name behind it instead
+        #[arg(long, value_name = "COMMAND")]
+        to: Option<String>,
+    },
+    /// Put it into a registry that the cluster pulls from
+    ///
+    /// The name there is on stdout: it belongs into `image` under [builder]. Builds it first if it is not there.
+    #[command(after_help = "Examples:
+  trampoline-cli image push registry.example.org/team/nix-trampoline
+  trampoline-cli image push --insecure 10.0.0.5:5000/nix-trampoline:test")]
+    Push {
+        /// Its name there; the tag is this program's version if there is none
+        #[arg(value_name = "REGISTRY/NAME")]
+        destination: String,
+        /// The image to send [default: `image` of trampoline.toml]
+        #[arg(long, value_name = "IMAGE")]
+        image: Option<String>,
+        /// The registry has no certificate that this machine trusts, or speaks plain HTTP
+        #[arg(long)]
+        insecure: bool,
+    },
 }
 
 impl Image {
     pub(crate) async fn run(&self, global: &Global) -> Result<u8> {
         let context = Context::new(global)?;
-        let What::Build { base } = &self.what;
         let image = context.settings.config.builder.image.clone();
-        build(&context, &image, base.as_deref()).await?;
-        if context.ui.json {
-            let id = context.engine.image_id(&image).await?;
-            context.ui.object(&serde_json::json!({ "image": image, "id": id }))?;
-        } else {
-            context.ui.data(&image)?;
+        match &self.what {
+            What::Build { base } => {
+                build(&context, &image, base.as_deref()).await?;
+                let id = podman(&context).image_id(&image).await?;
+                report(&context, &image, &serde_json::json!({ "image": image, "id": id }))
+            }
+            What::Load { to } => {
+                deliver::load(&context, &image, to.as_deref()).await?;
+                report(&context, &image, &serde_json::json!({ "image": image }))
+            }
+            What::Push { destination, image: other, insecure } => {
+                let image = other.as_ref().unwrap_or(&image);
+                let (name, digest) = deliver::push(&context, image, destination, *insecure).await?;
+                report(&context, &name, &serde_json::json!({ "image": name, "digest": digest }))
+            }
         }
-        Ok(0)
     }
+}
+
+fn report(context: &Context, image: &str, object: &serde_json::Value) -> Result<u8> {
+    if context.ui.json {
+        context.ui.object(object)?
+    } else {
+        context.ui.data(image)?
+    }
+    Ok(0)
+}
+
+/// Images are made by podman, whatever runs the builder.
+fn podman(context: &Context) -> Podman {
+    Podman::new(context.ui)
+}
+
+/// podman on this machine has the image afterwards.
+async fn local(context: &Context, image: &str) -> Result<()> {
+    if podman(context).image_id(image).await?.is_some() {
+        return Ok(());
+    }
+    context.ui.say(format!("there is no image {image} here yet: building it"));
+    build(context, image, None).await
 }
 
 /// The image is there afterwards: it was, or is pulled or built.

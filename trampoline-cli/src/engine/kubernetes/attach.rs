@@ -100,10 +100,10 @@ where
                 Some(_) => {}
                 None => return Err(channel::Lost("it was closed before the command had ended".to_owned())),
             },
-            // On a terminal in raw mode a key press is a byte for the command; these come from elsewhere.
-            told = signals.next() => match told {
-                None if tty => resize(&incoming).await,
-                None => {}
+            // Without a terminal whoever called us passes them on, and we stay to see how the command ends. In raw mode a key press is
+            // a byte for the command, and these come from elsewhere.
+            told = signals.next(), if tty => match told {
+                None => resize(&incoming).await,
                 Some(number) => return Ok(End::Signal(number)),
             },
         }
