@@ -76,7 +76,7 @@ impl Engine for Cluster {
             format!("builder.engine = \"kubernetes\"\nkubernetes.namespace = {:?}\n", self.namespace);
         // Several builders at once on a node with two CPUs.
         for container in ["daemon", "user", "maintenance", "shutdown-monitor"] {
-            let _ = writeln!(text, "builder.{container}.request-cpus = 0.05");
+            let _ = writeln!(text, "builder.{container}.cpu-request = 0.05");
         }
         text
     }
