@@ -15,6 +15,7 @@ mod shared;
 mod ssh;
 mod stops;
 mod story;
+mod streams;
 mod transfers;
 mod volumes;
 
@@ -67,6 +68,7 @@ fn main() -> ExitCode {
         sandbox::SCENARIOS,
         ssh::SCENARIOS,
         transfers::SCENARIOS,
+        streams::SCENARIOS,
         people::SCENARIOS,
         config::SCENARIOS,
     ];

@@ -1,0 +1,55 @@
+//! Bytes reach the builder and come back as they are, and as many as they are, over every way in.
+
+use e2e::builder::Builder;
+use e2e::setting::setting;
+
+use crate::shared;
+
+crate::scenarios! {
+    Any: [
+        a_command_gets_and_gives_every_byte,
+        ssh_gets_and_gives_every_byte,
+    ],
+}
+
+/// Sent each way, MiB: enough for every buffer on the way to fill. `E2E_STREAM_MIB` asks for more, `E2E_STREAM_ROUNDS` for more
+/// often.
+const MIB: u64 = 64;
+/// Seconds for a MiB on a busy machine, and for all that is not bytes.
+const SECONDS: (u64, u64) = (1, 120);
+/// Lines of a length that no buffer's size is a multiple of: a piece that is lost or comes twice shows.
+const GIVE: &str = "yes 0123456789abcdefghi | head -c";
+
+fn number(variable: &str, otherwise: u64) -> u64 {
+    std::env::var(variable).map_or(otherwise, |text| text.parse().expect("a number"))
+}
+
+/// A line of this machine's shell, in which `$CLI` is the client.
+fn here(builder: &Builder, line: &str, code: i32) -> String {
+    let mib = number("E2E_STREAM_MIB", MIB);
+    let call = builder.call("bash").args(["-c", line]).env("CLI", &setting().cli);
+    let output = call.env("BYTES", (mib << 20).to_string()).within(mib * SECONDS.0 + SECONDS.1).run();
+    output.ended(code).text().to_owned()
+}
+
+/// `way` runs a shell line in the builder.
+fn both(way: &str) {
+    let builder = shared::builder();
+    let noise = "noise=$HOME/noise; [[ -e $noise ]] || head -c $BYTES /dev/urandom >$noise";
+    for _ in 0..number("E2E_STREAM_ROUNDS", 1) {
+        let sent = here(builder, &format!("{noise}; sha256sum <$noise"), 0);
+        assert_eq!(here(builder, &format!("{way} sha256sum <$HOME/noise"), 0), sent, "there");
+
+        let given = here(builder, &format!("{GIVE} $BYTES | sha256sum"), 0);
+        let line = format!("{way} \"{GIVE} $BYTES; exit 7\" | sha256sum; exit ${{PIPESTATUS[0]}}");
+        assert_eq!(here(builder, &line, 7), given, "back");
+    }
+}
+
+fn a_command_gets_and_gives_every_byte() {
+    both("$CLI shell -- bash -c");
+}
+
+fn ssh_gets_and_gives_every_byte() {
+    both("$CLI ssh --");
+}
