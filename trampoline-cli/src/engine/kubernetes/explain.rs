@@ -31,6 +31,8 @@ struct Facts {
     events: Vec<Event>,
     /// Of the pod; none where we may not read nodes.
     node: Option<Node>,
+    /// All of them, of a pod that has none; empty where we may not read nodes.
+    nodes: Vec<Node>,
 }
 
 /// What the facts come to.
@@ -76,10 +78,22 @@ async fn facts(cluster: &Cluster, seen: &Seen) -> Result<Facts> {
         let events = &events;
         async move { cluster.attempt(|| events.list(&params)).await }
     });
-    let (lists, node) = tokio::join!(futures_util::future::join_all(lists), node(cluster, seen));
+    let (lists, node, nodes) =
+        tokio::join!(futures_util::future::join_all(lists), node(cluster, seen), nodes(cluster, seen));
     // Who may not list events is told less, not nothing.
     let events = lists.into_iter().flatten().flat_map(|list| list.items).collect();
-    Ok(Facts { now: Timestamp::now(), events, node })
+    Ok(Facts { now: Timestamp::now(), events, node, nodes })
+}
+
+/// Those that the scheduler had to choose from: it counts their taints, and does not name them.
+async fn nodes(cluster: &Cluster, seen: &Seen) -> Vec<Node> {
+    let Some(pod) = &seen.pod else { return Vec::new() };
+    if !schedule::said(pod).contains(schedule::TAINT) {
+        return Vec::new();
+    }
+    let nodes: Api<Node> = Api::all(cluster.client.clone());
+    let all = ListParams::default();
+    cluster.attempt(|| nodes.list(&all)).await.map(|list| list.items).unwrap_or_default()
 }
 
 /// The pod's node. Nodes are the whole cluster's: not everybody may read them.

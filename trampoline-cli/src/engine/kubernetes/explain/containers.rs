@@ -30,7 +30,7 @@ pub(super) fn judge(seen: &Seen, pod: &Pod, facts: &Facts) -> Verdict {
             return verdict;
         }
     }
-    if let Some(verdict) = statuses.iter().find_map(ended) {
+    if let Some(verdict) = statuses.iter().find_map(|status| ended(pod, status)) {
         return verdict;
     }
     let pending = statuses.iter().any(|status| {
@@ -120,9 +120,22 @@ fn config_hint(message: &str) -> String {
     }
 }
 
-/// Between an end and the next start.
-fn ended(status: &ContainerStatus) -> Option<Verdict> {
+/// Between an end and the next start: once is an accident, twice is a habit.
+fn ended(pod: &Pod, status: &ContainerStatus) -> Option<Verdict> {
     let ended = status.state.as_ref()?.terminated.as_ref()?;
+    // An init container that has ended well stays that way.
+    let done = ended.exit_code == 0
+        && !pod.spec.as_ref()?.containers.iter().any(|container| container.name == status.name);
+    if !done
+        && status.restart_count > 0
+        && status.last_state.as_ref().is_some_and(|last| last.terminated.is_some())
+    {
+        return Some(Verdict::Crashes {
+            container: status.name.clone(),
+            exit_code: ended.exit_code,
+            reason: ended.reason.clone(),
+        });
+    }
     (ended.exit_code != 0).then(|| {
         Verdict::Waiting(format!(
             "the {} container ended with exit code {}; it starts again",

@@ -1,7 +1,7 @@
 //! A pod without a node, and claims without a volume.
 
 use contract::exit::Exit;
-use k8s_openapi::api::core::v1::{Event, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{Event, Node, PersistentVolumeClaim, Pod, Taint};
 use k8s_openapi::jiff::SignedDuration;
 use kube::ResourceExt;
 
@@ -11,6 +11,9 @@ use crate::engine::kubernetes::observe::Seen;
 
 /// A scheduler that has no place now may have one in a moment: a pod that ends, a volume that is being made.
 const PATIENCE: SignedDuration = SignedDuration::from_secs(7);
+
+/// A disk that a cloud makes takes longer than that.
+const PROVISIONING: SignedDuration = SignedDuration::from_secs(60);
 
 /// What the scheduler says, by the words that it says it with; each with what to do.
 const CAUSES: [(&str, &str); 9] = [
@@ -47,6 +50,17 @@ pub(super) fn is_bound(claim: &PersistentVolumeClaim) -> bool {
     claim.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Bound")
 }
 
+/// How the scheduler speaks of them.
+pub(super) const TAINT: &str = "untolerated taint";
+
+/// What the scheduler last said of the pod.
+pub(super) fn said(pod: &Pod) -> String {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    let scheduled =
+        conditions.iter().find(|condition| condition.type_ == "PodScheduled" && condition.status == "False");
+    scheduled.and_then(|condition| condition.message.clone()).unwrap_or_default()
+}
+
 /// None: it has a node.
 pub(super) fn judge(seen: &Seen, pod: &Pod, facts: &Facts) -> Option<Verdict> {
     if pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some()) {
@@ -69,8 +83,13 @@ pub(super) fn judge(seen: &Seen, pod: &Pod, facts: &Facts) -> Option<Verdict> {
     if of(facts, &uid).any(grows) {
         return Some(Verdict::Waiting(format!("the cluster is adding a node ({})", short(&said))));
     }
-    let (message, hint) = claim_trouble(seen, facts).unwrap_or_else(|| cause(&seen.builder, pod, &said));
-    if waited < PATIENCE {
+    let unbound = said.contains("unbound immediate").then(|| unbound(seen)).flatten();
+    let patience = if unbound.is_some() { PROVISIONING } else { PATIENCE };
+    let failed = claim_trouble(seen, facts);
+    let patience = if failed.is_some() { PATIENCE } else { patience };
+    let (message, hint) =
+        failed.or(unbound).unwrap_or_else(|| cause(&seen.builder, pod, &said, &facts.nodes));
+    if waited < patience {
         return Some(Verdict::Waiting(message));
     }
     Some(Verdict::Fatal { exit: Exit::Engine, message, hint })
@@ -83,8 +102,12 @@ fn short(said: &str) -> String {
     said[..end.unwrap_or(said.len())].trim_end_matches([',', '.', ' ']).to_owned()
 }
 
-fn cause(builder: &str, pod: &Pod, said: &str) -> (String, String) {
-    let said = short(said);
+fn cause(builder: &str, pod: &Pod, said: &str, nodes: &[Node]) -> (String, String) {
+    let mut said = short(said);
+    let taints = taints(pod, nodes);
+    if !taints.is_empty() && said.contains(TAINT) {
+        said = format!("{said}: {}", taints.join(", "));
+    }
     let asks =
         match ["memory", "cpu"].iter().find(|resource| said.contains(&format!("Insufficient {resource}"))) {
             Some(resource) => format!("; it reserves {resource} {}", requests(pod, resource)),
@@ -100,6 +123,31 @@ fn cause(builder: &str, pod: &Pod, said: &str) -> (String, String) {
     (format!("no node can take builder {builder}: {said}{asks}"), hint)
 }
 
+/// `node: key=value:Effect` of each that the pod does not tolerate.
+fn taints(pod: &Pod, nodes: &[Node]) -> Vec<String> {
+    let tolerations = pod.spec.as_ref().and_then(|spec| spec.tolerations.clone()).unwrap_or_default();
+    let tolerated = |taint: &Taint| {
+        tolerations.iter().any(|toleration| {
+            let exists = toleration.operator.as_deref() == Some("Exists");
+            let key = toleration.key.as_deref().is_none_or(|key| key == taint.key)
+                && (toleration.key.is_some() || exists);
+            let value = exists
+                || toleration.value.as_deref().unwrap_or_default()
+                    == taint.value.as_deref().unwrap_or_default();
+            key && value && toleration.effect.as_deref().is_none_or(|effect| effect == taint.effect)
+        })
+    };
+    let mut found = Vec::new();
+    for node in nodes {
+        let all = node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
+        for taint in all.iter().filter(|taint| taint.effect != "PreferNoSchedule" && !tolerated(taint)) {
+            let value = taint.value.as_ref().map(|value| format!("={value}")).unwrap_or_default();
+            found.push(format!("{} has {}{value}:{}", node.name_any(), taint.key, taint.effect));
+        }
+    }
+    found
+}
+
 fn requests(pod: &Pod, resource: &str) -> String {
     let containers = pod.spec.as_ref().map(|spec| spec.containers.as_slice()).unwrap_or_default();
     containers
@@ -108,6 +156,23 @@ fn requests(pod: &Pod, resource: &str) -> String {
         .map(|quantity| quantity.0.clone())
         .collect::<Vec<_>>()
         .join(" + ")
+}
+
+/// A claim whose volume is being made, or that nobody makes one for.
+fn unbound(seen: &Seen) -> Option<(String, String)> {
+    let claim = seen.claims.iter().find(|claim| !is_bound(claim))?;
+    let class = claim.spec.as_ref().and_then(|spec| spec.storage_class_name.clone());
+    let shown =
+        class.map_or_else(|| "without a storage class".to_owned(), |class| format!("of class {class}"));
+    let name = claim.name_any();
+    Some((
+        format!("claim {name} {shown} has no volume yet"),
+        format!(
+            "the class's provisioner has made none so far: `kubectl -n {} describe pvc {name}` shows what it says; \
+             `storage-class` under [kubernetes] names another class for claims that are made anew",
+            seen.namespace
+        ),
+    ))
 }
 
 /// Why a claim has no volume. One that waits for its first pod is fine.
@@ -130,8 +195,8 @@ fn claim_trouble(seen: &Seen, facts: &Facts) -> Option<(String, String)> {
         let hint = if class.is_none() {
             "the cluster has no default storage class: name one with `storage-class` under [kubernetes] (`kubectl get storageclass`)"
         } else if said.contains("not found") {
-            "`kubectl get storageclass` lists those that exist; `storage-class` under [kubernetes] names one. The claim was made with the wrong \
-             one: `trampoline-cli clean --delete-store` first"
+            "`kubectl get storageclass` lists those that exist; `storage-class` under [kubernetes] names one for claims that \
+             are made anew (`trampoline-cli clean --delete-store` removes those that are there)"
         } else {
             "the cluster's storage says why it makes no volume: its administrator can help"
         };
