@@ -33,23 +33,26 @@ fn here(builder: &Builder, line: &str, code: i32) -> String {
 }
 
 /// `way` runs a shell line in the builder.
-fn both(way: &str) {
+fn both(name: &str, way: &str) {
     let builder = shared::builder();
-    let noise = "noise=$HOME/noise; [[ -e $noise ]] || head -c $BYTES /dev/urandom >$noise";
+    // Scenarios run side by side.
+    let file = format!("$HOME/noise-{name}");
+    here(builder, &format!("head -c $BYTES /dev/urandom >{file}"), 0);
     for _ in 0..number("E2E_STREAM_ROUNDS", 1) {
-        let sent = here(builder, &format!("{noise}; sha256sum <$noise"), 0);
-        assert_eq!(here(builder, &format!("{way} sha256sum <$HOME/noise"), 0), sent, "there");
+        let sent = here(builder, &format!("sha256sum <{file}"), 0);
+        assert_eq!(here(builder, &format!("{way} sha256sum <{file}"), 0), sent, "there");
 
         let given = here(builder, &format!("{GIVE} $BYTES | sha256sum"), 0);
         let line = format!("{way} \"{GIVE} $BYTES; exit 7\" | sha256sum; exit ${{PIPESTATUS[0]}}");
         assert_eq!(here(builder, &line, 7), given, "back");
     }
+    here(builder, &format!("rm {file}"), 0);
 }
 
 fn a_command_gets_and_gives_every_byte() {
-    both("$CLI shell -- bash -c");
+    both("shell", "$CLI shell -- bash -c");
 }
 
 fn ssh_gets_and_gives_every_byte() {
-    both("$CLI ssh --");
+    both("ssh", "$CLI ssh --");
 }

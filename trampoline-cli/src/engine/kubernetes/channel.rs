@@ -353,3 +353,7 @@ impl AsyncRead for Output {
         Poll::Ready(Ok(()))
     }
 }
+
+#[cfg(test)]
+#[path = "channel_tests.rs"]
+mod tests;

@@ -336,3 +336,35 @@ impl Target {
         Ok(code)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_a_command_ended() {
+        let nonzero = br#"{"metadata":{},"status":"Failure","message":"command terminated with non-zero exit code: command terminated with exit code 42","reason":"NonZeroExitCode","details":{"causes":[{"reason":"ExitCode","message":"42"}]}}"#;
+        let refused = br#"{"metadata":{},"status":"Failure","message":"Internal error occurred: container not found (\"user\")","reason":"InternalError","details":{"causes":[{"message":"container not found (\"user\")"}]},"code":500}"#;
+        assert_eq!(Ended::parse(br#"{"metadata":{},"status":"Success"}"#), Ended::Code(0));
+        assert_eq!(Ended::parse(nonzero), Ended::Code(42));
+        let Ended::Refused(words) = Ended::parse(refused) else { panic!("it did not run") };
+        assert_eq!(cause(&words), Cause::NotRunning);
+        assert_eq!(Ended::parse(b"no JSON"), Ended::Refused("no JSON".to_owned()));
+    }
+
+    #[test]
+    fn a_program_that_is_not_there_is_told_from_a_container_that_is_not() {
+        let target = Target::new("a", Container::User);
+        let words = r#"OCI runtime exec failed: exec failed: unable to start container process: exec: "nosuch": executable file not found in $PATH"#;
+        let (code, said) = target.refused(words).expect("it is the command's own fault");
+        assert_eq!(
+            (code, said.as_str()),
+            (127, r#"no such program: "nosuch": executable file not found in $PATH"#)
+        );
+        assert_eq!(target.refused(r#"exec: "/etc": is a directory"#).expect("the same").0, 126);
+        assert_eq!(target.refused("container not found (\"user\")").unwrap_err().exit, Exit::Stopping);
+        let away =
+            target.refused("error dialing backend: dial tcp 10.0.0.1:10250: connect: connection refused");
+        assert!(away.unwrap_err().message.contains("does not reach the node of builder a"));
+    }
+}
