@@ -18,6 +18,8 @@ use crate::ui::Step;
 pub(crate) const USER_INIT: &str = "/opt/trampoline/bin/user-init";
 /// What keeps a start from going on is told once it lasts this long.
 const WORTH_A_WORD: Duration = Duration::from_secs(2);
+/// Version of this program, and of the agents that it carries.
+const OURS: &str = env!("CARGO_PKG_VERSION");
 /// Lines of a log that go into a message.
 const LAST_WORDS: u32 = 8;
 
@@ -130,6 +132,12 @@ pub(crate) async fn ready(context: &Context, what: &str) -> Result<()> {
         } else if let Some(status) = status(context).await? {
             if is_ready(&status) {
                 step.done(&format!("builder {} is ready", context.name));
+                if let Some(theirs) = other_version(&status, OURS) {
+                    context.ui.warn(format!(
+                        "builder {} is of version {theirs}, this client of {OURS}: `trampoline-cli setup` brings them together",
+                        context.name
+                    ));
+                }
                 return Ok(());
             }
             if let Some(failed) = first_failed(&status) {

@@ -70,6 +70,9 @@ pub(crate) async fn report(context: &Context, observed: &Observed) -> Result<Rep
         _ => None,
     };
     let (mut state, mut reason) = judge(observed, pod.as_ref(), last_stop.as_ref());
+    if phase == PodPhase::Absent {
+        reason = reason.map(|reason| format!("{reason} ({})", context.engine.how_pods_go()));
+    }
     if phase == PodPhase::Starting {
         match context.engine.trouble(&context.name).await? {
             Trouble::None => {}
@@ -100,21 +103,25 @@ pub(crate) fn judge(
     let failed_agent = pod.and_then(|pod| pod.agents.iter().find(|agent| agent.phase == Phase::Failed));
     match observed.phase() {
         PodPhase::Absent if !observed.has_store() => ("absent", None),
-        PodPhase::Absent => (
-            "stopped",
-            Some("its pod is gone (`podman system prune` removes stopped pods); the next command makes it again".to_owned()),
-        ),
-        PodPhase::Broken => ("failed", Some("its pod was made, but did not start: `trampoline-cli setup`".to_owned())),
+        PodPhase::Absent => ("stopped", Some("its pod is gone; the next command makes it again".to_owned())),
+        PodPhase::Broken => {
+            ("failed", Some("its pod was made, but did not start: `trampoline-cli setup`".to_owned()))
+        }
         PodPhase::Stopped => match observed.failed() {
-            Some(container) => {
-                ("failed", Some(format!("the {} container ended with exit code {}", container.name, container.exit_code)))
-            }
+            Some(container) => (
+                "failed",
+                Some(format!(
+                    "the {} container ended with exit code {}",
+                    container.name, container.exit_code
+                )),
+            ),
             None => ("stopped", last_stop.map(|stop| stop.reason.clone())),
         },
         PodPhase::Stopping => match observed.killed() {
-            Some(killed) => {
-                ("failed", Some(format!("the {} container was killed; the next command starts it again", killed.name)))
-            }
+            Some(killed) => (
+                "failed",
+                Some(format!("the {} container was killed; the next command starts it again", killed.name)),
+            ),
             None => ("stopping", None),
         },
         PodPhase::Starting => ("starting", None),

@@ -186,6 +186,10 @@ impl Engine for Kubernetes {
         wait::pod_gone(self.cluster().await?, &observed.builder).await
     }
 
+    fn how_pods_go(&self) -> &'static str {
+        "somebody has deleted its StatefulSet"
+    }
+
     async fn delete_pod(&self, builder: &str) -> Result<()> {
         delete::pod(self.cluster().await?, builder).await
     }

@@ -211,6 +211,9 @@ pub(crate) trait Engine: Send + Sync {
     /// Returns when no container runs any more.
     async fn stopped(&self, observed: &Observed) -> Result<()>;
 
+    /// What may have taken a pod away, for people.
+    fn how_pods_go(&self) -> &'static str;
+
     /// Removes the pod at once, volumes stay.
     async fn delete_pod(&self, builder: &str) -> Result<()>;
 

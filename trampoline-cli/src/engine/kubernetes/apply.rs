@@ -238,9 +238,22 @@ fn comparable(object: &Value) -> Value {
             metadata.remove(key);
         }
     }
-    for pointer in ["/metadata/annotations", "/spec/template/metadata/annotations"] {
-        if let Some(annotations) = object.pointer_mut(pointer).and_then(Value::as_object_mut) {
-            annotations.remove(label::DIGEST);
+    // Who made it, and what it was made from, say nothing that the fields do not; the StatefulSet's are enough.
+    let stands_for_all = object.get("kind").and_then(Value::as_str) == Some("StatefulSet");
+    for (pointer, noise) in
+        [("/metadata/annotations", !stands_for_all), ("/spec/template/metadata/annotations", true)]
+    {
+        let Some(annotations) = object.pointer_mut(pointer).and_then(Value::as_object_mut) else { continue };
+        annotations.remove(label::DIGEST);
+        if noise {
+            annotations.remove(label::OWNER);
+            annotations.remove(label::VERSION);
+        }
+        if annotations.is_empty()
+            && let Some(parent) =
+                object.pointer_mut(pointer.trim_end_matches("/annotations")).and_then(Value::as_object_mut)
+        {
+            parent.remove("annotations");
         }
     }
     object

@@ -49,6 +49,8 @@ pub(crate) struct Cluster {
     /// How to speak.
     pub(crate) ui: Ui,
     answered: AtomicBool,
+    /// It has been said that the server is away: once is enough for calls that wait side by side.
+    away: AtomicBool,
 }
 
 /// What the kubeconfig makes of a [`Target`], without a word to the cluster.
@@ -171,8 +173,15 @@ fn no_config(error: &KubeconfigError, kubeconfig: Option<&Kubeconfig>, target: &
                 },
             )
         }
-        error => CliError::new(Exit::Config, format!("the kubeconfig cannot be used: {error}"))
-            .hint("`kubectl config view` shows what it says"),
+        // The first line: those below show the file around the mistake, and it holds secrets.
+        error => CliError::new(
+            Exit::Config,
+            format!(
+                "the kubeconfig cannot be used: {}",
+                error.to_string().lines().next().unwrap_or_default()
+            ),
+        )
+        .hint("`kubectl config view` shows what it says"),
     }
 }
 
@@ -183,7 +192,15 @@ impl Cluster {
         let address = config.cluster_url.to_string().trim_end_matches('/').to_owned();
         let client = Client::try_from(config).map_err(|error| failure::unusable(&place, &error))?;
         ui.detail(format!("{place}, namespace {namespace}, {address}"));
-        Ok(Self { client, namespace, place, address, ui, answered: AtomicBool::new(false) })
+        Ok(Self {
+            client,
+            namespace,
+            place,
+            address,
+            ui,
+            answered: AtomicBool::new(false),
+            away: AtomicBool::new(false),
+        })
     }
 
     /// Objects of one kind in the builder's namespace.
@@ -223,12 +240,11 @@ impl Cluster {
     {
         let since = Instant::now();
         let mut pause = PAUSE;
-        let mut said = false;
         loop {
             let (error, why) = match tokio::time::timeout(CALL, call()).await {
                 Ok(Ok(value)) => {
                     self.answered.store(true, Ordering::Relaxed);
-                    if said {
+                    if self.away.swap(false, Ordering::Relaxed) {
                         self.ui.say("the API server answers again");
                     }
                     return Ok(value);
@@ -248,13 +264,12 @@ impl Cluster {
             if since.elapsed() + pause >= patience {
                 return Err(error);
             }
-            if !said && since.elapsed() >= WORTH_A_LINE {
+            if since.elapsed() >= WORTH_A_LINE && !self.away.swap(true, Ordering::Relaxed) {
                 let name = &self.address;
                 let limit = patience.as_secs();
                 self.ui.say(format!(
                     "the API server at {name} is away ({why}); trying again for up to {limit} s"
                 ));
-                said = true;
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(PAUSE_MAX);

@@ -42,7 +42,11 @@ fn innermost(error: &kube::Error) -> String {
     while let Some(source) = cause.source() {
         cause = source;
     }
-    let text = cause.to_string();
+    let text = match cause.to_string() {
+        // As the runtime says it.
+        text if text == "deadline has elapsed" => "no answer".to_owned(),
+        text => text,
+    };
     // `Connection refused (os error 111)`: the number says nothing more.
     text.split(" (os error").next().unwrap_or(&text).to_lowercase()
 }
