@@ -12,6 +12,8 @@ measure_push() {
     "\`trampoline-cli push-tarball\`" "\`tar -c . | podman exec -i tar -x\` of the files, without .git"
   row push-unchanged show s '' 'Send it again, unchanged' "\`trampoline-cli push-tarball\`" \
     "\`git archive HEAD | podman exec -i tar -x\` again"
+  row push-changed show s '' 'Send it with another commit, of one file' "\`trampoline-cli push-tarball\`" \
+    "\`git archive HEAD | podman exec -i tar -x\` again"
   row push-bytes most bytes 0 'Content that is sent of an unchanged checkout' "\`trampoline-cli push-tarball\`" ''
   for ((n = 1; n <= runs; n++)); do
     say "push: $n of $runs"
@@ -20,6 +22,10 @@ measure_push() {
     clock push ours push_ours "push-$n"
     clock push-unchanged ours push_ours "push-$n"
     sample push-bytes ours "$(push_bytes "push-$n")"
+    echo "$n" >"$work/mixed/changed"
+    git_in "$work/mixed" add .
+    git_in "$work/mixed" commit --quiet --message=changed
+    clock push-changed ours push_ours "push-$n"
     sync
     clock push-archive theirs push_archive "archive-$n"
     sync
@@ -28,6 +34,7 @@ measure_push() {
   copy_samples push ours push-archive
   copy_samples push ours push-tar
   copy_samples push-archive theirs push-unchanged
+  copy_samples push-archive theirs push-changed
   rm -rf "$work/mixed"
 }
 

@@ -10,6 +10,7 @@ mod git;
 mod keys;
 mod nixlog;
 mod prepare;
+mod push;
 mod remote;
 mod render;
 mod settings;

@@ -1,7 +1,6 @@
 //! From words to subcommands. Data goes to standard output, everything for people to standard error.
 
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Cursor, Read, Write};
+use std::io::{self, BufReader, Read, Write};
 use std::os::fd::AsFd;
 use std::path::Path;
 
@@ -149,25 +148,22 @@ fn input() -> Result<String> {
     Ok(text)
 }
 
-/// Opens what was handed over as descriptor 3: the archive as a file, which the engine need not carry piece by piece.
+/// What was handed over as descriptor 3: a pipe from the client, so that the engine need not carry a tree piece by piece.
 const HANDED: &str = "/proc/self/fd/3";
 
-/// With `handed`, only the header comes on standard input.
+/// With `handed`, all comes by the pipe instead of standard input.
 fn receive(place: &Place, handed: bool) -> Result<()> {
     let request = Request::Session { kind: SessionKind::Transfer, command: "push".into() };
     let socket = place.paths.control_socket();
     // Held until the tree is there: the push is a session.
     let (_session, _) = Client::ask(&socket, &request, say)?;
     let boot = serve::boot_id(&place.paths)?;
-    let source = Source::new(io::stdin()).map_err(|e| Error::Transfer(e.to_string()))?;
-    let mut input: Box<dyn BufRead> = Box::new(BufReader::with_capacity(64 << 10, source));
-    if handed {
-        let mut header = Vec::new();
-        let read = input.by_ref().take(INPUT_MAX).read_until(b'\n', &mut header);
-        read.map_err(|e| Error::Transfer(format!("the header could not be read: {e}")))?;
-        let archive = File::open(HANDED).map_err(io_error("open", Path::new(HANDED)))?;
-        input = Box::new(Cursor::new(header).chain(BufReader::with_capacity(64 << 10, archive)));
-    }
+    let source = if handed {
+        Source::open(Path::new(HANDED)).map_err(io_error("open", Path::new(HANDED)))?
+    } else {
+        Source::new(io::stdin()).map_err(|e| Error::Transfer(e.to_string()))?
+    };
+    let mut input = BufReader::with_capacity(64 << 10, source);
     let project =
         project::receive(&place.paths.projects(), &boot, &mut input, &mut io::stdout().lock(), say)?;
     // Off the client's path: deleting is slow on some file systems.

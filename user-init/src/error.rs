@@ -4,8 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use contract::exit::Exit;
-
-use crate::archive::Refused;
+use contract::tree::Refused;
 
 /// Any failure of a subcommand or of the agent.
 #[derive(Debug, thiserror::Error)]
@@ -35,9 +34,9 @@ pub enum Error {
     /// The configuration.
     #[error(transparent)]
     Config(#[from] agent::config::Error),
-    /// An archive that must not be unpacked.
-    #[error("the archive is refused")]
-    Archive(#[from] Refused),
+    /// A tree that must not be made.
+    #[error("the tree is refused")]
+    Tree(#[from] Refused),
     /// The bytes ended early, stalled or were not the announced ones.
     #[error("{0}")]
     Transfer(String),
@@ -82,11 +81,8 @@ impl Error {
             {
                 Exit::NoRoom
             }
-            Self::Archive(Refused::Io { source, .. }) if is_full(source) => Exit::NoRoom,
-            Self::Io { .. } | Self::File(_) | Self::Transfer(_) | Self::Archive(Refused::Io { .. }) => {
-                Exit::Io
-            }
-            Self::Archive(_) => Exit::Usage,
+            Self::Io { .. } | Self::File(_) | Self::Transfer(_) => Exit::Io,
+            Self::Tree(_) => Exit::Usage,
             Self::Config(_) => Exit::Config,
             Self::Child(_) => Exit::ChildFailed,
             Self::Ready(agent::ready::Error::Deadline) | Self::Deadline(_) => Exit::Deadline,

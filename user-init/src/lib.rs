@@ -3,7 +3,6 @@
 //!
 //! One door: every way in asks `serve` over its control socket, which counts it, and says no while the builder stops.
 
-pub mod archive;
 pub mod commands;
 pub mod control;
 pub mod environment;
@@ -15,6 +14,7 @@ pub mod serve;
 pub mod session;
 pub mod ssh;
 pub mod status;
+mod tree;
 
 use std::path::PathBuf;
 
@@ -28,7 +28,7 @@ Serves a builder's user: waits for the daemon, then sshd, sessions and jobs.
 user-init [serve]                               the agent
 user-init session --kind exec|ssh|transfer [--id ID] [--project P [--generation N]] [-- CMD...]
 user-init signal ID int|term|hup                to a session without a terminal
-user-init receive [--fd 3]                      a tree on standard input, or as a file (see contract::job)
+user-init receive [--fd 3]                      a tree on standard input, or on a pipe (see contract::job)
 user-init job start|list|follow ID [--from BYTE]|cancel ID
 user-init projects                              pushed trees, JSON
 user-init keys add|ls                           public keys on standard input

@@ -9,8 +9,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, ChildStdout, Stdio};
 
 use common::agent_process::{World, ended_in_time, open_gate};
-use common::tar::sample;
-use common::{header, push_bytes};
+use common::tree::sample;
 use contract::handshake::{Drain, file};
 use contract::job::{BuildRequest, FollowEvent, JobEnd, JobInfo, JobStarted, PushAnswer};
 use contract::places::Container;
@@ -24,10 +23,13 @@ fn world() -> World {
 }
 
 fn push(world: &World, more: &str) -> u64 {
-    let archive = sample().file("more", more).end();
-    match world.run_json(&["receive"], &push_bytes(&header("p", &archive), &archive)) {
+    let tree = sample().file("more", more);
+    // All else is there by then.
+    let later = || [tree.beginning("p"), tree.frames(&[tree.index("more")])].concat();
+    let bytes = if more.is_empty() { tree.bytes("p") } else { later() };
+    match world.run_json(&["receive"], &bytes) {
         PushAnswer::Done(done) => done.generation,
-        PushAnswer::Send => panic!("it ended early"),
+        PushAnswer::Send { .. } => panic!("it ended early"),
     }
 }
 

@@ -3,37 +3,31 @@
 
 use serde::{Deserialize, Serialize};
 
-/// First line that `user-init receive` reads; archive bytes follow if the answer says `send`.
+/// First line that `user-init receive` reads; the tree's manifest (see [`crate::tree`]) follows at once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PushHeader {
     /// Folder name below `projects`.
     pub project: String,
-    /// Bytes of the (uncompressed) tar archive.
-    pub bytes: u64,
-    /// sha256 of it, hex.
+    /// Bytes of the manifest.
+    pub manifest: u64,
+    /// sha256 of it, hex: as it names the content of every file, it names the tree.
     pub sha256: String,
     /// For a person: `main 1a2b3c4`, with ` + changes` for a dirty tree.
     pub label: String,
     /// `user@host` of the client.
     pub from: String,
-    /// How the bytes travel.
-    pub encoding: Encoding,
-}
-
-/// See [`PushHeader`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Encoding {
-    /// As they are.
-    Plain,
 }
 
 /// Answers of `user-init receive`, a line each.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "answer", rename_all = "kebab-case")]
 pub enum PushAnswer {
-    /// Send the bytes.
-    Send,
+    /// Send the content of these files, each behind its [`crate::tree::Frame`], then [`crate::tree::Frame::End`]. Asked
+    /// a second time for what was not what its id says.
+    Send {
+        /// Indices in the manifest; paths with the same content are asked for once.
+        files: Vec<u32>,
+    },
     /// The tree is there (it was already, or it has now been made current).
     Done(Generation),
 }

@@ -10,3 +10,4 @@ pub mod handshake;
 pub mod image;
 pub mod job;
 pub mod places;
+pub mod tree;

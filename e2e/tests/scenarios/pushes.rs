@@ -18,6 +18,7 @@ crate::scenarios! {
     ],
     Root: [
         unchanged_tree_sends_nothing,
+        only_what_is_lacking_is_sent_and_what_was_edited_there_does_not_come_along,
         dirty_adds_the_working_tree_and_touches_nothing,
         concurrent_pushes_do_not_mix,
         killed_push_leaves_a_whole_tree,
@@ -81,6 +82,28 @@ fn unchanged_tree_sends_nothing() {
     let third = push();
     assert_eq!(third["unchanged"], false);
     assert_ne!(third["generation"], first["generation"]);
+}
+
+fn only_what_is_lacking_is_sent_and_what_was_edited_there_does_not_come_along() {
+    let tree = shared::builder().checkout("delta", &[("a/one", "one\n"), ("two", "two\n")]);
+    let push = || tree.cli(["push-tarball"]).run().ok();
+    assert!(push().stderr.contains("2 of 2 files"));
+    tree.write("two", "other\n");
+    tree.commit();
+    let told = push();
+    assert!(told.stderr.contains("1 of 2 files"), "{told}");
+    tree.shell("echo edited >a/one; echo made >a/made").ok();
+    let again = push();
+    assert!(again.stderr.contains("1 of 2 files"), "what was edited there is sent again: {again}");
+    assert_ne!(again.stdout, told.stdout, "a tree that was edited stays beside it");
+    tree.shell("grep -qx one a/one && grep -qx other two && test ! -e a/made").ok();
+    assert!(push().stderr.contains("there already"));
+    // The working tree is not what is sent, whatever git takes it for.
+    tree.git(["update-index", "--assume-unchanged", "two"]).ok();
+    tree.write("two", "hiding\n");
+    tree.cli(["push-tarball", "--project", "delta-later"]).run().ok();
+    let later = tree.cli(["shell", "--project", "delta-later", "--", "cat", "two"]).run().ok();
+    assert_eq!(later.text(), "other");
 }
 
 fn dirty_adds_the_working_tree_and_touches_nothing() {

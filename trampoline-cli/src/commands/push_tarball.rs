@@ -1,35 +1,29 @@
 //! `push-tarball`: what git knows, into the builder.
 
-use std::fs::File;
-use std::io::{Seek, SeekFrom};
-use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Args;
 use contract::config::Text;
 use contract::exit::Exit;
-use contract::job::{Encoding, Generation, PushAnswer, PushHeader};
-use contract::places::Container;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use contract::job::{Generation, PushHeader};
+use contract::tree::Kind;
+use sha2::{Digest, Sha256};
 
 use crate::cli::Global;
 use crate::context::{Context, current_dir};
-use crate::engine::Stream;
-use crate::error::{CliError, OnPath, Result, While};
-use crate::git::archive::{self, Archive};
-use crate::git::{Repo, Source};
+use crate::error::{CliError, OnPath, Result};
+use crate::git::{Repo, Stopped, Tree};
+use crate::push::{self, Pushed};
 use crate::remote;
+use crate::render::hex;
 use crate::settings::owner;
 use crate::ui;
-use crate::wake::{self, USER_INIT};
-
-/// Bytes that are in flight at once.
-const PART: usize = 1 << 20;
 
 /// Send what `git archive` holds into the builder
 ///
-/// The tree arrives as a new generation of the project and becomes current once it is there whole. An unchanged tree
-/// sends nothing. Submodules are empty folders in an archive; they are named in a warning.
+/// The tree arrives as a new generation of the project and becomes current once it is there whole. Only files that the
+/// builder lacks are sent. Submodules are empty folders in an archive; they are named in a warning.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -46,7 +40,7 @@ pub(crate) struct PushTarball {
     /// Name under which it arrives [default: `project` of trampoline.toml, else the checkout's folder]
     #[arg(long, value_name = "NAME")]
     project: Option<String>,
-    /// Write the archive to this file instead of sending it
+    /// Write what would be sent to a builder that lacks all of it to this file instead
     #[arg(long, value_name = "FILE", hide = true)]
     output: Option<PathBuf>,
 }
@@ -61,38 +55,36 @@ impl PushTarball {
             None => repo.revision(self.revision.as_deref().unwrap_or("HEAD"))?,
         };
         if let Some(output) = &self.output {
-            warn_of_submodules(ui, &repo, &source)?;
-            let mut archive = archive::make(&repo, &source, archive::scratch()?)?;
-            let mut file = std::fs::File::create(output).on("cannot write", output)?;
-            std::io::copy(&mut archive.file, &mut file).on("cannot write", output)?;
+            let tree = Tree::of(&repo, &source)?;
+            warn_of_submodules(ui, &tree);
+            write(&tree, output)?;
             return Ok(0);
         }
         let context = Context::new(global)?;
         let project = self.project_name(&context, &repo)?;
-        let (archive, stream) = {
-            let file = archive::scratch()?;
-            let handed = file.try_clone().during("cannot hand over a file")?;
-            tokio::try_join!(pack(&repo, &source, file), receiver(&context, &handed))?
+        let list = {
+            let (repo, source) = (repo.clone(), source.clone());
+            tokio::task::spawn_blocking(move || Tree::of(&repo, &source))
         };
-        warn_of_submodules(ui, &repo, &source)?;
+        let list = async {
+            list.await
+                .map_err(|error| CliError::new(Exit::Internal, format!("cannot list the tree: {error}")))?
+        };
+        // An exec takes as long as git does.
+        let (tree, receiver) = tokio::try_join!(list, push::receiver(&context))?;
+        warn_of_submodules(ui, &tree);
+        let manifest = tree.manifest();
         let header = PushHeader {
             project,
-            bytes: archive.bytes,
-            sha256: archive.sha256.clone(),
+            manifest: manifest.len() as u64,
+            sha256: hex(&Sha256::digest(&manifest)),
             label: source.label.clone(),
             from: owner(),
-            encoding: Encoding::Plain,
         };
-        let mut archive = archive;
-        let generation = match send(&context, stream, &mut archive, &header).await {
-            Err(error) if wake::again(&context, i32::from(error.exit.code())).await? => {
-                let again = archive.file.try_clone().during("cannot hand over a file")?;
-                send(&context, receiver(&context, &again).await?, &mut archive, &header).await?
-            }
-            result => result?,
-        };
-        remote::remember(&context, &repo, &generation)?;
-        self.report(&context, &repo, &header, &generation)
+        let tree = Arc::new(tree);
+        let pushed = push::push(&context, receiver, &tree, &header, &manifest).await?;
+        remote::remember(&context, &repo, &pushed.generation)?;
+        self.report(&context, &repo, &header.label, &tree, &pushed)
     }
 
     fn project_name(&self, context: &Context, repo: &Repo) -> Result<String> {
@@ -111,20 +103,23 @@ impl PushTarball {
         &self,
         context: &Context,
         repo: &Repo,
-        header: &PushHeader,
-        generation: &Generation,
+        label: &str,
+        tree: &Tree,
+        Pushed { generation, files, bytes }: &Pushed,
     ) -> Result<u8> {
         let ui = context.ui;
         if ui.json {
             ui.object(generation)?;
         } else {
-            let what =
-                format!("{} as {} generation {}", header.label, generation.project, generation.generation);
-            let size = ui::bytes(header.bytes);
+            let Generation { project, generation: number, .. } = generation;
+            let what = format!("{label} as {project} generation {number}");
+            let all = tree.entries().iter().filter(|entry| matches!(entry.kind, Kind::File { .. })).count();
             ui.say(if generation.unchanged {
                 format!("{what} is there already")
+            } else if *files == 0 {
+                format!("pushed {what}; all content was there")
             } else {
-                format!("pushed {what}, {size}")
+                format!("pushed {what}: {files} of {all} files, {}", ui::bytes(*bytes))
             });
             ui.data(&generation.path)?;
         }
@@ -135,99 +130,29 @@ impl PushTarball {
     }
 }
 
-fn warn_of_submodules(ui: ui::Ui, repo: &Repo, source: &Source) -> Result<()> {
-    let submodules = repo.submodules(source)?;
-    if !submodules.is_empty() {
+fn warn_of_submodules(ui: ui::Ui, tree: &Tree) {
+    if !tree.submodules.is_empty() {
         ui.warn(format!(
             "{} is a submodule and arrives as an empty folder (`git archive` does not follow submodules)",
-            submodules.join(", ")
+            tree.submodules.join(", ")
         ));
     }
-    Ok(())
 }
 
-/// On a thread of its own: git and the hash keep one busy.
-async fn pack(repo: &Repo, source: &Source, file: File) -> Result<Archive> {
-    let (repo, source) = (repo.clone(), source.clone());
-    tokio::task::spawn_blocking(move || archive::make(&repo, &source, file))
-        .await
-        .map_err(|error| CliError::new(Exit::Internal, format!("cannot make the archive: {error}")))?
-}
-
-/// Started while the archive is made: an exec takes as long as a small archive. It opens the file when it has the header,
-/// which comes when the file is whole.
-async fn receiver(context: &Context, file: &File) -> Result<Stream> {
-    wake::running(context).await?;
-    let engine = &context.engine;
-    if !engine.hands_over_files() {
-        return engine.stream(&context.name, Container::User, &[USER_INIT, "receive"], None).await;
+/// The manifest behind its length, then every file.
+fn write(tree: &Tree, output: &std::path::Path) -> Result<()> {
+    let mut file = std::fs::File::create(output).on("cannot write", output)?;
+    let manifest = tree.manifest();
+    let bytes = [&(manifest.len() as u64).to_le_bytes(), manifest.as_slice()].concat();
+    std::io::Write::write_all(&mut file, &bytes).on("cannot write", output)?;
+    let files: Vec<u32> = (0..)
+        .zip(tree.entries())
+        .filter(|(_, entry)| matches!(entry.kind, Kind::File { .. }))
+        .map(|(index, _)| index)
+        .collect();
+    match tree.send(&files, false, &mut file, |_, _| {}) {
+        Err(Stopped::Sink(error)) => Err(error).on("cannot write", output),
+        Err(Stopped::Ours(error)) => Err(error),
+        Ok(()) => Ok(()),
     }
-    let file = OwnedFd::from(file.try_clone().during("cannot hand over a file")?);
-    engine.stream(&context.name, Container::User, &[USER_INIT, "receive", "--fd", "3"], Some(file)).await
-}
-
-async fn send(
-    context: &Context,
-    mut stream: Stream,
-    archive: &mut Archive,
-    header: &PushHeader,
-) -> Result<Generation> {
-    let mut line = serde_json::to_vec(header)
-        .map_err(|error| CliError::new(Exit::Internal, format!("cannot write JSON: {error}")))?;
-    line.push(b'\n');
-    let mut answers = BufReader::new(std::mem::replace(&mut stream.stdout, Box::new(tokio::io::empty())));
-    // A receiver that refuses says why by its exit code; a broken pipe is only the consequence.
-    let _ = stream.stdin.write_all(&line).await;
-    let _ = stream.stdin.flush().await;
-    let mut done = None;
-    loop {
-        line.clear();
-        if answers.read_until(b'\n', &mut line).await.during("cannot read from the builder")? == 0 {
-            break;
-        }
-        match serde_json::from_slice(&line) {
-            Ok(PushAnswer::Done(generation)) => done = Some(generation),
-            // It has the file.
-            Ok(PushAnswer::Send) if context.engine.hands_over_files() => {}
-            Ok(PushAnswer::Send) => {
-                let step = context.ui.step(format!("sending {}", header.label));
-                let sent = copy(archive, &mut stream, step).await;
-                context.ui.detail(format!("sent: {sent:?}"));
-            }
-            Err(error) => {
-                return Err(CliError::new(
-                    Exit::Internal,
-                    format!("cannot read the builder's answer: {error}"),
-                )
-                .hint(
-                    "client and image are of different versions: `trampoline-cli setup` brings them together",
-                ));
-            }
-        }
-    }
-    let (code, words) = stream.finish().await?;
-    match done {
-        Some(generation) if code == 0 => Ok(generation),
-        _ => Err(remote::failed_with("the builder did not take the archive", code, &words)),
-    }
-}
-
-async fn copy(archive: &mut Archive, stream: &mut Stream, mut step: ui::Step) -> std::io::Result<u64> {
-    archive.file.seek(SeekFrom::Start(0))?;
-    let mut file = tokio::fs::File::from_std(archive.file.try_clone()?);
-    file.set_max_buf_size(PART);
-    let mut part = vec![0; PART];
-    let mut sent = 0;
-    loop {
-        let n = file.read(&mut part).await?;
-        if n == 0 {
-            break;
-        }
-        stream.stdin.write_all(&part[..n]).await?;
-        sent += n as u64;
-        step.progress(sent, archive.bytes);
-    }
-    stream.stdin.flush().await?;
-    step.clear();
-    Ok(sent)
 }

@@ -1,8 +1,11 @@
 //! The user's repository, through their own git; nothing is ever written to it.
 
-pub(crate) mod archive;
+mod attributes;
+mod cooked;
 mod dirty;
-mod normal;
+mod listing;
+mod objects;
+mod tree;
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStringExt;
@@ -12,6 +15,8 @@ use std::process::{Command, Stdio};
 use contract::exit::Exit;
 
 use crate::error::{CliError, Result};
+
+pub(crate) use tree::{Sink, Stopped, Tree};
 
 /// A checkout.
 #[derive(Debug, Clone)]
@@ -110,22 +115,6 @@ impl Repo {
             ])
             .output();
         status.is_ok_and(|output| output.status.success() && !output.stdout.is_empty())
-    }
-
-    /// Paths of submodules, of which an archive holds an empty folder.
-    pub(crate) fn submodules(&self, source: &Source) -> Result<Vec<String>> {
-        let output = self
-            .git(["ls-tree", "-r", "-z", "--full-tree", &source.tree])
-            .envs(source.env.iter().cloned())
-            .output()
-            .map_err(|error| not_started(&error))?;
-        Ok(output
-            .stdout
-            .split(|byte| *byte == 0)
-            .filter(|entry| entry.starts_with(b"160000 "))
-            .filter_map(|entry| entry.splitn(2, |byte| *byte == b'\t').nth(1))
-            .map(|path| String::from_utf8_lossy(path).into_owned())
-            .collect())
     }
 }
 

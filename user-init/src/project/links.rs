@@ -53,8 +53,8 @@ fn is_result(name: &str) -> bool {
     name == "result" || name.starts_with("result-")
 }
 
-/// Whether a link of that name in the tree was made by us or by a build by hand, and did not come with the archive.
-fn is_ours(tree: &Path, name: &str, meta: Option<&Meta>) -> bool {
+/// Whether a link of that name in the tree was made by us or by a build by hand, and did not come with the tree.
+pub(super) fn is_ours(tree: &Path, name: &str, meta: Option<&Meta>) -> bool {
     is_result(name)
         && meta.is_none_or(|m| !m.results.iter().any(|r| r == name))
         && fs::read_link(tree.join(name)).is_ok_and(|target| target.starts_with("/nix/store"))

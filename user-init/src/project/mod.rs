@@ -1,6 +1,9 @@
 //! Pushed trees. `projects/P/NNNNNN/` holds exactly what was pushed; what we know of it stands beside it, in `projects/P/.meta/`.
 
+mod content;
+mod id;
 mod links;
+mod present;
 mod prune;
 mod receive;
 
@@ -29,9 +32,13 @@ struct Meta {
     /// The kernel's boot id. Trees are not synced to disk (the client has them); after a crash of the machine a tree may have
     /// holes, so that one of another boot does not count as already there.
     boot: String,
-    /// Names at the root that begin with `result` and came with the archive.
+    /// Names at the root that begin with `result` and came with the tree.
     #[serde(default)]
     results: Vec<String>,
+    /// When the tree was whole, by the file system's clock, as seconds and nanoseconds: whatever was changed later is not
+    /// what was pushed.
+    #[serde(default)]
+    sealed: Option<(i64, i64)>,
 }
 
 /// One project's folder.
@@ -85,6 +92,15 @@ impl Project {
     #[must_use]
     pub fn tree(&self, generation: u64) -> PathBuf {
         self.dir.join(format!("{generation:06}"))
+    }
+
+    /// What was pushed, as [`contract::tree`] writes it.
+    fn manifest_file(&self, generation: u64) -> PathBuf {
+        self.meta_dir().join(Self::manifest_name(generation))
+    }
+
+    fn manifest_name(generation: u64) -> String {
+        format!("{generation:06}.tree")
     }
 
     fn meta(&self, generation: u64) -> Result<Option<Meta>> {

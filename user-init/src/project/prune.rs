@@ -31,6 +31,7 @@ pub fn prune(project: &Project, keep: u32, pinned: &BTreeSet<u64>, proc: &Path) 
         }
         fs::remove_dir_all(&aside).map_err(io_error("remove", &aside))?;
         agent::files::withdraw(&project.meta_dir().join(format!("{generation:06}.json")))?;
+        agent::files::withdraw(&project.manifest_file(generation))?;
         gone.push(generation);
     }
     leftovers(project)?;

@@ -1,37 +1,39 @@
 //! `user-init receive`: a tree arrives.
 //!
-//! The client writes a [`PushHeader`] line; if no generation has that content it is told [`PushAnswer::Send`] and sends
-//! exactly as many bytes as it announced; [`PushAnswer::Done`] is the last line. Reading and hashing go on in one thread while the
-//! other unpacks, so that the tree is there when the last byte is. Nothing is synced to disk: the client has the tree, and a
-//! tree of another boot is not taken for present.
+//! The client writes a [`PushHeader`] line and the tree's manifest. If no generation is that tree, it is told
+//! [`PushAnswer::Send`] with what is in none of them, and sends it; [`PushAnswer::Done`] is the last line. Every file is
+//! hashed as it is written. Nothing is synced to disk: the client has the tree, and a tree of another boot is not taken for
+//! present, but only as a place from which content is copied, and hashed.
 
-use std::fs::{self, File};
+use std::collections::{BTreeSet, HashMap};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, Read, Write};
 use std::os::fd::AsFd;
-use std::path::Path;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use agent::files;
 use contract::job::{PushAnswer, PushHeader};
+use contract::tree::{self, Entry, Kind};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::{Mode, umask};
 use sha2::{Digest, Sha256};
 
-use super::{Links, Meta, Project, links};
-use crate::archive::{self, Refused, Unpacked};
+use super::content::{Content, Copy};
+use super::id::hex;
+use super::{Links, Meta, Project, links, present};
 use crate::error::{Error, Result, io_error};
+use crate::tree::{Tree, set_time};
 
-/// Bytes come from the client in pieces of this size...
-const PIECE: usize = 256 << 10;
-/// ...of which so many may wait to be unpacked: 8 MiB.
-const PIECES: usize = 32;
 /// Longest first line.
 const HEADER_MAX: u64 = 64 << 10;
+/// Largest manifest: some millions of files.
+const MANIFEST_MAX: u64 = 1 << 30;
 /// A client that sends nothing for so long is gone; others wait for the lock that we hold.
 const STALL: Duration = Duration::from_secs(120);
 
-/// Where the bytes come from: standard input, with a limit on how long it may be silent.
+/// Where the bytes come from, with a limit on how long it may be silent.
 #[derive(Debug)]
 pub struct Source(File);
 
@@ -42,6 +44,14 @@ impl Source {
     /// When the descriptor cannot be duplicated.
     pub fn new(fd: impl AsFd) -> io::Result<Self> {
         Ok(Self(fd.as_fd().try_clone_to_owned()?.into()))
+    }
+
+    /// Opens a pipe, without waiting for somebody to write to it.
+    ///
+    /// # Errors
+    /// When that cannot be done.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK).open(path).map(Self)
     }
 }
 
@@ -62,43 +72,69 @@ impl Read for Source {
 pub fn receive(
     projects: &Path,
     boot: &str,
-    input: &mut impl BufRead,
+    input: &mut (impl BufRead + Send),
     output: &mut impl Write,
     mut say: impl FnMut(&str),
 ) -> Result<Project> {
     let header = read_header(input)?;
     let project = Project::new(projects, &header.project)?;
+    let manifest = read_manifest(input, &header)?;
+    let entries = tree::parse(&manifest)?;
     let _lock = project.lock("push.lock", || {
         say(&format!("another push of {:?} is under way: waiting for it to end", header.project));
     })?;
-    if let Some(there) = find(&project, &header.sha256, boot)? {
+    if let Some(there) = present::find(&project, &header.sha256, boot, &entries)? {
         project.make_current(there)?;
         links::place(&project.tree(there), &Links::of(&project))?;
         answer(output, &PushAnswer::Done(project.describe(there, true)?))?;
         return Ok(project);
     }
-    answer(output, &PushAnswer::Send)?;
     let staging = Staging::new(&project)?;
-    let unpacked = take(input, &header, &staging.dir)?;
-    let generation = commit(&project, &header, boot, staging, &unpacked)?;
+    fill(&project, &staging.dir, &entries, input, output)?;
+    let generation = commit(&project, &header, boot, staging, &entries, &manifest)?;
     answer(output, &PushAnswer::Done(project.describe(generation, false)?))?;
     Ok(project)
 }
 
 fn read_header(input: &mut impl BufRead) -> Result<PushHeader> {
     let mut line = Vec::new();
-    let read = input.by_ref().take(HEADER_MAX).read_until(b'\n', &mut line);
-    read.map_err(|e| Error::Transfer(format!("the header could not be read: {e}")))?;
+    input.by_ref().take(HEADER_MAX).read_until(b'\n', &mut line).map_err(|e| cut(&e))?;
     if line.pop() != Some(b'\n') {
         return Err(Error::Transfer("the connection ended before the header did".into()));
     }
     let header: PushHeader = serde_json::from_slice(&line)
         .map_err(|e| Error::Usage(format!("the push's header is wrong: {e}")))?;
-    let hex = |c: u8| c.is_ascii_digit() || (b'a'..=b'f').contains(&c);
-    if header.sha256.len() != 64 || !header.sha256.bytes().all(hex) {
-        return Err(Error::Usage("the push's sha256 is not 64 lower-case hex digits".into()));
+    if header.manifest > MANIFEST_MAX {
+        return Err(Error::Usage(format!("a manifest of {} bytes is not taken", header.manifest)));
     }
     Ok(header)
+}
+
+fn read_manifest(input: &mut impl BufRead, header: &PushHeader) -> Result<Vec<u8>> {
+    let mut manifest = Vec::new();
+    let read = input.by_ref().take(header.manifest).read_to_end(&mut manifest).map_err(|e| cut(&e))?;
+    if read as u64 != header.manifest {
+        return Err(cut(&io::ErrorKind::UnexpectedEof.into()));
+    }
+    let sha256 = hex(&Sha256::digest(&manifest));
+    if sha256 != header.sha256 {
+        return Err(Error::Transfer(format!(
+            "the manifest that arrived is not what was sent: sha256 {sha256} instead of {}",
+            header.sha256
+        )));
+    }
+    Ok(manifest)
+}
+
+/// The client's bytes could not be read.
+pub(super) fn cut(error: &io::Error) -> Error {
+    Error::Transfer(match error.kind() {
+        io::ErrorKind::UnexpectedEof => {
+            "the connection ended before the tree was there; it is as it was".into()
+        }
+        io::ErrorKind::TimedOut => format!("nothing arrived for {} s: the client is gone", STALL.as_secs()),
+        _ => format!("the bytes could not be read: {error}"),
+    })
 }
 
 fn answer(output: &mut impl Write, answer: &PushAnswer) -> Result<()> {
@@ -109,19 +145,9 @@ fn answer(output: &mut impl Write, answer: &PushAnswer) -> Result<()> {
     output.flush().map_err(gone)
 }
 
-/// A generation with that content which is safely there.
-fn find(project: &Project, sha256: &str, boot: &str) -> Result<Option<u64>> {
-    for generation in project.numbers()?.into_iter().rev() {
-        if project.meta(generation)?.is_some_and(|m| m.sha256 == sha256 && m.boot == boot) {
-            return Ok(Some(generation));
-        }
-    }
-    Ok(None)
-}
-
 /// The folder that is filled; gone when dropped, whatever failed.
 struct Staging {
-    dir: std::path::PathBuf,
+    dir: PathBuf,
 }
 
 impl Staging {
@@ -144,98 +170,83 @@ impl Drop for Staging {
     }
 }
 
-/// Reads and hashes here, unpacks in a thread.
-fn take(input: &mut impl Read, header: &PushHeader, dir: &Path) -> Result<Unpacked> {
-    let (send, pieces) = sync_channel(PIECES);
-    let (give_back, empty) = sync_channel(PIECES);
-    std::thread::scope(|scope| {
-        let unpacking = scope.spawn(move || {
-            let mut pieces = Pieces { pieces, give_back, piece: Vec::new(), at: 0 };
-            let unpacked = archive::unpack(&mut pieces, dir)?;
-            // What follows the end marker belongs to the N bytes too.
-            io::copy(&mut pieces, &mut io::sink()).map_err(|e| Refused::Malformed(e.to_string()))?;
-            Ok::<_, Refused>(unpacked)
-        });
-        let hash = pump(input, header.bytes, send, &empty);
-        let unpacked =
-            unpacking.join().unwrap_or_else(|_| Err(Refused::Malformed("unpacking panicked".into())));
-        match (hash, unpacked) {
-            // The cause of a stop in the middle is what unpacking says; but an early end of the bytes makes it fail as well.
-            (Err(e), _) => Err(e),
-            (Ok(None), Err(e)) => Err(e.into()),
-            (Ok(Some(hash)), _) if hash != header.sha256 => Err(Error::Transfer(format!(
-                "what arrived is not what was sent: sha256 {hash} instead of {}",
-                header.sha256
-            ))),
-            (_, unpacked) => Ok(unpacked?),
-        }
-    })
+/// Where each file's content comes from.
+#[derive(Default)]
+struct Plan {
+    /// The client.
+    asked: Vec<u32>,
+    /// Another tree.
+    copies: Vec<Copy>,
+    /// The same tree, once the others are there.
+    twins: Vec<Copy>,
 }
 
-/// Passes `bytes` bytes on. `None`: unpacking gave up. Otherwise their sha256.
-fn pump(
-    input: &mut impl Read,
-    bytes: u64,
-    send: SyncSender<Vec<u8>>,
-    empty: &Receiver<Vec<u8>>,
-) -> Result<Option<String>> {
-    let mut hash = Sha256::new();
-    let mut left = bytes;
-    while left > 0 {
-        let mut piece = empty.try_recv().unwrap_or_default();
-        piece.resize(PIECE.min(usize::try_from(left).unwrap_or(PIECE)), 0);
-        let mut filled = 0;
-        // Full pieces: pipes give 64 KiB and less at a time.
-        while filled < piece.len() {
-            match input.read(&mut piece[filled..]) {
-                Ok(0) => return Err(cut_off(bytes - left + filled as u64, bytes)),
-                Ok(n) => filled += n,
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) if e.kind() == io::ErrorKind::TimedOut => {
-                    let text = format!("nothing arrived for {} s: the client is gone", STALL.as_secs());
-                    return Err(Error::Transfer(text));
+impl Plan {
+    fn new(project: &Project, root: &Path, entries: &[Entry]) -> Result<Self> {
+        let there = present::contents(project)?;
+        let mut plan = Self::default();
+        let mut first: HashMap<&str, &[u8]> = HashMap::new();
+        for (index, entry) in (0..).zip(entries) {
+            let Kind::File { id, .. } = &entry.kind else { continue };
+            if let Some(path) = first.get(id.as_str()) {
+                plan.twins.push(Copy { index, root: root.to_owned(), path: path.to_vec() });
+                continue;
+            }
+            first.insert(id, &entry.path);
+            match there.get(id) {
+                Some((root, path)) => {
+                    plan.copies.push(Copy { index, root: root.clone(), path: path.clone() })
                 }
-                Err(e) => return Err(Error::Transfer(format!("the bytes could not be read: {e}"))),
+                None => plan.asked.push(index),
             }
         }
-        hash.update(&piece);
-        left -= piece.len() as u64;
-        if send.send(piece).is_err() {
-            return Ok(None);
+        Ok(plan)
+    }
+}
+
+/// Makes all that the manifest names.
+fn fill(
+    project: &Project,
+    root: &Path,
+    entries: &[Entry],
+    input: &mut (impl Read + Send),
+    output: &mut impl Write,
+) -> Result<()> {
+    let plan = Plan::new(project, root, entries)?;
+    if !plan.asked.is_empty() {
+        answer(output, &PushAnswer::Send { files: plan.asked.clone() })?;
+    }
+    let mut tree = Tree::open(root)?;
+    let folders: BTreeSet<&[u8]> = entries.iter().flat_map(all_folders).collect();
+    for folder in &folders {
+        tree.folder(folder)?;
+    }
+    let content = Content { root, entries };
+    let failed = content.fill(input, &plan.asked, &plan.copies)?;
+    if !failed.is_empty() {
+        // Changed while it was read, here or there. The client has it for certain.
+        answer(output, &PushAnswer::Send { files: failed.clone() })?;
+        refuse(entries, &content.fill(input, &failed, &[])?)?;
+    }
+    refuse(entries, &content.copy(&plan.twins)?)?;
+    for entry in entries {
+        if let Kind::Link { target } = &entry.kind {
+            tree.link(&entry.path, target)?;
         }
     }
-    Ok(Some(hash.finalize().iter().map(|b| format!("{b:02x}")).collect()))
+    folders.iter().try_for_each(|folder| tree.set_folder_time(folder))
 }
 
-fn cut_off(arrived: u64, announced: u64) -> Error {
-    Error::Transfer(format!(
-        "the connection ended after {arrived} of {announced} bytes; the tree is as it was"
-    ))
+fn all_folders(entry: &Entry) -> impl Iterator<Item = &[u8]> {
+    let own = matches!(entry.kind, Kind::Folder).then_some(entry.path.as_slice());
+    tree::folders(&entry.path).chain(own)
 }
 
-/// The unpacking thread's view of what arrives.
-struct Pieces {
-    pieces: Receiver<Vec<u8>>,
-    give_back: SyncSender<Vec<u8>>,
-    piece: Vec<u8>,
-    at: usize,
-}
-
-impl Read for Pieces {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.at == self.piece.len() {
-            // The sender is gone: the end, good or bad; the hash tells which.
-            let Ok(next) = self.pieces.recv() else { return Ok(0) };
-            let used = std::mem::replace(&mut self.piece, next);
-            // Nobody waits for it at the end.
-            let _ = self.give_back.try_send(used);
-            self.at = 0;
-        }
-        let n = buffer.len().min(self.piece.len() - self.at);
-        buffer[..n].copy_from_slice(&self.piece[self.at..self.at + n]);
-        self.at += n;
-        Ok(n)
-    }
+fn refuse(entries: &[Entry], failed: &[u32]) -> Result<()> {
+    let Some(index) = failed.first() else { return Ok(()) };
+    let entry = usize::try_from(*index).ok().and_then(|index| entries.get(index));
+    let path = entry.map(|entry| String::from_utf8_lossy(&entry.path)).unwrap_or_default();
+    Err(Error::Transfer(format!("the content of {path:?} is not what was announced; the tree is as it was")))
 }
 
 /// The record, then the tree under its number, then `current`: whoever is killed in between leaves a record or a tree that
@@ -245,29 +256,33 @@ fn commit(
     header: &PushHeader,
     boot: &str,
     staging: Staging,
-    unpacked: &Unpacked,
+    entries: &[Entry],
+    manifest: &[u8],
 ) -> Result<u64> {
     let newest = project.numbers()?.last().copied().unwrap_or(0);
     let generation = newest + 1;
+    links::place(&staging.dir, &Links::of(project))?;
+    let root = File::open(&staging.dir).map_err(io_error("open", &staging.dir))?;
+    // The last that is done to the tree: everything in it has changed before.
+    set_time(&root, &staging.dir)?;
+    let sealed = root.metadata().map_err(io_error("read", &staging.dir))?;
+    let tops: BTreeSet<&str> = entries
+        .iter()
+        .filter_map(|entry| std::str::from_utf8(present::top(&entry.path)?).ok())
+        .filter(|name| name.starts_with("result"))
+        .collect();
     let meta = Meta {
         sha256: header.sha256.clone(),
         label: header.label.clone(),
         from: header.from.clone(),
         boot: boot.to_owned(),
-        results: unpacked.results.iter().filter_map(|n| n.to_str().map(str::to_owned)).collect(),
+        results: tops.into_iter().map(str::to_owned).collect(),
+        sealed: Some((sealed.ctime(), sealed.ctime_nsec())),
     };
+    files::write_bytes(&project.meta_dir(), &Project::manifest_name(generation), 0o644, manifest)?;
     files::write_json(&project.meta_dir(), &format!("{generation:06}.json"), &meta)?;
-    links::place(&staging.dir, &Links::of(project))?;
-    set_time(&staging.dir, unpacked.latest)?;
     let tree = project.tree(generation);
     fs::rename(&staging.dir, &tree).map_err(io_error("put in place", &tree))?;
     project.make_current(generation)?;
     Ok(generation)
-}
-
-/// The links have changed the root's time.
-fn set_time(dir: &Path, seconds: i64) -> Result<()> {
-    let time = nix::sys::time::TimeSpec::new(seconds, 0);
-    let file = File::open(dir).map_err(io_error("open", dir))?;
-    nix::sys::stat::futimens(&file, &time, &time).map_err(crate::error::errno("set the time of", dir))
 }

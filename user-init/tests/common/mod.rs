@@ -2,47 +2,74 @@
 #![allow(clippy::unwrap_used, dead_code, unreachable_pub, reason = "each test file is a crate of its own")]
 
 pub mod agent_process;
-pub mod tar;
+pub mod tree;
 
-use std::io::Cursor;
+use std::io::{BufRead, BufReader, Cursor, Write};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-use contract::job::{Encoding, PushAnswer, PushHeader};
+use contract::job::PushAnswer;
+use contract::tree::Frame;
 use sha2::{Digest, Sha256};
+use tree::Tree;
 
 pub fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
 }
 
-pub fn header(project: &str, archive: &[u8]) -> PushHeader {
-    PushHeader {
-        project: project.into(),
-        bytes: archive.len() as u64,
-        sha256: sha256(archive),
-        label: "main 1a2b3c4".into(),
-        from: "me@here".into(),
-        encoding: Encoding::Plain,
-    }
-}
-
-/// Header line and archive, as the client sends them.
-pub fn push_bytes(header: &PushHeader, archive: &[u8]) -> Vec<u8> {
-    let mut bytes = serde_json::to_vec(header).unwrap();
-    bytes.push(b'\n');
-    bytes.extend_from_slice(archive);
-    bytes
-}
-
 pub const BOOT: &str = "a-boot";
 
 /// One push in this process; the last answer, or the error's whole text.
-pub fn push(projects: &Path, bytes: &[u8]) -> Result<PushAnswer, String> {
-    push_in(projects, bytes, BOOT)
+pub fn push(projects: &Path, tree: &Tree) -> Result<PushAnswer, String> {
+    push_with(projects, "p", tree, BOOT, |_, files| tree.frames(files)).1
 }
 
-pub fn push_in(projects: &Path, bytes: &[u8], boot: &str) -> Result<PushAnswer, String> {
+/// A push in which the client answers what is asked for in each round by what `send` makes of it, and leaves where that is
+/// nothing. Returns what was asked for, too.
+pub fn push_with(
+    projects: &Path,
+    project: &str,
+    tree: &Tree,
+    boot: &str,
+    mut send: impl FnMut(usize, &[u32]) -> Vec<u8> + Send,
+) -> (Vec<Vec<u32>>, Result<PushAnswer, String>) {
+    let (mut ours, theirs) = UnixStream::pair().unwrap();
+    let beginning = tree.beginning(project);
+    std::thread::scope(|scope| {
+        let client = scope.spawn(move || {
+            let (mut asked, mut last) = (Vec::new(), None);
+            let answers = BufReader::new(ours.try_clone().unwrap());
+            // Who refuses does not read to the end.
+            let _ = ours.write_all(&beginning);
+            for line in answers.lines().map_while(Result::ok) {
+                match serde_json::from_str(&line).unwrap() {
+                    PushAnswer::Send { files } => {
+                        let bytes = send(asked.len(), &files);
+                        let whole = bytes.ends_with(&Frame::End.encode());
+                        let _ = ours.write_all(&bytes);
+                        if !whole {
+                            ours.shutdown(std::net::Shutdown::Write).unwrap();
+                        }
+                        asked.push(files);
+                    }
+                    done => last = Some(done),
+                }
+            }
+            (asked, last)
+        });
+        let mut output = theirs.try_clone().unwrap();
+        let received =
+            user_init::project::receive(projects, boot, &mut BufReader::new(&theirs), &mut output, |_| {});
+        theirs.shutdown(std::net::Shutdown::Both).unwrap();
+        let (asked, last) = client.join().unwrap();
+        (asked, received.map(|_| last.unwrap()).map_err(|e| agent::status::chain(&e)))
+    })
+}
+
+/// A push whose every byte is known beforehand.
+pub fn push_bytes(projects: &Path, bytes: &[u8]) -> Result<PushAnswer, String> {
     let mut output = Vec::new();
-    user_init::project::receive(projects, boot, &mut Cursor::new(bytes), &mut output, |_| {})
+    user_init::project::receive(projects, BOOT, &mut Cursor::new(bytes), &mut output, |_| {})
         .map_err(|e| agent::status::chain(&e))?;
     let text = String::from_utf8(output).unwrap();
     Ok(serde_json::from_str(text.lines().last().unwrap()).unwrap())
