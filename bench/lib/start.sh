@@ -7,7 +7,7 @@ measure_start() {
   quietly ours_setup || fail 76 'the builder cannot be made'
   quietly yardstick_volumes || fail 76 'the yardstick cannot be made'
   row start-setup ratio s 0.6 'From no pod, but a seeded store, to the first finished build' \
-    "\`trampoline-cli setup\`, then \`build\`" "\`podman kube play\` of the pod run by shell scripts, then \`nix build\` in it"
+    "\`trampoline-cli setup\`, then \`build\`" "volumes and \`podman kube play\` of the pod run by shell scripts, a key for SSH, then \`nix build\` in it"
   row start-up ratio s 0.6 'From a stopped pod to the first finished build' \
     "\`trampoline-cli up\`, then \`build\`" "\`podman pod start\` of the same, then \`nix build\` in it"
   for ((n = 1; n <= runs; n++)); do
@@ -30,5 +30,5 @@ ours_from_nothing() { ours setup --yes && ours_build "$1"; }
 ours_from_stopped() { ours up && ours_build "$1"; }
 ours_build() { ours build -f build.nix -- --argstr salt "$1"; }
 
-yardstick_from_nothing() { yardstick_play && yardstick_build "$1"; }
+yardstick_from_nothing() { yardstick_play && yardstick_key && yardstick_build "$1"; }
 yardstick_from_stopped() { podman pod start "$yardstick" && yardstick_build "$1"; }

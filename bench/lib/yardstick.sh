@@ -1,30 +1,42 @@
 # shellcheck shell=bash disable=SC2154,SC2034
 # Sourced by run: the pod that shell scripts run, and the builder that stands against it.
 
-# yardstick_volumes: made and filled beforehand, as those of the builder are.
+# Below those that the builder takes.
+yardstick_port=22199
+# Anybody's.
+yardstick_public_key='ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBJGXmjOvTTDrbYcJcGLEYZpoMQWmJbTxMnVVE4LZyZ9 bench'
+
+# yardstick_volumes: those that outlive a pod, made and filled beforehand, as those of the builder are.
 yardstick_volumes() {
-  local name
-  for name in store home scripts; do
-    podman volume create --opt nocopy "$yardstick-$name"
-  done
-  podman volume create --opt type=tmpfs --opt device=tmpfs --opt o=uid=0,gid=0,mode=0755 "$yardstick-run"
-  tar -C "$here/yardstick" -c . | podman volume import "$yardstick-scripts" -
+  podman volume create --opt nocopy "$yardstick-store"
+  podman volume create --opt nocopy "$yardstick-home"
   podman run --rm --network none --volume "$yardstick-store:/mnt/store" --volume "$yardstick-home:/home/nix" \
     --entrypoint '["/bin/sh", "-c"]' "$image" 'cp -a /nix/. /mnt/store/ && touch /mnt/store/.seeded && chown 1000:1000 /home/nix'
 } >/dev/null
 
+# yardstick_play: the volumes that go with a pod, as setup makes them, and the pod.
 yardstick_play() {
-  sed "s|IMAGE|$image|" "$here/yardstick/pod.yaml" | podman kube play -
+  podman volume create --opt type=tmpfs --opt device=tmpfs --opt o=uid=0,gid=0,mode=0755 "$yardstick-run" &&
+    podman volume create --opt nocopy "$yardstick-scripts" &&
+    tar -C "$here/yardstick" -c . | podman volume import "$yardstick-scripts" - &&
+    sed "s|IMAGE|$image|; s|PORT|$yardstick_port|" "$here/yardstick/pod.yaml" | podman kube play -
+}
+
+# yardstick_key: once SSH is served, whoever has this key may come in.
+yardstick_key() {
+  podman exec -i "$yardstick-user" /bin/sh -c '
+    until [ -e /home/nix/.ssh/host_key ]; do sleep 0.1; done
+    cat >/home/nix/.ssh/authorized_keys' <<<"$yardstick_public_key"
 }
 
 yardstick_remove() {
-  podman pod rm --force "$yardstick"
+  podman pod rm --force --time 0 "$yardstick" && podman volume rm "$yardstick-run" "$yardstick-scripts"
 }
 
 # yardstick_build SALT: as such pods are used from scripts: once the daemon is up, build.
 yardstick_build() {
   podman exec "$yardstick-user" /bin/sh -c "
-    until [ -e /run/trampoline/ready ]; do sleep 1; done
+    until [ -e /run/trampoline/ready ]; do sleep 0.1; done
     nix build -f /scripts/build.nix --argstr salt $1 --print-out-paths --out-link /home/nix/result"
 }
 

@@ -3,7 +3,7 @@
 set -eu
 
 until [ -e /run/trampoline/ready ]; do
-  sleep 1
+  sleep 0.1
 done
 
 mkdir -p /home/nix/.ssh

@@ -20,6 +20,13 @@ pub(crate) struct Keys {
     pub(crate) source: String,
 }
 
+impl Keys {
+    /// As the builder takes them.
+    pub(crate) fn text(&self) -> String {
+        self.lines.join("\n") + "\n"
+    }
+}
+
 /// From `~/.ssh/id_*.pub`, the agent, or made for this builder.
 pub(crate) async fn find(state: &State, ui: Ui) -> Result<Keys> {
     let own = state.path(&format!("{OWN_KEY}.pub"));
@@ -84,7 +91,8 @@ fn first_key(text: &str) -> Option<String> {
     let line = text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#'))?;
     let kind = line.split_whitespace().next()?;
     let known = ["ssh-", "ecdsa-", "sk-"].iter().any(|prefix| kind.starts_with(prefix));
-    known.then(|| line.to_owned())
+    // The builder takes no control characters, which a comment may hold.
+    known.then(|| line.replace(char::is_control, " "))
 }
 
 async fn generate(state: &State, ui: Ui) -> Result<()> {

@@ -99,14 +99,14 @@ impl State {
             .open(&path)
             .on("cannot open", &path)?;
         if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
-            return Ok(Lock { _file: file, waited: false });
+            return Ok(Lock { _file: file });
         }
         ui.say("another trampoline-cli is starting, stopping or changing this builder; waiting for it");
         let waiting = tokio::task::spawn_blocking(move || {
             rustix::fs::flock(&file, FlockOperation::LockExclusive).map(|()| file)
         });
         match waiting.await {
-            Ok(Ok(file)) => Ok(Lock { _file: file, waited: true }),
+            Ok(Ok(file)) => Ok(Lock { _file: file }),
             Ok(Err(error)) => Err(CliError::io("cannot lock", &path, &error.into())),
             Err(error) => Err(CliError::new(Exit::Internal, format!("cannot wait for a lock: {error}"))),
         }
@@ -116,8 +116,6 @@ impl State {
 /// Held while it lives.
 pub(crate) struct Lock {
     _file: File,
-    /// Somebody else has had it meanwhile: what was seen before may no longer be so.
-    pub(crate) waited: bool,
 }
 
 /// Writes to a temporary name beside it and renames.

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use contract::exit::Exit;
 use contract::handshake::{AgentStatus, BuilderStatus, Phase, StopPhase};
 use contract::places::Container;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 
 use crate::context::Context;
 use crate::engine::{Observed, Output, PodPhase, Trouble};
@@ -20,6 +21,9 @@ pub(crate) const USER_INIT: &str = "/opt/trampoline/bin/user-init";
 const WORTH_A_WORD: Duration = Duration::from_secs(2);
 /// Version of this program, and of the agents that it carries.
 const OURS: &str = env!("CARGO_PKG_VERSION");
+/// What to do where the image does not know what this client asks for.
+const OTHER_VERSION: &str =
+    "client and image are of different versions: `trampoline-cli image build` makes the default image anew";
 /// Lines of a log that go into a message.
 const LAST_WORDS: u32 = 8;
 
@@ -33,7 +37,8 @@ pub(crate) async fn running(context: &Context) -> Result<Observed> {
         return Err(absent(context));
     }
     let lock = context.state.lock(context.ui).await?;
-    start(context, &lock).await
+    let observed = context.engine.wanted(&context.name).await?;
+    start(context, observed, &lock).await
 }
 
 /// What every command says where there is no builder.
@@ -43,9 +48,8 @@ pub(crate) fn absent(context: &Context) -> CliError {
     )
 }
 
-/// Starts it from wherever it stands, and waits until it is ready.
-pub(crate) async fn start(context: &Context, lock: &Lock) -> Result<Observed> {
-    let mut observed = context.engine.wanted(&context.name).await?;
+/// Starts it from wherever it stands, which was looked at under the lock, and waits until it is ready.
+pub(crate) async fn start(context: &Context, mut observed: Observed, lock: &Lock) -> Result<Observed> {
     if let Some(killed) = observed.killed() {
         let (name, what) = (&context.name, &killed.name);
         context.ui.say(format!("the {what} container of builder {name} was killed; starting it again"));
@@ -61,7 +65,14 @@ pub(crate) async fn start(context: &Context, lock: &Lock) -> Result<Observed> {
     }
     match observed.phase() {
         PodPhase::Running | PodPhase::Starting => {}
-        PodPhase::Stopped if port_is_ours(&observed) => context.engine.start(&context.name).await?,
+        PodPhase::Stopped if port_is_ours(&observed) => {
+            context.engine.start(&context.name).await?;
+            if context.engine.is_here() {
+                ready(context, &format!("starting builder {}", context.name)).await?;
+                observed.containers.iter_mut().for_each(|container| container.running = true);
+                return Ok(observed);
+            }
+        }
         PodPhase::Stopped | PodPhase::Broken | PodPhase::Absent if observed.exists() => {
             make_again(context, &observed, lock).await?;
         }
@@ -106,31 +117,46 @@ pub(crate) async fn status(context: &Context) -> Result<Option<BuilderStatus>> {
     if output.code != 0 {
         return Ok(None);
     }
-    serde_json::from_slice(&output.stdout).map(Some).map_err(|error| {
-        CliError::new(Exit::Internal, format!("cannot read the builder's status: {error}"))
-            .hint("client and image are of different versions: `trampoline-cli setup` brings them together")
-    })
+    serde_json::from_slice(&output.stdout).map(Some).map_err(|error| unreadable(&error))
+}
+
+fn unreadable(error: &serde_json::Error) -> CliError {
+    CliError::new(Exit::Internal, format!("cannot read the builder's status: {error}"))
+        .hint("client and image are of different versions: `trampoline-cli setup` brings them together")
 }
 
 /// Waits until the daemon answers and sessions are served.
 pub(crate) async fn ready(context: &Context, what: &str) -> Result<()> {
+    ready_for(context, what, None).await
+}
+
+/// The same; whoever has one of these keys may come in then.
+pub(crate) async fn ready_for(context: &Context, what: &str, keys: Option<&str>) -> Result<()> {
     // The agents give up first, and say why.
     let deadline = Instant::now() + context.settings.config.daemon.ready_timeout + Duration::from_secs(30);
     let mut step = context.ui.step(what);
     let began = Instant::now();
     loop {
         let trouble = context.engine.trouble(&context.name).await?;
-        if let Trouble::Fatal(error) = trouble {
-            step.clear();
-            return Err(error);
-        }
-        if let Trouble::Waiting(line) = trouble {
-            // What every start goes through is over by then.
-            if began.elapsed() >= WORTH_A_WORD {
-                step.at(&line);
+        let told = match trouble {
+            Trouble::Fatal(error) => {
+                step.clear();
+                return Err(error);
             }
-        } else if let Some(status) = status(context).await? {
-            if is_ready(&status) {
+            Trouble::Waiting(line) => {
+                // What every start goes through is over by then.
+                if began.elapsed() >= WORTH_A_WORD {
+                    step.at(&line);
+                }
+                None
+            }
+            Trouble::None => {
+                let waiting = await_served(context, keys, &mut step);
+                tokio::time::timeout_at(deadline.into(), waiting).await.ok().transpose()?
+            }
+        };
+        match told {
+            Some(Told::Served(status)) => {
                 step.done(&format!("builder {} is ready", context.name));
                 if let Some(theirs) = other_version(&status, OURS) {
                     context.ui.warn(format!(
@@ -140,12 +166,13 @@ pub(crate) async fn ready(context: &Context, what: &str) -> Result<()> {
                 }
                 return Ok(());
             }
-            if let Some(failed) = first_failed(&status) {
+            Some(Told::Failed(failed)) => {
                 step.clear();
-                return Err(agent_failed(context, failed));
+                return Err(agent_failed(context, &failed));
             }
-            show(&mut step, &status);
-        } else if let Some(error) = broken(context).await? {
+            Some(Told::Nothing) | None => {}
+        }
+        if let Some(error) = broken(context).await? {
             step.clear();
             return Err(error);
         }
@@ -156,6 +183,57 @@ pub(crate) async fn ready(context: &Context, what: &str) -> Result<()> {
         }
         context.engine.changed(&context.name).await?;
     }
+}
+
+/// How waiting in the pod ended.
+enum Told {
+    Served(Box<BuilderStatus>),
+    Failed(Box<AgentStatus>),
+    /// The user container does not answer, or has begun anew.
+    Nothing,
+}
+
+/// Waits in the pod, where the kernel tells of each change.
+async fn await_served(context: &Context, keys: Option<&str>, step: &mut Step) -> Result<Told> {
+    let mut argv = vec![USER_INIT, "await"];
+    argv.extend(keys.map(|_| "--keys"));
+    let mut stream = context.engine.stream(&context.name, Container::User, &argv, None).await?;
+    if let Some(keys) = keys {
+        // An empty line ends them: to close the stream may end both directions. One that ends before it has read them says
+        // why by its exit code.
+        let _ = stream.stdin.write_all(keys.as_bytes()).await;
+        let _ = stream.stdin.write_all(b"\n").await;
+        let _ = stream.stdin.flush().await;
+    }
+    let mut lines =
+        BufReader::new(std::mem::replace(&mut stream.stdout, Box::new(tokio::io::empty()))).lines();
+    while let Ok(Some(line)) = lines.next_line().await {
+        let status: BuilderStatus = serde_json::from_str(&line).map_err(|error| unreadable(&error))?;
+        // Its end is not waited for: the engine takes its time to tell.
+        if is_ready(&status) {
+            return Ok(Told::Served(Box::new(status)));
+        }
+        if let Some(failed) = first_failed(&status) {
+            return Ok(Told::Failed(Box::new(failed.clone())));
+        }
+        show(step, &status);
+    }
+    let (code, words) = stream.finish().await?;
+    if code != i32::from(Exit::Usage.code()) {
+        return Ok(Told::Nothing);
+    }
+    let error = crate::remote::failed_with("cannot wait for the builder", code, &words);
+    let old = String::from_utf8_lossy(&words).contains("unknown: await");
+    Err(if old { error.hint(OTHER_VERSION) } else { error })
+}
+
+/// What the builder's agents were made from, where that is not what we were made from.
+fn other_version<'a>(status: &'a BuilderStatus, ours: &str) -> Option<&'a str> {
+    status
+        .agents
+        .iter()
+        .map(|agent| agent.version.as_str())
+        .find(|theirs| !theirs.is_empty() && *theirs != ours)
 }
 
 /// Both the daemon and the way in.
@@ -247,7 +325,7 @@ pub(crate) async fn again(context: &Context, code: i32) -> Result<bool> {
     let observed = context.engine.observe(&context.name).await?;
     if observed.phase() != PodPhase::Running {
         if !observed.exists() {
-            return Ok(false);
+            return Err(absent(context));
         }
         running(context).await?;
         return Ok(true);
@@ -260,7 +338,8 @@ pub(crate) async fn again(context: &Context, code: i32) -> Result<bool> {
             .step(format!("builder {} is stopping; waiting for it to start it again", context.name));
         context.engine.stopped(&observed).await?;
         step.clear();
-        start(context, &lock).await?;
+        let observed = context.engine.wanted(&context.name).await?;
+        start(context, observed, &lock).await?;
         return Ok(true);
     }
     if is_ready(&status) {

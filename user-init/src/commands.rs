@@ -10,7 +10,7 @@ use agent::status::chain;
 use contract::config::Config;
 use contract::exit::Exit;
 use contract::handshake::SessionKind;
-use contract::job::{BuildRequest, Generation};
+use contract::job::{BuildRequest, Generation, JobStarted};
 use serde::Serialize;
 
 use crate::control::{Client, Reply, Request};
@@ -56,7 +56,9 @@ fn dispatch(place: &Place, command: &str, rest: &[String]) -> Result<u8> {
         ("signal", [id, name]) => session::signal(place, id, name)?,
         ("receive", []) => receive(place, false)?,
         ("receive", ["--fd", "3"]) => receive(place, true)?,
-        ("job", ["start"]) => start(place)?,
+        ("job", ["start"]) => drop(start(place, &input()?)?),
+        // One call instead of two: each costs as much as a small build.
+        ("job", ["start", "--follow"]) => follow(place, &start(place, &line()?)?.id, 0)?,
         ("job", ["list"]) => print(&Jobs::new(place.paths.jobs()).list()?)?,
         ("job", ["cancel", id]) => cancel(place, id)?,
         ("job", ["follow", id]) => follow(place, id, 0)?,
@@ -81,6 +83,8 @@ fn dispatch(place: &Place, command: &str, rest: &[String]) -> Result<u8> {
             let life = agent::life::current(&place.paths).map_err(io_error("read", &place.paths.proc))?;
             print(&status::assemble(&place.paths, &life, &config(place)))?;
         }
+        ("await", []) => status::until_served(place, None, &mut io::stdout().lock())?,
+        ("await", ["--keys"]) => status::until_served(place, Some(&lines()?), &mut io::stdout().lock())?,
         _ => {
             return Err(Error::Usage(format!(
                 "unknown: {command} {}\nhint: user-init --help",
@@ -129,16 +133,24 @@ fn say(text: &str) {
 }
 
 fn write(bytes: &[u8]) -> Result<()> {
-    let mut out = io::stdout().lock();
+    write_to(&mut io::stdout().lock(), bytes)
+}
+
+fn write_to(out: &mut impl Write, bytes: &[u8]) -> Result<()> {
     let gone = |e: io::Error| Error::Transfer(format!("standard output: {e}"));
     out.write_all(bytes).map_err(gone)?;
     out.flush().map_err(gone)
 }
 
 fn print<T: Serialize>(value: &T) -> Result<()> {
+    print_to(&mut io::stdout().lock(), value)
+}
+
+/// As one line, at once.
+pub(crate) fn print_to<T: Serialize>(out: &mut impl Write, value: &T) -> Result<()> {
     let mut bytes = serde_json::to_vec(value).map_err(|e| Error::Transfer(e.to_string()))?;
     bytes.push(b'\n');
-    write(&bytes)
+    write_to(out, &bytes)
 }
 
 fn input() -> Result<String> {
@@ -146,6 +158,26 @@ fn input() -> Result<String> {
     let read = io::stdin().lock().take(INPUT_MAX).read_to_string(&mut text);
     read.map_err(|e| Error::Usage(format!("standard input: {e}")))?;
     Ok(text)
+}
+
+/// The first line: for who keeps the stream open, because to close one direction may close both.
+fn line() -> Result<String> {
+    let mut text = String::new();
+    let read = io::stdin().lock().take(INPUT_MAX).read_line(&mut text);
+    read.map_err(|e| Error::Usage(format!("standard input: {e}")))?;
+    Ok(text)
+}
+
+/// All lines before an empty one.
+fn lines() -> Result<String> {
+    let mut text = String::new();
+    loop {
+        let line = line()?;
+        if line.trim().is_empty() || text.len() > INPUT_MAX as usize {
+            return Ok(text);
+        }
+        text.push_str(&line);
+    }
 }
 
 /// What was handed over as descriptor 3: a pipe from the client, so that the engine need not carry a tree piece by piece.
@@ -174,11 +206,11 @@ fn receive(place: &Place, handed: bool) -> Result<()> {
     Ok(())
 }
 
-fn start(place: &Place) -> Result<()> {
+fn start(place: &Place, text: &str) -> Result<JobStarted> {
     let wrong = |e| Error::Usage(format!("the build request is wrong: {e}"));
-    let request: BuildRequest = serde_json::from_str(&input()?).map_err(wrong)?;
+    let request: BuildRequest = serde_json::from_str(text).map_err(wrong)?;
     match Client::ask(&place.paths.control_socket(), &Request::Build(request), say)? {
-        (_, Reply::Started(started)) => print(&started),
+        (_, Reply::Started(started)) => print(&started).map(|()| started),
         _ => Err(Error::Child("no job was started".into())),
     }
 }

@@ -29,11 +29,13 @@ user-init [serve]                               the agent
 user-init session --kind exec|ssh|transfer [--id ID] [--project P [--generation N]] [-- CMD...]
 user-init signal ID int|term|hup                to a session without a terminal
 user-init receive [--fd 3]                      a tree on standard input, or on a pipe (see contract::job)
-user-init job start|list|follow ID [--from BYTE]|cancel ID
+user-init job start [--follow]|list|follow ID [--from BYTE]|cancel ID
 user-init projects                              pushed trees, JSON
 user-init keys add|ls                           public keys on standard input
 user-init host-key                              the public one
-user-init status                                what the pod publishes, JSON";
+user-init status                                what the pod publishes, JSON
+user-init await [--keys]                        the same at each change, until sessions are served (and the keys on
+                                                standard input may come in) or an agent has failed";
 
 /// Where this agent finds and offers things.
 #[derive(Debug, Clone)]

@@ -1,13 +1,24 @@
-//! `user-init status`: what the pod publishes, in one object. Is no session and no activity.
+//! `user-init status` and `await`: what the pod publishes, in one object. Is no session and no activity.
 
+use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use agent::paths::Paths;
+use agent::signals::{Signal, Signals};
+use agent::wait::{Waiter, Wake};
 use contract::config::Config;
-use contract::handshake::{BuilderStatus, Life};
+use contract::handshake::{BuilderStatus, Life, Phase};
+use contract::places::Container;
 use nix::sys::resource::RLIM_INFINITY;
+use nix::sys::stat::{SFlag, fstat};
 
-use crate::environment;
+use crate::error::{Error, Result, io_error};
+use crate::{Place, environment, ssh};
+
+/// Longer than the agents wait for each other, who then say what they waited for.
+const LATER: Duration = Duration::from_secs(30);
 
 /// Assembles it.
 #[must_use]
@@ -16,4 +27,69 @@ pub fn assemble(paths: &Paths, life: &Life, config: &Config) -> BuilderStatus {
     let own = environment::process_limit(config);
     let limit = group.map_or(own, |g| g.min(own));
     agent::published::status(paths, life, (limit != RLIM_INFINITY).then_some(limit))
+}
+
+/// Whether sessions and jobs are taken.
+fn is_served(status: &BuilderStatus) -> bool {
+    let user = status.agents.iter().find(|agent| agent.agent == Container::User.agent());
+    status.ready.is_some() && user.is_some_and(|user| user.phase == Phase::Running)
+}
+
+/// Prints what the pod publishes whenever it changes, until sessions are served or an agent has failed: the last line tells
+/// which. Before a last line that tells of serving, `keys` have been added.
+///
+/// # Errors
+/// When neither comes in time, the keys are none, or whoever reads is gone.
+pub fn until_served(place: &Place, keys: Option<&str>, out: &mut (impl Write + AsFd)) -> Result<()> {
+    let paths = &place.paths;
+    let config = crate::commands::config(place);
+    let deadline = Instant::now() + config.daemon.ready_timeout + LATER;
+    let waiting = || io_error("wait for a change in", &paths.run);
+    let signals = Signals::install().map_err(waiting())?;
+    let mut waiter = Waiter::new(&signals).map_err(waiting())?;
+    let reader = out.as_fd().try_clone_to_owned().map_err(waiting())?;
+    let readers = if is_pipe(&reader) { vec![reader.as_fd()] } else { Vec::new() };
+    let mut told = None;
+    loop {
+        // Before the look, so that nothing is missed between look and wait. Folders of others appear when they start.
+        watch(&mut waiter, paths)?;
+        let life = agent::life::current(paths).map_err(io_error("read", &paths.proc))?;
+        let status = assemble(paths, &life, &config);
+        let served = is_served(&status);
+        if let (true, Some(keys)) = (served, keys) {
+            ssh::add(paths, keys)?;
+        }
+        let over = served || status.agents.iter().any(|agent| agent.phase == Phase::Failed);
+        if told.as_ref() != Some(&status) {
+            crate::commands::print_to(out, &status)?;
+            told = Some(status);
+        }
+        if over {
+            return Ok(());
+        }
+        match waiter.wait_fds(Some(deadline), &readers).map_err(waiting())? {
+            Wake::Signals(seen) if seen.contains(&Signal::Terminate) => {
+                return Err(agent::ready::Error::Terminated.into());
+            }
+            Wake::Fd(_) => return Err(Error::Transfer("nobody reads any more".into())),
+            Wake::Deadline => return Err(Error::Deadline("the builder was not ready in time".into())),
+            Wake::Signals(_) | Wake::Changed => {}
+        }
+    }
+}
+
+fn watch(waiter: &mut Waiter<'_>, paths: &Paths) -> Result<()> {
+    for dir in Container::ALL.map(|container| paths.run_dir(container)).iter().chain([&paths.run]) {
+        match waiter.watch_dir(dir) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(io_error("watch", dir)(e)),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// A pipe tells when its reader is gone; a file could always be read, and a terminal whenever somebody types.
+fn is_pipe(fd: &impl AsFd) -> bool {
+    let kind = fstat(fd).map(|stat| SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT);
+    matches!(kind, Ok(kind) if kind == SFlag::S_IFIFO || kind == SFlag::S_IFSOCK)
 }

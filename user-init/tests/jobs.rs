@@ -5,7 +5,7 @@
 mod common;
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdout, Stdio};
 
 use common::agent_process::{World, ended_in_time, open_gate};
@@ -109,6 +109,39 @@ fn a_build_succeeds_and_its_results_are_linked() {
     assert!(link(&world, 2, "result-dev").is_some());
     let list: Vec<JobInfo> = world.run_json(&["job", "list"], b"");
     assert_eq!(list.iter().map(|j| j.end.as_ref().unwrap().code).collect::<Vec<_>>(), [1, 0]);
+}
+
+#[test]
+fn starting_and_following_is_one_call() {
+    let world = world();
+    // The stream stays open, as that of a client who must not close it.
+    let mut child = world.command(&["job", "start", "--follow"]).stdin(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(&request("ok")).unwrap();
+    stdin.write_all(b"\n").unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let job: JobStarted = serde_json::from_str(&lines.next().unwrap()).unwrap();
+    assert_eq!((job.generation, job.current), (1, None));
+    let events: Vec<FollowEvent> = lines.map(|line| serde_json::from_str(&line).unwrap()).collect();
+    assert!(matches!(&events[0], FollowEvent::Log { lines, .. } if lines[0].contains("begins in")));
+    assert!(matches!(events.last(), Some(FollowEvent::End(end)) if end.code == 0), "{events:?}");
+    assert_eq!(ended_in_time(&mut child).code(), Some(0));
+
+    // Who builds what is not current any more hears what is.
+    push(&world, "changed");
+    let mut old: BuildRequest = serde_json::from_slice(&request("ok")).unwrap();
+    old.generation = Some(1);
+    let job: JobStarted = world.run_json(&["job", "start"], &serde_json::to_vec(&old).unwrap());
+    assert_eq!((job.generation, job.current.map(|current| current.generation)), (1, Some(2)));
+}
+
+#[test]
+fn without_a_daemon_nothing_is_started() {
+    let world = world();
+    fs::remove_file(world.paths.run_dir(Container::Daemon).join(file::READY)).unwrap();
+    let output = world.run_with(&["job", "start"], &request("ok"));
+    assert_eq!(output.status.code(), Some(i32::from(contract::exit::Exit::Stopping.code())), "{output:?}");
+    assert_eq!(world.run_json::<Vec<JobInfo>>(&["job", "list"], b""), []);
 }
 
 #[test]

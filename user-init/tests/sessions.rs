@@ -110,6 +110,44 @@ fn a_session_has_its_environment_its_code_and_nothing_of_ours() {
 }
 
 #[test]
+fn whoever_awaits_is_told_of_each_change_and_let_in_at_the_end() {
+    let mut world = World::new();
+    let ready = world.paths.run_dir(Container::Daemon).join(file::READY);
+    let _ = fs::remove_file(&ready);
+    world.start_serve();
+    world.until_phase(Phase::Starting);
+    let mut child = world.command(&["await", "--keys"]).stdin(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBJGXmjOvTTDrbYcJcGLEYZpoMQWmJbTxMnVVE4LZyZ9 me@here";
+    stdin.write_all(format!("{key}\n\n").as_bytes()).unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let first: BuilderStatus = serde_json::from_str(&lines.next().unwrap()).unwrap();
+    assert!(first.ready.is_none());
+    world.publish_ready();
+    let last: BuilderStatus = serde_json::from_str(&lines.last().unwrap()).unwrap();
+    assert!(last.ready.is_some() && last.agents.iter().any(|agent| agent.phase == Phase::Running));
+    assert_eq!(ended_in_time(&mut child).code(), Some(0));
+    let keys = fs::read_to_string(world.paths.home.join(".ssh/authorized_keys")).unwrap();
+    assert!(keys.contains(key), "{keys}");
+
+    let refused = world.run_with(&["await", "--keys"], b"no key\n\n");
+    assert_eq!(refused.status.code(), Some(64));
+}
+
+#[test]
+fn whoever_awaits_leaves_with_its_reader() {
+    let mut world = World::new();
+    let _ = fs::remove_file(world.paths.run_dir(Container::Daemon).join(file::READY));
+    world.start_serve();
+    world.until_phase(Phase::Starting);
+    let mut child = world.command(&["await"]).spawn().unwrap();
+    let mut out = BufReader::new(child.stdout.take().unwrap());
+    out.read_line(&mut String::new()).unwrap();
+    drop(out);
+    assert_ne!(ended_in_time(&mut child).code(), Some(0));
+}
+
+#[test]
 fn what_sshd_hands_over_runs_in_a_shell() {
     let mut world = World::new();
     world.serve();

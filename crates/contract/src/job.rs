@@ -54,7 +54,8 @@ pub struct Generation {
     pub unchanged: bool,
 }
 
-/// `user-init job start` reads it from its standard input and prints a [`JobStarted`].
+/// `user-init job start` reads it from its standard input and prints a [`JobStarted`]; with `--follow` it goes on with
+/// what `job follow` prints.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BuildRequest {
     /// Project whose tree is built.
@@ -84,6 +85,9 @@ pub struct JobStarted {
     pub generation: u64,
     /// Working directory, absolute.
     pub dir: String,
+    /// What is current of the project, where another generation was asked for: somebody has pushed since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub current: Option<Generation>,
 }
 
 /// `exit.json` of a job, and the last line that `user-init job follow` prints.

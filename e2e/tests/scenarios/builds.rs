@@ -98,7 +98,7 @@ fn killed_connection_leaves_the_build_running() {
     survives("cut", |build| {
         // What the engine runs for the client in the pod: it ends, and the client follows again.
         let line = "for p in /proc/[0-9]*; do \
-                      if tr '\\0' ' ' <$p/cmdline | grep -q 'user-init job follow'; then kill -9 ${p#/proc/}; fi; \
+                      if tr '\\0' ' ' <$p/cmdline | grep -qE 'user-init job (start|follow)'; then kill -9 ${p#/proc/}; fi; \
                     done";
         let _ = builder.shell(line);
         build.line("ended");

@@ -8,11 +8,11 @@ use contract::job::{BuildRequest, Generation, JobEnd, JobStarted};
 
 use crate::cli::Global;
 use crate::context::{Context, current_dir};
-use crate::error::{CliError, Result};
+use crate::error::Result;
 use crate::git::Repo;
 use crate::remote;
 use crate::settings::owner;
-use crate::wake::{self, USER_INIT};
+use crate::wake;
 
 /// Build something of the pushed tree, in the builder
 ///
@@ -46,7 +46,6 @@ impl Build {
     pub(crate) async fn run(&self, global: &Global) -> Result<u8> {
         let context = Context::new(global)?;
         let (project, pinned) = self.tree(&context)?;
-        wake::running(&context).await?;
         let request = BuildRequest {
             project,
             generation: pinned.as_ref().map(|generation| generation.generation),
@@ -55,11 +54,15 @@ impl Build {
             nix_args: self.nix_args.clone(),
             from: owner(),
         };
-        let job = start(&context, &request).await?;
+        // Elsewhere it is asked first: what stops builders there must know of us.
+        if !context.engine.is_here() {
+            wake::running(&context).await?;
+        }
+        let (job, connection) = follow::start(&context, &request).await?;
         context.ui.detail(format!("job {} builds {}", job.id, job.dir));
-        let (end, ()) =
-            tokio::join!(follow::to_its_end(&context, &job.id), moved_on(&context, pinned.as_ref()));
-        self.report(&context, &job, &end?)
+        moved_on(&context, pinned.as_ref(), &job);
+        let end = follow::to_its_end(&context, &job.id, connection).await?;
+        self.report(&context, &job, &end)
     }
 
     /// Which tree, and which generation of it.
@@ -99,37 +102,11 @@ impl Build {
     }
 }
 
-async fn start(context: &Context, request: &BuildRequest) -> Result<JobStarted> {
-    let mut input = serde_json::to_vec(request)
-        .map_err(|error| CliError::new(Exit::Internal, format!("cannot write JSON: {error}")))?;
-    input.push(b'\n');
-    let argv = [USER_INIT, "job", "start"];
-    let output = wake::exec(context, &argv, &input).await?;
-    if output.code != 0 {
-        let error = remote::failed("cannot start the build", &output);
-        return Err(match error.exit {
-            Exit::Usage | Exit::Config => {
-                error.hint("`trampoline-cli push-tarball` sends the tree that is built")
-            }
-            _ => error,
-        });
-    }
-    serde_json::from_slice(&output.stdout).map_err(|error| {
-        CliError::new(Exit::Internal, format!("cannot read the builder's answer: {error}"))
-            .hint("client and image are of different versions: `trampoline-cli setup` brings them together")
-    })
-}
-
 /// Somebody else may have pushed meanwhile: then what is built is not what is current, which a person should know.
-async fn moved_on(context: &Context, pinned: Option<&Generation>) {
-    let Some(pinned) = pinned else { return };
-    // Only for a remark; the build does not depend on it.
-    let Ok(projects) = remote::projects(context).await else { return };
-    let current = projects.iter().find(|g| g.project == pinned.project && g.current);
-    if let Some(current) = current.filter(|current| current.generation != pinned.generation) {
-        context.ui.say(format!(
-            "building generation {} of {} ({}), as pushed from here; {} has pushed generation {} since ({})",
-            pinned.generation, pinned.project, pinned.label, current.from, current.generation, current.label
-        ));
-    }
+fn moved_on(context: &Context, pinned: Option<&Generation>, job: &JobStarted) {
+    let (Some(pinned), Some(current)) = (pinned, &job.current) else { return };
+    context.ui.say(format!(
+        "building generation {} of {} ({}), as pushed from here; {} has pushed generation {} since ({})",
+        pinned.generation, pinned.project, pinned.label, current.from, current.generation, current.label
+    ));
 }

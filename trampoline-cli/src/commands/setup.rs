@@ -9,10 +9,11 @@ use crate::commands::{image, up};
 use crate::context::Context;
 use crate::engine::{Observed, PodPhase, Published, Volume};
 use crate::error::{CliError, Result};
+use crate::keys::{self, Keys};
 use crate::render::{Rendering, diff, diff::Difference};
 use crate::settings::owner;
 use crate::wake::USER_INIT;
-use crate::{keys, prepare, remote, wake};
+use crate::{prepare, remote, wake};
 
 /// Make a builder, or bring an existing one up to date
 ///
@@ -47,15 +48,24 @@ impl Setup {
     pub(crate) async fn run(&self, global: &Global) -> Result<u8> {
         let context = Context::new(global)?;
         let ui = context.ui;
-        context.engine.preflight(ui).await?;
+        let engine = &context.engine;
         if self.rbac {
-            ui.data(context.engine.permissions(&context.name)?.trim_end())?;
+            engine.preflight(ui).await?;
+            ui.data(engine.permissions(&context.name)?.trim_end())?;
             return Ok(0);
         }
-        let looked = match self.dry_run {
-            true => context.engine.observe(&context.name).await,
-            false => context.engine.wanted(&context.name).await,
+        // Before the first look: what is seen holds as long as the lock does.
+        let lock = if self.dry_run { None } else { Some(context.state.lock(ui).await?) };
+        let look = async {
+            match self.dry_run {
+                true => engine.observe(&context.name).await,
+                false => engine.wanted(&context.name).await,
+            }
         };
+        // Questions that do not depend on each other; the engine remembers the last answer for `image::ensure`.
+        let image = engine.image_id(&context.settings.config.builder.image);
+        let (fine, looked, _) = tokio::join!(engine.preflight(ui), look, image);
+        fine?;
         let observed = match looked {
             // What would be made is known without asking anybody.
             Err(error) if self.dry_run => {
@@ -66,6 +76,7 @@ impl Setup {
         };
         let somebody = observed.owner.clone().filter(|other| observed.exists() && *other != owner());
         if let (Some(other), false) = (&somebody, self.dry_run) {
+            drop(lock);
             return self.add_key_to(&context, other).await;
         }
         let (rendering, resolved) = prepare::rendering(&context, &observed).await?;
@@ -74,18 +85,17 @@ impl Setup {
             return show(&context, &observed, &rendering, &resolved.notes, differs);
         }
         resolved.notes.iter().for_each(|note| ui.say(note));
-        let lock = context.state.lock(ui).await?;
-        let observed = if lock.waited { context.engine.wanted(&context.name).await? } else { observed };
         image::ensure(&context).await?;
         let before = context.state.read::<Rendering>(prepare::RENDERING);
-        let result = self.bring_about(&context, &observed, &rendering, before.as_ref()).await;
+        let keys = keys::find(&context.state, ui).await?;
+        let result = self.bring_about(&context, &observed, &rendering, before.as_ref(), &keys).await;
         if let Err(error) = result {
             return Err(undo(&context, &observed, error).await);
         }
         context.state.write(prepare::RENDERING, &rendering)?;
         let made = if observed.exists() { "up to date" } else { "made" };
         drop(lock);
-        self.let_in(&context).await?;
+        ui.detail(format!("let in over SSH: {}", keys.source));
         self.report(&context, made)
     }
 
@@ -95,6 +105,7 @@ impl Setup {
         observed: &Observed,
         rendering: &Rendering,
         before: Option<&Rendering>,
+        keys: &Keys,
     ) -> Result<()> {
         let engine = &context.engine;
         let ui = context.ui;
@@ -129,7 +140,9 @@ impl Setup {
                 if matches!(phase, PodPhase::Running | PodPhase::Stopping) {
                     up::drain(context, observed, self.now).await?;
                 }
-                engine.delete_pod(&context.name).await?;
+                if !observed.containers.is_empty() {
+                    engine.delete_pod(&context.name).await?;
+                }
                 if self.adopt_store {
                     engine.apply(&rendering.adopting(), ui).await?;
                 } else {
@@ -142,23 +155,10 @@ impl Setup {
             && same
             && serves(status)
         {
-            return Ok(());
+            return let_in(context, keys).await;
         }
         let what = if observed.exists() { "starting builder" } else { "making builder" };
-        wake::ready(context, &format!("{what} {}", context.name)).await
-    }
-
-    /// The keys of the person at this machine.
-    async fn let_in(&self, context: &Context) -> Result<()> {
-        let keys = keys::find(&context.state, context.ui).await?;
-        let input = keys.lines.join("\n") + "\n";
-        let argv = [USER_INIT, "keys", "add"];
-        let output = wake::exec(context, &argv, input.as_bytes()).await?;
-        if output.code != 0 {
-            return Err(remote::failed("cannot add your SSH key", &output));
-        }
-        context.ui.detail(format!("let in over SSH: {}", keys.source));
-        Ok(())
+        wake::ready_for(context, &format!("{what} {}", context.name), Some(&keys.text())).await
     }
 
     /// On a builder that somebody else made, a key is all that we change.
@@ -178,8 +178,9 @@ impl Setup {
             }
         }
         wake::running(context).await?;
-        wake::ready(context, &format!("reaching builder {name}")).await?;
-        self.let_in(context).await?;
+        let keys = keys::find(&context.state, context.ui).await?;
+        wake::ready_for(context, &format!("reaching builder {name}"), Some(&keys.text())).await?;
+        context.ui.detail(format!("let in over SSH: {}", keys.source));
         self.report(context, "open to you")
     }
 
@@ -203,6 +204,12 @@ async fn differences(
     new: &Rendering,
 ) -> Result<Option<Vec<Difference>>> {
     if observed.containers.is_empty() { Ok(None) } else { context.engine.differences(new).await }
+}
+
+/// Where nothing is to be waited for.
+async fn let_in(context: &Context, keys: &Keys) -> Result<()> {
+    let output = wake::exec(context, &[USER_INIT, "keys", "add"], keys.text().as_bytes()).await?;
+    if output.code == 0 { Ok(()) } else { Err(remote::failed("cannot add your SSH key", &output)) }
 }
 
 /// What differs between the builder and what it should be.

@@ -26,12 +26,12 @@ pub(crate) struct Up {}
 impl Up {
     pub(crate) async fn run(&self, global: &Global) -> Result<u8> {
         let context = Context::new(global)?;
-        let observed = context.engine.observe(&context.name).await?;
+        let lock = context.state.lock(context.ui).await?;
+        let observed = context.engine.wanted(&context.name).await?;
         if !observed.exists() {
             return Err(wake::absent(&context));
         }
-        let lock = context.state.lock(context.ui).await?;
-        wake::start(&context, &lock).await?;
+        wake::start(&context, observed, &lock).await?;
         if context.ui.json {
             context.ui.object(&serde_json::json!({ "name": context.name, "state": "running" }))?;
         }

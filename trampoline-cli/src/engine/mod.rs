@@ -171,6 +171,12 @@ pub(crate) trait Engine: Send + Sync {
         self.observe(builder).await
     }
 
+    /// Whether the pod is on this machine: it runs as soon as [`Self::start`] returns, and nobody but the agents in it decides on
+    /// its stop, so that a command may go in without [`Self::wanted`] and learn there whether it is in time.
+    fn is_here(&self) -> bool {
+        false
+    }
+
     /// What keeps a pod that was asked for from running.
     async fn trouble(&self, _builder: &str) -> Result<Trouble> {
         Ok(Trouble::None)

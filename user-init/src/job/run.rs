@@ -62,6 +62,10 @@ pub fn start(place: &Place, config: &Config, request: BuildRequest) -> Result<(R
     let paths = &place.paths;
     let project = Project::new(&paths.projects(), &request.project)?;
     let generation = project.pick(request.generation)?;
+    let current = match project.current() {
+        Some(current) if current != generation => project.generations()?.into_iter().find(|g| g.current),
+        _ => None,
+    };
     let tree = project.tree(generation);
     super::arguments(&request, &tree, &tree)?;
     let nix = environment::find(paths, "nix").ok_or_else(|| Error::Child("the image has no `nix`".into()))?;
@@ -72,7 +76,7 @@ pub fn start(place: &Place, config: &Config, request: BuildRequest) -> Result<(R
     let running = spawn(place, config, &record.request, &project, generation, &nix, &id, &dir);
     match running {
         Ok(running) => {
-            let started = JobStarted { id, generation, dir: tree.display().to_string() };
+            let started = JobStarted { id, generation, dir: tree.display().to_string(), current };
             Ok((running, started))
         }
         Err(e) => {

@@ -194,6 +194,10 @@ impl<'a> Server<'a> {
                 self.publish(true);
                 self.connections[index].say(&Reply::Admitted);
             }
+            // The client has not looked before it asked: what it hears makes it wait, or start what was killed.
+            Request::Build(_) if agent::ready::published(self.paths(), self.life).is_none() => {
+                self.refuse(index, &Error::Stopping("the daemon does not serve at the moment".into()));
+            }
             Request::Build(request) => match job::start(self.place, self.config.config(), request) {
                 Ok((running, started)) => {
                     self.jobs.push(running);

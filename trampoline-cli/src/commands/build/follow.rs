@@ -3,32 +3,101 @@
 use std::time::Duration;
 
 use contract::exit::Exit;
-use contract::job::{FollowEvent, JobEnd};
+use contract::job::{BuildRequest, FollowEvent, JobEnd, JobStarted};
 use contract::places::Container;
-use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader, Lines};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::context::Context;
+use crate::engine::Stream;
 use crate::error::{CliError, Result, While};
 use crate::nixlog::Renderer;
+use crate::remote;
 use crate::ui::Step;
 use crate::wake::{self, USER_INIT};
 
+/// A builder that is about to stop decides within a minute.
+const ANSWER: Duration = Duration::from_secs(300);
 /// Connections that may end without a word, one after another.
 const TRIES: u32 = 5;
 /// Before the next one.
 const PAUSE: Duration = Duration::from_millis(500);
 
+/// A command in the pod that tells of the job, a line each.
+pub(super) struct Connection {
+    stream: Stream,
+    lines: Lines<BufReader<Box<dyn AsyncRead + Send + Unpin>>>,
+}
+
+impl Connection {
+    async fn open(context: &Context, argv: &[&str], input: &[u8]) -> Result<Self> {
+        let mut stream = context.engine.stream(&context.name, Container::User, argv, None).await?;
+        // Not closed: that may end both directions. One that ends before it has read this says why by its exit code.
+        let _ = stream.stdin.write_all(input).await;
+        let _ = stream.stdin.flush().await;
+        let stdout = std::mem::replace(&mut stream.stdout, Box::new(tokio::io::empty()));
+        Ok(Self { stream, lines: BufReader::new(stdout).lines() })
+    }
+}
+
+/// Starts the job. Whether the builder runs is not asked before: it does, mostly, and to ask takes as long as to start.
+pub(super) async fn start(context: &Context, request: &BuildRequest) -> Result<(JobStarted, Connection)> {
+    let mut input = serde_json::to_vec(request)
+        .map_err(|error| CliError::new(Exit::Internal, format!("cannot write JSON: {error}")))?;
+    input.push(b'\n');
+    let mut again = false;
+    loop {
+        let mut connection =
+            Connection::open(context, &[USER_INIT, "job", "start", "--follow"], &input).await?;
+        let first = tokio::time::timeout(ANSWER, connection.lines.next_line()).await.map_err(|_| {
+            CliError::new(Exit::Deadline, format!("the builder did not answer within {} s", ANSWER.as_secs()))
+                .hint("`trampoline-cli status` and `trampoline-cli logs user` show what it is at")
+        })?;
+        if let Some(line) = first.during("cannot read the builder's answer")? {
+            let started = serde_json::from_str(&line).map_err(|error| {
+                CliError::new(Exit::Internal, format!("cannot read the builder's answer: {error}")).hint(
+                    "client and image are of different versions: `trampoline-cli setup` brings them together",
+                )
+            })?;
+            return Ok((started, connection));
+        }
+        let (code, words) = connection.stream.finish().await?;
+        if again || !wake::again(context, code).await? {
+            let error = remote::failed_with("cannot start the build", code, &words);
+            return Err(match error.exit {
+                Exit::Usage | Exit::Config => {
+                    error.hint("`trampoline-cli push-tarball` sends the tree that is built")
+                }
+                _ => error,
+            });
+        }
+        again = true;
+    }
+}
+
 /// Prints the log; Ctrl-C cancels the job and goes on to its end, a second one leaves it.
-pub(super) async fn to_its_end(context: &Context, id: &str) -> Result<JobEnd> {
+pub(super) async fn to_its_end(context: &Context, id: &str, first: Connection) -> Result<JobEnd> {
     let mut interrupt = signal(SignalKind::interrupt()).during("cannot watch for signals")?;
     let mut renderer = Renderer::new(context.ui.verbose, context.ui.tty);
     let mut step = context.ui.step("building");
     let mut place = Place { next: 0, cancelled: false };
     let mut silent = 0;
+    let mut first = Some(first);
     loop {
         let before = place.next;
-        let end = connection(context, id, &mut place, &mut renderer, &mut step, &mut interrupt).await;
+        let end = match first.take() {
+            Some(connection) => Ok(connection),
+            None => {
+                let from = place.next.to_string();
+                Connection::open(context, &[USER_INIT, "job", "follow", id, "--from", &from], &[]).await
+            }
+        };
+        let end = match end {
+            Ok(connection) => {
+                read(context, id, connection, &mut place, &mut renderer, &mut step, &mut interrupt).await
+            }
+            Err(error) => Err(error),
+        };
         match end {
             Ok(Some(end)) => {
                 step.clear();
@@ -56,22 +125,18 @@ struct Place {
     cancelled: bool,
 }
 
-async fn connection(
+async fn read(
     context: &Context,
     id: &str,
+    mut connection: Connection,
     place: &mut Place,
     renderer: &mut Renderer,
     step: &mut Step,
     interrupt: &mut Signal,
 ) -> Result<Option<JobEnd>> {
-    let from = place.next.to_string();
-    let argv = [USER_INIT, "job", "follow", id, "--from", &from];
-    let mut stream = context.engine.stream(&context.name, Container::User, &argv, None).await?;
-    let mut lines =
-        BufReader::new(std::mem::replace(&mut stream.stdout, Box::new(tokio::io::empty()))).lines();
     loop {
         let line = tokio::select! {
-            line = lines.next_line() => line.during("cannot read the build's log")?,
+            line = connection.lines.next_line() => line.during("cannot read the build's log")?,
             _ = interrupt.recv() => {
                 cancel(context, id, place, step).await?;
                 continue;
@@ -89,10 +154,10 @@ async fn connection(
             }
         }
     }
-    let (code, words) = stream.finish().await?;
+    let (code, words) = connection.stream.finish().await?;
     match Exit::from_code(code) {
         Some(Exit::Ok) | None => Ok(None),
-        Some(_) => Err(crate::remote::failed_with("cannot follow the build", code, &words)),
+        Some(_) => Err(remote::failed_with("cannot follow the build", code, &words)),
     }
 }
 
@@ -104,5 +169,5 @@ async fn cancel(context: &Context, id: &str, place: &mut Place, step: &Step) -> 
     step.print("cancelling the build; Ctrl-C again leaves without waiting for its end");
     let output =
         context.engine.exec(&context.name, Container::User, &[USER_INIT, "job", "cancel", id], &[]).await?;
-    if output.code == 0 { Ok(()) } else { Err(crate::remote::failed("cannot cancel the build", &output)) }
+    if output.code == 0 { Ok(()) } else { Err(remote::failed("cannot cancel the build", &output)) }
 }

@@ -13,7 +13,7 @@ use crate::error::{CliError, Result, While};
 use crate::ui::Ui;
 
 /// The program, found on PATH.
-const PROGRAM: &str = "podman";
+pub(super) const PROGRAM: &str = "podman";
 
 /// What podman writes to stderr though nothing is wrong.
 const CHATTER: [&str; 2] = ["failed to connect to syslog", "conmon"];

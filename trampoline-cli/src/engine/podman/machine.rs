@@ -82,14 +82,14 @@ pub(super) struct Version {
     pub(super) version: String,
 }
 
-/// Asks podman.
-pub(super) async fn info(ui: Ui) -> Result<Info> {
-    let args = ["info", "--format", "json"];
-    let output = command::output(ui, &args, None).await?;
-    if output.code != 0 {
-        return Err(command::failure(&args, &output));
-    }
-    serde_json::from_slice(&output.stdout)
+/// What podman answers.
+pub(super) async fn ask(ui: Ui) -> Result<Vec<u8>> {
+    command::run(ui, &["info", "--format", "json"], None).await
+}
+
+/// The part that matters.
+pub(super) fn parse(bytes: &[u8]) -> Result<Info> {
+    serde_json::from_slice(bytes)
         .map_err(|error| CliError::engine(format!("cannot read what `podman info` says: {error}")))
 }
 

@@ -43,37 +43,36 @@ struct VolumeLine {
     labels: Option<HashMap<String, String>>,
 }
 
-/// One builder; an empty observation if there is none.
-pub(super) async fn one(ui: Ui, builder: &str) -> Result<Observed> {
+/// Volumes by name, with the builder that each is labelled for.
+pub(super) type Owners = HashMap<String, Option<String>>;
+
+/// One builder, empty if there is none, and every volume of this machine.
+pub(super) async fn one(ui: Ui, builder: &str) -> Result<(Observed, Owners)> {
     let filter = format!("label={}={builder}", label::BUILDER);
-    let mut found = look(ui, &filter).await?;
-    Ok(found
-        .remove(builder)
-        .unwrap_or_else(|| Observed { builder: builder.to_owned(), ..Observed::default() }))
+    let (mut found, owners) = look(ui, &filter).await?;
+    let none = || Observed { builder: builder.to_owned(), ..Observed::default() };
+    Ok((found.remove(builder).unwrap_or_else(none), owners))
 }
 
 /// All of them, by name.
 pub(super) async fn all(ui: Ui) -> Result<Vec<Observed>> {
     let filter = format!("label={}", label::BUILDER);
-    Ok(look(ui, &filter).await?.into_values().collect())
+    Ok(look(ui, &filter).await?.0.into_values().collect())
 }
 
-/// Every volume of this machine with the builder that it is labelled for.
-pub(super) async fn volume_owners(ui: Ui) -> Result<HashMap<String, Option<String>>> {
-    let output = command::run(ui, &["volume", "ls", "--format", "json"], None).await?;
-    let owner = |labels: Option<HashMap<String, String>>| labels?.remove(label::BUILDER);
-    Ok(parse::<VolumeLine>(&output)?.into_iter().map(|line| (line.name, owner(line.labels))).collect())
-}
-
-async fn look(ui: Ui, filter: &str) -> Result<BTreeMap<String, Observed>> {
+/// Volumes are listed whole: it takes no longer, and somebody else's of our names must be known before ours are made.
+async fn look(ui: Ui, filter: &str) -> Result<(BTreeMap<String, Observed>, Owners)> {
     let ps = ["ps", "--all", "--filter", filter, "--format", "json"];
-    let volumes = ["volume", "ls", "--filter", filter, "--format", "json"];
+    let volumes = ["volume", "ls", "--format", "json"];
     let (ps, volumes) = tokio::join!(command::run(ui, &ps, None), command::run(ui, &volumes, None));
     let mut found = BTreeMap::new();
     for line in parse::<Ps>(&ps?)? {
         add_container(&mut found, line);
     }
+    let mut owners = Owners::new();
     for line in parse::<VolumeLine>(&volumes?)? {
+        let owner = line.labels.as_ref().and_then(|labels| labels.get(label::BUILDER).cloned());
+        owners.insert(line.name.clone(), owner);
         add_volume(&mut found, line);
     }
     for observed in found.values_mut() {
@@ -82,7 +81,7 @@ async fn look(ui: Ui, filter: &str) -> Result<BTreeMap<String, Observed>> {
         });
         observed.volumes.sort_unstable();
     }
-    Ok(found)
+    Ok((found, owners))
 }
 
 /// podman prints nothing at all, or `null`, for an empty list.

@@ -1,9 +1,10 @@
 //! Making, stopping and removing a builder's pod and volumes.
 
 use contract::places::Container;
+use tokio::task::JoinSet;
 
 use super::{Podman, command, container_name, observe};
-use crate::engine::{Observed, Volume, label, pod_name};
+use crate::engine::{Engine, Observed, Volume, label, pod_name};
 use crate::error::{CliError, Result};
 use crate::render::{Rendering, VolumeSpec};
 use crate::ui::Ui;
@@ -11,18 +12,34 @@ use crate::ui::Ui;
 /// Volumes first: `kube play` of podman 4.3 refuses an existing volume in a manifest, and would let podman copy the
 /// image's `/nix` into an empty one.
 pub(super) async fn apply(podman: &Podman, rendering: &Rendering, ui: Ui) -> Result<()> {
-    let existing = observe::volume_owners(podman.ui).await?;
+    // As listed when the builder was looked at, under the same lock.
+    let existing = match podman.volumes.lock().await.take() {
+        Some(existing) => existing,
+        None => observe::one(podman.ui, &rendering.builder).await?.1,
+    };
+    let mut making = JoinSet::new();
     for volume in &rendering.volumes {
         match existing.get(&volume.name) {
-            None => make_volume(podman, rendering, volume, ui).await?,
+            None => {
+                ui.detail(format!("making volume {}", volume.name));
+                making.spawn(make_volume(podman.ui, arguments(rendering, volume)));
+            }
             Some(owner) if owner.as_ref() == Some(&rendering.builder) => {}
             Some(_) => return Err(not_ours(volume)),
         }
     }
+    while let Some(made) = making.join_next().await {
+        made.map_err(|error| CliError::engine(format!("making a volume was cut off: {error}")))??;
+    }
     write_config(podman, rendering).await?;
     let manifest = rendering.manifest()?;
     let args = ["kube", "play", "-"];
-    let output = command::output(podman.ui, &args, Some(manifest.as_bytes())).await?;
+    let mut output = command::output(podman.ui, &args, Some(manifest.as_bytes())).await?;
+    if output.code != 0 && String::from_utf8_lossy(&output.stderr).contains("already exists") {
+        // A pod without containers, of a start that was cut off: nobody sees it in a list of containers.
+        podman.delete_pod(&rendering.builder).await?;
+        output = command::output(podman.ui, &args, Some(manifest.as_bytes())).await?;
+    }
     if output.code == 0 { Ok(()) } else { Err(command::failure(&args, &output)) }
 }
 
@@ -34,7 +51,8 @@ fn not_ours(volume: &VolumeSpec) -> CliError {
     .hint("choose another name with --name, or remove that volume yourself if nothing in it is needed")
 }
 
-async fn make_volume(podman: &Podman, rendering: &Rendering, volume: &VolumeSpec, ui: Ui) -> Result<()> {
+/// Of `podman volume create`.
+fn arguments(rendering: &Rendering, volume: &VolumeSpec) -> Vec<String> {
     let mut args = vec!["volume".to_owned(), "create".to_owned()];
     for (key, value) in &rendering.labels {
         args.extend(["--label".to_owned(), format!("{key}={value}")]);
@@ -43,9 +61,12 @@ async fn make_volume(podman: &Podman, rendering: &Rendering, volume: &VolumeSpec
         args.extend(["--opt".to_owned(), option.clone()]);
     }
     args.push(volume.name.clone());
-    ui.detail(format!("making volume {}", volume.name));
+    args
+}
+
+async fn make_volume(ui: Ui, args: Vec<String>) -> Result<()> {
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    podman.run(&args).await.map(drop)
+    command::run(ui, &args, None).await.map(drop)
 }
 
 /// An archive of the files, unpacked by podman into the volume: works rootless, and agents see the change.
@@ -53,6 +74,17 @@ pub(super) async fn write_config(podman: &Podman, rendering: &Rendering) -> Resu
     let archive = crate::render::archive(&rendering.files)?;
     let args = ["volume", "import", &Volume::Config.of(&rendering.builder), "-"];
     command::run(podman.ui, &args, Some(&archive)).await.map(drop)
+}
+
+/// Two at a time: `podman pod start` starts one container after another. Either brings up the infra container first, for which
+/// the other waits; builds need only the first pair, so that the second one's time is the other core's.
+pub(super) async fn start(podman: &Podman, builder: &str) -> Result<()> {
+    let [daemon, user, maintenance, monitor] =
+        Container::ALL.map(|container| container_name(builder, container));
+    let serving = ["start", &daemon, &user];
+    let beside = ["start", &maintenance, &monitor];
+    let (serving, beside) = tokio::join!(podman.run(&serving), podman.run(&beside));
+    serving.and(beside).map(drop)
 }
 
 /// SIGTERM to every container at once. `podman pod stop` would kill: the infra container is PID 1 of all.
