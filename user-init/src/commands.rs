@@ -1,6 +1,6 @@
 //! From words to subcommands. Data goes to standard output, everything for people to standard error.
 
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::fd::AsFd;
 use std::path::Path;
 
