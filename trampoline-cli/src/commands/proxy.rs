@@ -104,7 +104,10 @@ fn from_stdin() -> io::Result<mpsc::Receiver<Vec<u8>>> {
     Ok(parts)
 }
 
-fn to_stdout() -> io::Result<(mpsc::Sender<Vec<u8>>, tokio::task::JoinHandle<io::Result<()>>)> {
+/// Parts to write, and how that went.
+type Writing = (mpsc::Sender<Vec<u8>>, tokio::task::JoinHandle<io::Result<()>>);
+
+fn to_stdout() -> io::Result<Writing> {
     let mut stdout = File::from(io::stdout().as_fd().try_clone_to_owned()?);
     let (sender, mut parts) = mpsc::channel::<Vec<u8>>(PARTS);
     let written = tokio::task::spawn_blocking(move || {
