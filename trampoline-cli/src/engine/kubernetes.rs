@@ -21,7 +21,7 @@ mod wait;
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use async_trait::async_trait;
 use contract::handshake::LastStop;
@@ -80,19 +80,13 @@ pub(crate) struct Kubernetes {
     cluster: OnceCell<Cluster>,
     /// Version of the pod that was last looked at for trouble; none of one that serves.
     looked: Mutex<Option<String>>,
-    /// This program has asked the builder to stop before.
-    asked_to_stop: AtomicBool,
+    /// How often this program has asked the builder to stop.
+    stops: AtomicU32,
 }
 
 impl Kubernetes {
     pub(crate) fn new(target: Target, ui: Ui) -> Self {
-        Self {
-            ui,
-            target,
-            cluster: OnceCell::new(),
-            looked: Mutex::new(None),
-            asked_to_stop: AtomicBool::new(false),
-        }
+        Self { ui, target, cluster: OnceCell::new(), looked: Mutex::new(None), stops: AtomicU32::new(0) }
     }
 
     /// From where a watch goes on. What happens in a pod that serves is in its files, which no watch tells of.
@@ -178,12 +172,13 @@ impl Engine for Kubernetes {
     }
 
     async fn stop(&self, observed: &Observed) -> Result<()> {
-        let again = self.asked_to_stop.swap(true, Ordering::Relaxed);
+        let again = self.stops.fetch_add(1, Ordering::Relaxed) > 0;
         scale::stop(self.cluster().await?, &observed.builder, again).await
     }
 
     async fn stopped(&self, observed: &Observed) -> Result<()> {
-        wait::pod_gone(self.cluster().await?, &observed.builder).await
+        let hurry = self.stops.load(Ordering::Relaxed) > 1;
+        wait::pod_gone(self.cluster().await?, &observed.builder, hurry).await
     }
 
     fn how_pods_go(&self) -> &'static str {

@@ -23,7 +23,7 @@ pub(super) async fn pod(cluster: &Cluster, builder: &str) -> Result<()> {
     let params = DeleteParams::default();
     match cluster.call_opt(&doing, || pods.delete(&name, &params)).await? {
         None => Ok(()),
-        Some(_) => wait::pod_gone(cluster, builder).await,
+        Some(_) => wait::pod_gone(cluster, builder, false).await,
     }
 }
 

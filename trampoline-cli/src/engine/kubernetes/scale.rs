@@ -10,7 +10,7 @@ use crate::engine::pod_name;
 use crate::error::{CliError, Result};
 
 /// Seconds that containers are given once nobody wants to wait for their work.
-const NOW: u32 = 5;
+pub(super) const NOW: u32 = 5;
 
 /// Wish and count in one change: a stop that was decided before it is refused, one that is decided after it sees it.
 pub(super) async fn start(cluster: &Cluster, builder: &str) -> Result<()> {
@@ -27,8 +27,13 @@ pub(super) async fn stop(cluster: &Cluster, builder: &str, again: bool) -> Resul
         return scale(cluster, builder, "cannot stop", &serde_json::json!({ "spec": { "replicas": 0 } }))
             .await;
     }
+    shorten(cluster, builder, NOW).await
+}
+
+/// Leaves the pod's containers this many seconds.
+pub(super) async fn shorten(cluster: &Cluster, builder: &str, grace: u32) -> Result<()> {
     let (pods, name) = (cluster.api::<Pod>(), pod_of(builder));
-    let params = DeleteParams { grace_period_seconds: Some(NOW), ..DeleteParams::default() };
+    let params = DeleteParams { grace_period_seconds: Some(grace), ..DeleteParams::default() };
     let doing = format!("cannot delete pod {name}");
     cluster.call_opt(&doing, || pods.delete(&name, &params)).await.map(drop)
 }

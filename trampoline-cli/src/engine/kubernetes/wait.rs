@@ -12,7 +12,7 @@ use kube::{Api, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
 use super::client::Cluster;
-use super::{explain, pod_of};
+use super::{explain, pod_of, scale};
 use crate::engine::LOOK;
 use crate::error::{CliError, Result};
 
@@ -24,7 +24,9 @@ const MOMENT: Duration = Duration::from_secs(1);
 const WATCH: Duration = Duration::from_secs(15);
 
 /// Returns when the pod that is there now is gone; another one of its name is not waited for.
-pub(super) async fn pod_gone(cluster: &Cluster, builder: &str) -> Result<()> {
+/// With `hurry` its grace has been shortened already, which a kubelet that had only just heard of the longer one can miss: it
+/// is told once more.
+pub(super) async fn pod_gone(cluster: &Cluster, builder: &str, mut hurry: bool) -> Result<()> {
     let (pods, name) = (cluster.api::<Pod>(), pod_of(builder));
     let doing = format!("cannot read pod {name}");
     let Some(first) = cluster.call_opt(&doing, || pods.get(&name)).await? else { return Ok(()) };
@@ -33,12 +35,17 @@ pub(super) async fn pod_gone(cluster: &Cluster, builder: &str) -> Result<()> {
     let deadline = Instant::now() + Duration::from_secs(grace.try_into().unwrap_or(30)) + BEYOND_GRACE;
     let mut pod = first;
     loop {
-        if pod.uid() != uid || changed(cluster, &pods, &pod, |event| gone(event, uid.as_deref())).await {
+        let limit = if hurry { Duration::from_secs(u64::from(scale::NOW) + 3) } else { WATCH };
+        if pod.uid() != uid || changed(cluster, &pods, &pod, limit, |event| gone(event, uid.as_deref())).await
+        {
             return Ok(());
         }
         match cluster.call_opt(&doing, || pods.get(&name)).await? {
             None => return Ok(()),
             Some(now) => pod = now,
+        }
+        if std::mem::take(&mut hurry) && pod.uid() == uid {
+            scale::shorten(cluster, builder, 1).await?;
         }
         lost_node(cluster, &pod).await?;
         if Instant::now() >= deadline {
@@ -114,7 +121,7 @@ where
         if Instant::now() >= deadline {
             return Ok(false);
         }
-        changed(cluster, api, &object, |event| matches!(event, WatchEvent::Deleted(_))).await;
+        changed(cluster, api, &object, WATCH, |event| matches!(event, WatchEvent::Deleted(_))).await;
     }
 }
 
@@ -124,6 +131,7 @@ async fn changed<K>(
     cluster: &Cluster,
     api: &Api<K>,
     object: &K,
+    limit: Duration,
     wanted: impl Fn(&WatchEvent<K>) -> bool,
 ) -> bool
 where
@@ -132,7 +140,7 @@ where
 {
     let params = WatchParams::default()
         .fields(&format!("metadata.name={}", object.name_any()))
-        .timeout(WATCH.as_secs() as u32);
+        .timeout(limit.as_secs() as u32);
     let version = object.resource_version().unwrap_or_default();
     let watch = async {
         let mut events = std::pin::pin!(api.watch(&params, &version).await?);
@@ -147,7 +155,7 @@ where
         Ok::<bool, kube::Error>(false)
     };
     let since = Instant::now();
-    match tokio::time::timeout(WATCH + Duration::from_secs(5), watch).await {
+    match tokio::time::timeout(limit + Duration::from_secs(5), watch).await {
         Ok(Ok(found)) => found,
         Ok(Err(error)) => {
             cluster.ui.detail(format!("the watch broke: {error}"));
