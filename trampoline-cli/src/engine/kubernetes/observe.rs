@@ -282,3 +282,7 @@ fn note(
 ) -> Option<String> {
     annotations.get(key).or_else(|| labels.get(key)).cloned()
 }
+
+#[cfg(test)]
+#[path = "observe_tests.rs"]
+mod tests;

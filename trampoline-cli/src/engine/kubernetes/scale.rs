@@ -1,16 +1,19 @@
 //! Starting and stopping: the StatefulSet's count of pods.
 
+use contract::places::Container;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, Patch, PatchParams};
 
 use super::client::Cluster;
-use super::{FIELD_MANAGER, WANTED_AT, pod_of};
+use super::{FIELD_MANAGER, WANTED_AT, exec, pod_of};
 use crate::engine::pod_name;
 use crate::error::{CliError, Result};
 
 /// Seconds that containers are given once nobody wants to wait for their work.
 pub(super) const NOW: u32 = 5;
+/// Asks all agents; asked twice, they wait for no work.
+const LEAVE: [&str; 2] = ["/opt/trampoline/bin/daemon-init", "leave"];
 
 /// Wish and count in one change: a stop that was decided before it is refused, one that is decided after it sees it.
 pub(super) async fn start(cluster: &Cluster, builder: &str) -> Result<()> {
@@ -35,7 +38,16 @@ pub(super) async fn shorten(cluster: &Cluster, builder: &str, grace: u32) -> Res
     let (pods, name) = (cluster.api::<Pod>(), pod_of(builder));
     let params = DeleteParams { grace_period_seconds: Some(grace), ..DeleteParams::default() };
     let doing = format!("cannot delete pod {name}");
-    cluster.call_opt(&doing, || pods.delete(&name, &params)).await.map(drop)
+    if cluster.call_opt(&doing, || pods.delete(&name, &params)).await?.is_some() {
+        // A kubelet that has begun to end a pod gives it the time that it had then, and asks once.
+        let daemon = exec::Target::new(builder, Container::Daemon);
+        match exec::exec(cluster, &daemon, &LEAVE, &[]).await {
+            Ok(output) if output.code == 0 => {}
+            Ok(output) => cluster.ui.detail(String::from_utf8_lossy(&output.stderr).trim_end()),
+            Err(error) => cluster.ui.detail(format!("the agents were not asked again: {error}")),
+        }
+    }
+    Ok(())
 }
 
 async fn scale(cluster: &Cluster, builder: &str, doing: &str, patch: &serde_json::Value) -> Result<()> {
