@@ -2,6 +2,9 @@
 
 mod server;
 
+use std::process::Command;
+use std::time::Duration;
+
 use contract::cluster::StoppedBy;
 use hyper::StatusCode;
 use serde_json::json;
@@ -109,7 +112,7 @@ fn refusals_say_what_to_do() {
     assert!(refusal(run(api.scale())).contains("metadata"), "what is no scale is not taken for one");
     fake.be_silent();
     let mut impatient = fake.server();
-    impatient.limit = std::time::Duration::from_millis(300);
+    impatient.limit = Duration::from_millis(300);
     let text = refusal(run(Api::new(impatient, "ns", "trampoline-x").scale()));
     assert!(text.ends_with("has not answered in time"), "{text}");
     // It goes away in the middle of an answer, and then altogether.
@@ -119,6 +122,41 @@ fn refusals_say_what_to_do() {
     nobody.port = Fake::start().server().port;
     let text = refusal(run(Api::new(nobody, "ns", "trampoline-x").scale()));
     assert!(text.starts_with("connect to the API server at 127.0.0.1:"), "{text}");
+}
+
+#[test]
+fn the_token_goes_to_this_server_alone() {
+    let fake = Fake::start();
+    fake.answer(StatusCode::TEMPORARY_REDIRECT, json!({}));
+    fake.answer(StatusCode::OK, json!({}));
+    let text = refusal(run(api(&fake).budget(true)));
+    assert!(text.contains("answers 307 for poddisruptionbudgets"), "{text}");
+    assert_eq!(fake.calls().len(), 1, "elsewhere nobody is asked");
+    // No test may change the environment that others read: a process of its own.
+    let mut again = Command::new(std::env::current_exe().expect("this test"));
+    again.args(["--exact", "what_is_asked_and_as_whom"]).env_remove("NO_PROXY").env_remove("no_proxy");
+    for proxy in ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"] {
+        again.env(proxy, "http://127.0.0.1:1");
+    }
+    let output = again.output().expect("it runs");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+}
+
+#[test]
+fn nothing_is_left_of_a_call_that_was_given_up() {
+    let fake = Fake::start();
+    let mut impatient = fake.server();
+    impatient.limit = Duration::from_millis(300);
+    let impatient = Api::new(impatient, "ns", "trampoline-x");
+    fake.be_silent();
+    fake.answer(StatusCode::OK, json!({}));
+    run(async {
+        let text = refusal(impatient.budget(true).await);
+        assert!(text.ends_with("has not answered in time"), "{text}");
+        // This server hears the next only when the connection of the former has ended.
+        api(&fake).budget(true).await.expect("it answers");
+    });
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use agent::status::chain;
 use contract::cluster::{SERVICE_ACCOUNT, STATEFUL_SET_ENV, status_map};
-use hyper::{Method, StatusCode};
+use reqwest::{Method, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 

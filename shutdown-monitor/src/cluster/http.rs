@@ -1,22 +1,18 @@
 //! One request to the API server: a connection of its own, encrypted, with the pod's own token. Nothing of it is kept: between
 //! requests the monitor is as small as without a cluster, and token and certificates, which rotate, are read when they are used.
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use std::{fmt, io};
 
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Bytes;
-use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, USER_AGENT};
-use hyper::{Method, Request, StatusCode};
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::crypto::ring;
-use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, InvalidDnsNameError, ServerName};
-use tokio_rustls::rustls::{self, ClientConfig, RootCertStore};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use reqwest::redirect::Policy;
+use reqwest::{Client, Method, Response, StatusCode, retry};
+use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, InvalidDnsNameError, ServerName};
+use rustls::{ClientConfig, RootCertStore};
 
 /// An API server that is well needs milliseconds.
 pub const LIMIT: Duration = Duration::from_secs(10);
@@ -64,12 +60,15 @@ pub enum Error {
     /// Encryption cannot be set up.
     #[error("set up encryption")]
     Tls(#[from] rustls::Error),
+    /// There is no client.
+    #[error("set up a client of the API server")]
+    Client(#[source] Cause),
     /// No connection.
     #[error("connect to the API server at {0}")]
-    Connect(String, #[source] io::Error),
+    Connect(String, #[source] Cause),
     /// It broke.
     #[error("talk to the API server at {0}")]
-    Talk(String, #[source] hyper::Error),
+    Talk(String, #[source] Cause),
     /// The answer is longer than anything it should be.
     #[error("the answer of the API server at {0} broke off or is too long")]
     Body(String),
@@ -89,55 +88,69 @@ pub struct Ask<'a> {
     pub body: Option<&'a serde_json::Value>,
 }
 
+/// What went wrong at the bottom. The layers above it say that a request failed, which [`Error`] says, and repeat the URL.
+#[derive(Debug)]
+pub struct Cause(reqwest::Error);
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut cause: &dyn std::error::Error = &self.0;
+        while let Some(source) = cause.source() {
+            cause = source;
+        }
+        fmt::Display::fmt(cause, f)
+    }
+}
+
+impl std::error::Error for Cause {}
+
 /// Asks, and returns whatever was answered.
 ///
 /// # Errors
 /// When there was no answer.
 pub async fn send(server: &Server, ask: Ask<'_>) -> Result<(StatusCode, Vec<u8>), Error> {
-    let limited = tokio::time::timeout(server.limit, exchange(server, ask)).await;
-    limited.unwrap_or_else(|_| Err(Error::Slow(address(server))))
-}
-
-async fn exchange(server: &Server, ask: Ask<'_>) -> Result<(StatusCode, Vec<u8>), Error> {
     let address = address(server);
-    let token = read(&server.account.join("token"))?;
-    let connector = TlsConnector::from(Arc::new(tls(&server.account.join("ca.crt"))?));
-    let name = ServerName::try_from(server.host.clone())
+    let token = token(&server.account.join("token"))?;
+    ServerName::try_from(server.host.as_str())
         .map_err(|source| Error::Host { host: server.host.clone(), source })?;
-    let failed = |source| Error::Connect(address.clone(), source);
-    let stream = TcpStream::connect((server.host.as_str(), server.port)).await.map_err(failed)?;
-    let stream = connector.connect(name, stream).await.map_err(failed)?;
-    let broke = |source| Error::Talk(address.clone(), source);
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broke)?;
-    let body = ask.body.map(ToString::to_string).unwrap_or_default();
-    let request = Request::builder()
-        .method(ask.method)
-        .uri(ask.path)
-        .header(HOST, &address)
-        .header(AUTHORIZATION, format!("Bearer {}", String::from_utf8_lossy(&token).trim()))
+    let request = client(server)?
+        .request(ask.method.clone(), format!("https://{address}{}", ask.path))
+        .header(AUTHORIZATION, token)
         .header(ACCEPT, "application/json")
         .header(CONTENT_TYPE, "application/merge-patch+json")
-        .header(USER_AGENT, concat!("shutdown-monitor/", env!("CARGO_PKG_VERSION")))
-        .body(Full::new(Bytes::from(body)))
-        // Only a token with a line break in it.
-        .map_err(|e| Error::Account { path: server.account.join("token"), source: io::Error::other(e) })?;
-    let answer = async {
-        let answer = sender.send_request(request).await.map_err(broke)?;
-        let status = answer.status();
-        let body = Limited::new(answer.into_body(), BODY_MAX).collect().await;
-        let body = body.map_err(|_| Error::Body(address.clone()))?;
-        Ok((status, body.to_bytes().to_vec()))
-    };
-    // The connection has to be driven; it ends with the answer, whether or not the server would keep it.
-    tokio::pin!(answer, connection);
-    tokio::select! {
-        biased;
-        answer = &mut answer => answer,
-        ended = &mut connection => match ended {
-            Ok(()) => answer.await,
-            Err(error) => Err(broke(error)),
-        },
+        .body(ask.body.map(ToString::to_string).unwrap_or_default());
+    let answer = request.send().await.map_err(|error| match error {
+        slow if slow.is_timeout() => Error::Slow(address.clone()),
+        away if away.is_connect() => Error::Connect(address.clone(), Cause(away)),
+        broken => Error::Talk(address.clone(), Cause(broken)),
+    })?;
+    Ok((answer.status(), body(answer, address).await?))
+}
+
+/// For one request: its connection ends with the answer, whether or not the server would keep it. Whom it asks and whom it trusts is
+/// said by the pod alone, not by variables of its environment, and the token goes nowhere else.
+fn client(server: &Server) -> Result<Client, Error> {
+    let client = Client::builder()
+        .tls_backend_preconfigured(tls(&server.account.join("ca.crt"))?)
+        .https_only(true)
+        .no_proxy()
+        .redirect(Policy::none())
+        .retry(retry::never())
+        .pool_max_idle_per_host(0)
+        .timeout(server.limit)
+        .user_agent(concat!("shutdown-monitor/", env!("CARGO_PKG_VERSION")));
+    client.build().map_err(|error| Error::Client(Cause(error)))
+}
+
+async fn body(mut answer: Response, address: String) -> Result<Vec<u8>, Error> {
+    let mut body = Vec::new();
+    loop {
+        match answer.chunk().await {
+            Ok(None) => return Ok(body),
+            Ok(Some(chunk)) if body.len() + chunk.len() <= BODY_MAX => body.extend_from_slice(&chunk),
+            Err(error) if error.is_timeout() => return Err(Error::Slow(address)),
+            Ok(Some(_)) | Err(_) => return Err(Error::Body(address)),
+        }
     }
 }
 
@@ -150,6 +163,16 @@ fn tls(path: &Path) -> Result<ClientConfig, Error> {
     }
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
     Ok(config.with_safe_default_protocol_versions()?.with_root_certificates(roots).with_no_client_auth())
+}
+
+fn token(path: &Path) -> Result<HeaderValue, Error> {
+    let token = read(path)?;
+    let token = format!("Bearer {}", String::from_utf8_lossy(&token).trim());
+    // Only a token with a line break in it.
+    let mut token = HeaderValue::try_from(token)
+        .map_err(|e| Error::Account { path: path.to_owned(), source: io::Error::other(e) })?;
+    token.set_sensitive(true);
+    Ok(token)
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Error> {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use contract::handshake::{BuilderStatus, Life, StopEnd, StopPhase, StopRequest};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION};
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -184,6 +184,9 @@ async fn answer(
         Some(Fate::Answer(status, body)) => {
             let mut response = Response::new(Full::new(Bytes::from(body.to_string())));
             *response.status_mut() = status;
+            if status.is_redirection() {
+                response.headers_mut().insert(LOCATION, HeaderValue::from_static("/elsewhere"));
+            }
             Ok(response)
         }
         Some(Fate::Silence) => std::future::pending().await,
