@@ -5,6 +5,7 @@ pub mod bind;
 pub mod evidence;
 pub mod home;
 pub mod last_stop;
+pub mod leave;
 pub mod nix_daemon;
 pub mod prepare;
 pub mod seed;
@@ -33,6 +34,7 @@ pub fn run(args: &Args) -> Exit {
         // For a store that was copied onto the volume by other means.
         ("serve", [adopt]) if adopt == "--adopt-store" => serve::serve(&paths, true),
         ("prepare", []) => once(prepare::prepare(&paths), prepare::Error::exit),
+        ("leave", []) => once(leave::leave(&paths), leave::Error::exit),
         ("accept-home", []) => once(home::accept(&paths), seed::error::StoreError::exit),
         ("bake", base) if base.len() <= 1 => {
             // RUN without a shell expands nothing, but has the build arguments in its environment.

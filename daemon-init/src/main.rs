@@ -11,6 +11,7 @@ Usage: daemon-init [OPTIONS] [COMMAND]
 Commands:
   serve [--adopt-store]  the container's entry point (default); take over a store that was copied onto the volume
   prepare                only set up the run volume and the mount points (a root init container)
+  leave                  ask all agents of the pod to end, without waiting for work if they are ending already
   accept-home            the mounted home volume is the one for this store: collections may run again
   bake [BASE]            while an image is built: write down what its store holds";
 

@@ -57,15 +57,16 @@ impl Builder {
     /// # Panics
     /// If it cannot be written.
     pub fn configure(&self, options: &[(&str, &str)]) {
-        let image = &setting().image;
-        let mut text = format!("builder.name = {:?}\n", self.name);
-        if !options.iter().any(|(key, _)| *key == "builder.image") {
-            writeln!(text, "builder.image = {image:?}").expect("memory");
-        }
-        text += &setting().engine.options();
+        let mut all = vec![("builder.name".to_owned(), format!("{:?}", self.name))];
+        // First, so that a message that names a line names the same one on every engine.
+        all.extend(options.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
+        let mut defaults = vec![("builder.image".to_owned(), format!("{:?}", setting().image))];
+        defaults.extend(setting().engine.options());
         // Nothing answers on a machine without a network, and asking costs seconds.
-        text += "daemon.substituters = []\n";
-        for (key, value) in options {
+        defaults.push(("daemon.substituters".to_owned(), "[]".to_owned()));
+        all.extend(defaults.into_iter().filter(|(key, _)| !options.iter().any(|(other, _)| other == key)));
+        let mut text = String::new();
+        for (key, value) in all {
             writeln!(text, "{key} = {value}").expect("memory");
         }
         std::fs::write(self.file(), text).expect("a folder of ours");

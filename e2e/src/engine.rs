@@ -20,8 +20,10 @@ pub enum Need {
     Root,
     /// podman as root: volumes that are folders of this machine, or the machine itself.
     Podman,
-    /// A cluster.
+    /// A cluster, and its administrator.
     Cluster,
+    /// A cluster of the tests' own, of which parts may be stopped.
+    Lab,
 }
 
 /// An engine that can run builders.
@@ -29,8 +31,8 @@ pub trait Engine: Debug + Sync {
     /// Whether a scenario can run here.
     fn meets(&self, need: Need) -> bool;
 
-    /// Lines of `trampoline.toml` that choose it.
-    fn options(&self) -> String;
+    /// Options, as dotted keys with their values as TOML, that choose it.
+    fn options(&self) -> Vec<(String, String)>;
 
     /// A program, run by the user whose engine it is.
     fn as_its_user(&self, program: &Path) -> Call {
@@ -44,7 +46,7 @@ pub trait Engine: Debug + Sync {
     /// many seconds.
     fn wait_stopped(&self, builder: &str, seconds: u64);
 
-    /// Takes the pod away behind the client's back, as a prune or an eviction does.
+    /// Takes the pod away behind the client's back, with what would make another, as a prune does.
     fn vanish(&self, builder: &str);
 
     /// Kills the first process of a container as the kernel does when memory runs out: the engine knows nothing of it.
@@ -77,6 +79,14 @@ pub trait Engine: Debug + Sync {
 
     /// What the engine still holds of a builder: pods, containers, volumes, by name.
     fn left(&self, builder: &str) -> Vec<String>;
+
+    /// Whether the logs of a stopped builder can still be read.
+    fn keeps_logs(&self) -> bool {
+        true
+    }
+
+    /// How many pods a builder has.
+    fn pods(&self, builder: &str) -> usize;
 
     /// Removes a volume that was made by hand.
     fn remove_store(&self, builder: &str);

@@ -5,6 +5,7 @@
 pub mod builder;
 pub mod call;
 pub mod checkout;
+pub mod cluster;
 pub mod engine;
 pub mod nix_files;
 pub mod output;

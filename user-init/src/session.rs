@@ -172,9 +172,15 @@ fn shown(words: &Words) -> String {
 
 fn wait(child: &mut Child, client: &mut Client, caught: &Caught, terminal: bool) -> io::Result<u8> {
     let mut serving = true;
+    let mut ended_from_without = false;
     let mut kill_at: Option<Instant> = None;
     loop {
         if let Some(status) = child.try_wait()? {
+            if ended_from_without && !terminal {
+                // Shells let what they run in the background ignore the interrupt key, and whoever holds our output keeps
+                // a cluster from telling the client that the command has ended.
+                send(child, Signal::SIGTERM, terminal);
+            }
             let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
             return Ok(u8::try_from(code).unwrap_or(u8::MAX));
         }
@@ -193,6 +199,7 @@ fn wait(child: &mut Child, client: &mut Client, caught: &Caught, terminal: bool)
         let told = serving && fds[1].any().unwrap_or(false);
         if let Some(signal) = caught.drain(terminal) {
             send(child, signal, terminal);
+            ended_from_without = true;
         }
         if told {
             match client.reply() {

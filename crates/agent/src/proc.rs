@@ -20,6 +20,23 @@ pub fn start_time(proc: &Path, pid: i32) -> io::Result<Option<u64>> {
     }
 }
 
+/// Start time of a process that has not ended. One that has is to be seen until somebody asks how, which takes an engine
+/// some time on a busy machine.
+///
+/// # Errors
+/// See [`start_time`].
+pub fn alive_since(proc: &Path, pid: i32) -> io::Result<Option<u64>> {
+    match fs::read_to_string(proc.join(pid.to_string()).join("stat")) {
+        Ok(stat) => {
+            Ok(stat_fields(&stat).filter(|f| !matches!(f.state, 'Z' | 'X')).and_then(|f| f.start_time))
+        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound || e.raw_os_error() == Some(nix::libc::ESRCH) => {
+            Ok(None)
+        }
+        Err(e) => Err(e),
+    }
+}
+
 /// Some of `/proc/PID/stat`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stat {
@@ -103,6 +120,18 @@ mod tests {
         assert!(flocked_inodes(Path::new("/proc")).unwrap().contains(&inode));
         drop(lock);
         assert!(!flocked_inodes(Path::new("/proc")).unwrap().contains(&inode));
+    }
+
+    #[test]
+    fn one_that_has_ended_is_not_alive() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        let id = nix::sys::wait::Id::Pid(nix::unistd::Pid::from_raw(pid));
+        let flags = nix::sys::wait::WaitPidFlag::WEXITED | nix::sys::wait::WaitPidFlag::WNOWAIT;
+        nix::sys::wait::waitid(id, flags).unwrap();
+        assert_eq!(alive_since(Path::new("/proc"), pid).unwrap(), None);
+        assert!(start_time(Path::new("/proc"), pid).unwrap().is_some());
+        child.wait().unwrap();
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub enum Error {
 pub fn published(paths: &Paths, life: &Life) -> Option<Ready> {
     let path = paths.run_dir(Container::Daemon).join(file::READY);
     let ready = files::read_live::<Ready>(&path, life).ok().flatten()?;
-    let alive = proc::start_time(&paths.proc, ready.pid).ok().flatten() == Some(ready.start_time);
+    let alive = proc::alive_since(&paths.proc, ready.pid).ok().flatten() == Some(ready.start_time);
     alive.then_some(ready)
 }
 

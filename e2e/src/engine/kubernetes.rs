@@ -1,16 +1,12 @@
 //! A cluster, by `kubectl` and as its administrator: the client's own user may be allowed less.
 
-use std::fmt::Write as _;
 use std::sync::OnceLock;
 
 use super::{Engine, Need, pod_name, store_volume};
 use crate::call::Call;
+use crate::cluster::{self, ADMIN, NAMESPACE};
 use crate::output::Output;
 
-/// Name of the namespace in which the scenarios make builders. It must be there, and theirs.
-const NAMESPACE: &str = "TRAMPOLINE_TEST_NAMESPACE";
-/// Kubeconfig of an administrator of that namespace.
-const ADMIN: &str = "TRAMPOLINE_TEST_KUBECONFIG";
 /// A program that brings an image of this machine's podman, named by its last argument, to the nodes.
 const LOAD: &str = "TRAMPOLINE_TEST_LOAD";
 
@@ -18,7 +14,6 @@ const LOAD: &str = "TRAMPOLINE_TEST_LOAD";
 #[derive(Debug)]
 pub(super) struct Cluster {
     namespace: String,
-    admin: String,
     load: Option<String>,
 }
 
@@ -42,13 +37,13 @@ impl Cluster {
             return Ok(cluster);
         }
         let variable = |name: &str| std::env::var(name).map_err(|_| format!("{name} is not set"));
-        let (namespace, admin) = (variable(NAMESPACE)?, variable(ADMIN)?);
-        let cluster = Self { namespace, admin, load: variable(LOAD).ok() };
+        variable(ADMIN)?;
+        let cluster = Self { namespace: variable(NAMESPACE)?, load: variable(LOAD).ok() };
         Ok(CLUSTER.get_or_init(|| cluster))
     }
 
     fn kubectl(&self) -> Call {
-        Call::new("kubectl").args(["--kubeconfig", &self.admin, "--namespace", &self.namespace])
+        cluster::kubectl_in(&self.namespace, [])
     }
 
     /// Writes an object, as JSON, into the cluster.
@@ -68,17 +63,24 @@ fn only_pod(builder: &str) -> String {
 
 impl Engine for Cluster {
     fn meets(&self, need: Need) -> bool {
-        need != Need::Podman
+        match need {
+            Need::Podman => false,
+            Need::Lab => cluster::has_lab(),
+            Need::Any | Need::Root | Need::Cluster => true,
+        }
     }
 
-    fn options(&self) -> String {
-        let mut text =
-            format!("builder.engine = \"kubernetes\"\nkubernetes.namespace = {:?}\n", self.namespace);
+    fn options(&self) -> Vec<(String, String)> {
+        let mut options = vec![
+            ("builder.engine".to_owned(), "\"kubernetes\"".to_owned()),
+            ("kubernetes.namespace".to_owned(), format!("{:?}", self.namespace)),
+        ];
         // Several builders at once on a node with two CPUs.
         for container in ["daemon", "user", "maintenance", "shutdown-monitor"] {
-            let _ = writeln!(text, "builder.{container}.cpu-request = 0.05");
+            options.push((format!("builder.{container}.cpu-request"), "0.02".to_owned()));
+            options.push((format!("builder.{container}.memory-request"), "\"64Mi\"".to_owned()));
         }
-        text
+        options
     }
 
     fn wait_stopped(&self, builder: &str, seconds: u64) {
@@ -88,6 +90,9 @@ impl Engine for Cluster {
     }
 
     fn vanish(&self, builder: &str) {
+        // Without it, no pod comes back.
+        let set = ["delete", "statefulset", &pod_name(builder), "--cascade=orphan", "--ignore-not-found"];
+        self.kubectl().args(set).run().ok();
         let delete = ["delete", "pod", &only_pod(builder), "--grace-period=1", "--ignore-not-found"];
         self.kubectl().args(delete).run().ok();
     }
@@ -109,7 +114,8 @@ impl Engine for Cluster {
     }
 
     fn terminate(&self, builder: &str) {
-        self.kubectl().args(["delete", "pod", &only_pod(builder), "--wait=false"]).run().ok();
+        // Whoever deletes the pod alone gets another one.
+        self.kubectl().args(["scale", "statefulset", &pod_name(builder), "--replicas=0"]).run().ok();
     }
 
     fn as_root(&self, builder: &str, line: &str) -> Output {
@@ -178,7 +184,17 @@ impl Engine for Cluster {
                      poddisruptionbudget,networkpolicy";
         let of_it = format!("io.trampoline.builder={builder}");
         let get = self.kubectl().args(["get", kinds, "-l", &of_it, "-o", "name"]).run().ok();
-        get.stdout.lines().map(str::to_owned).collect()
+        get.stdout.lines().map(|line| line.rsplit('/').next().unwrap_or(line).to_owned()).collect()
+    }
+
+    fn keeps_logs(&self) -> bool {
+        // They go with the pod.
+        false
+    }
+
+    fn pods(&self, builder: &str) -> usize {
+        let of_it = format!("io.trampoline.builder={builder}");
+        self.kubectl().args(["get", "pod", "-l", &of_it, "-o", "name"]).run().ok().stdout.lines().count()
     }
 
     fn remove_store(&self, builder: &str) {

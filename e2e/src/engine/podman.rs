@@ -29,12 +29,12 @@ impl Engine for Podman {
         match need {
             Need::Any => true,
             Need::Root | Need::Podman => !self.rootless,
-            Need::Cluster => false,
+            Need::Cluster | Need::Lab => false,
         }
     }
 
-    fn options(&self) -> String {
-        String::new()
+    fn options(&self) -> Vec<(String, String)> {
+        Vec::new()
     }
 
     fn as_its_user(&self, program: &Path) -> Call {
@@ -130,6 +130,11 @@ impl Engine for Podman {
             name.strip_prefix(&prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
         };
         names.lines().filter(of_it).map(str::to_owned).collect()
+    }
+
+    fn pods(&self, builder: &str) -> usize {
+        // One that was made halfway has not all of its containers, and one that was made twice has more.
+        self.left(builder).iter().filter(|name| name.ends_with("-daemon")).count()
     }
 
     fn remove_store(&self, builder: &str) {

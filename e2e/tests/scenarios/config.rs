@@ -7,8 +7,11 @@ use e2e::setting::setting;
 
 crate::scenarios! {
     Any: [],
-    Root: [
+    // A cluster's limits are no reservation, and may be beyond any of its nodes.
+    Podman: [
         explicit_limit_beyond_the_machine_is_refused_before_anything_exists,
+    ],
+    Root: [
         wrong_configuration_is_refused_with_file_line_and_nearest_key,
         missing_image_is_named,
     ],
@@ -30,7 +33,7 @@ fn wrong_configuration_is_refused_with_file_line_and_nearest_key() {
     let builder = Builder::new(Person::new(), &[("shutdown.idle-timeuot", "\"5s\"")]);
     for args in [&["setup"][..], &["config", "check"], &["status"]] {
         let refused = builder.cli(args.iter().copied()).run();
-        assert!(refused.stderr.contains("trampoline.toml:4"), "{refused}");
+        assert!(refused.stderr.contains("trampoline.toml:2"), "{refused}");
         refused.refused(Exit::Config, "idle-timeout");
     }
     nothing_exists(&builder);

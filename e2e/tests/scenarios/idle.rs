@@ -26,7 +26,8 @@ fn idle_builder_stops_and_remembers_why() {
 fn silent_build_and_open_session_are_not_idle() {
     let builder = Builder::set_up(&[("shutdown.idle-timeout", "\"3s\"")]);
     // Each lasts three times as long as the builder may be idle. Nobody follows the build.
-    let tree = builder.pushed("silent", &[("default.nix", &*slow("t-silent", 9))]);
+    let files = [("default.nix", &*slow("t-silent", 9)), ("again.nix", &slow("t-silent-again", 6))];
+    let tree = builder.pushed("silent", &files);
     let mut build = tree.cli(["build"]).start();
     let begun = build.line("begun ");
     let id = begun.trim().rsplit_once(' ').expect("begun NUMBER").1;
@@ -36,8 +37,12 @@ fn silent_build_and_open_session_are_not_idle() {
     let path = tree.cli(["build"]).run().ok();
     assert_eq!(tree.shell(&format!("cat {}", path.text())).ok().text(), id, "that build was let to its end");
 
+    tree.cli(["build", "-f", "again.nix"]).run().ok();
     let session = tree.shell("sleep 9; echo open to the end").ok();
     assert_eq!(session.text(), "open to the end");
+    // Those who work would have said no in any case; but admission is closed while they are asked.
+    let monitor = builder.cli(["logs", "shutdown-monitor"]).run().ok();
+    assert!(!format!("{monitor}").contains("not idle after all"), "{monitor}");
     builder.wait_stopped(60);
     assert_eq!(builder.state(), "stopped");
 }

@@ -2,6 +2,7 @@
 //! environment that they need (see `e2e::setting`); without it they are skipped, loudly.
 
 mod builds;
+mod cluster;
 mod config;
 mod faults;
 mod idle;
@@ -71,6 +72,10 @@ fn main() -> ExitCode {
         streams::SCENARIOS,
         people::SCENARIOS,
         config::SCENARIOS,
+        cluster::start::SCENARIOS,
+        cluster::life::SCENARIOS,
+        cluster::access::SCENARIOS,
+        cluster::lab::SCENARIOS,
     ];
     let runs =
         |scenario: &Scenario| setting.as_ref().is_ok_and(|setting| setting.engine.meets(scenario.need));

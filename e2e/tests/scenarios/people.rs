@@ -45,12 +45,14 @@ fn two_setups_at_once_make_one_builder() {
     }
     assert_eq!(builder.state(), "running");
     builder.cli(["shell", "--", "true"]).run().ok();
-    let pods = setting().engine.left(builder.name()).iter().filter(|name| name.ends_with("-daemon")).count();
-    assert_eq!(pods, 1);
+    assert_eq!(setting().engine.pods(builder.name()), 1);
 }
 
 fn default_name_carries_the_user_s_name() {
     let person = Person::new();
+    let engine: Vec<String> =
+        setting().engine.options().iter().map(|(key, value)| format!("{key} = {value}\n")).collect();
+    std::fs::write(person.work().join("trampoline.toml"), engine.concat()).expect("a folder of ours");
     let status = person.cli().args(["status", "--json"]).run().ok().json();
     assert_eq!(status["name"], person.name());
     assert_eq!(status["state"], "absent");

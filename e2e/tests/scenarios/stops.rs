@@ -59,7 +59,7 @@ fn vanished_pod_is_made_again_from_its_volumes() {
     builder.cli(["down"]).run().ok();
     setting().engine.vanish(builder.name());
     let status = builder.cli(["status"]).run().ok();
-    assert!(status.stdout.contains("prune"), "status says how that comes: {status}");
+    assert!(status.stdout.contains("its pod is gone"), "status says so: {status}");
     let found = tree.cli(["shell", "--", "cat", "result"]).run().ok();
     assert_eq!(found.text(), "still here");
     assert_eq!(tree.cli(["build"]).run().ok().stdout, path.stdout);

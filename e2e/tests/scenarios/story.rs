@@ -48,7 +48,8 @@ fn story() {
     assert!(status["reason"].as_str().is_some_and(|reason| !reason.is_empty()), "why it stopped: {status}");
     // None of these wakes it.
     builder.cli(["list"]).run().ok();
-    builder.cli(["logs", "user"]).run().ok();
+    let logs = builder.cli(["logs", "user"]).run();
+    assert_eq!(logs.code == 0, setting().engine.keeps_logs(), "{logs}");
     builder.cli(["config", "check"]).run().ok();
     assert_eq!(builder.state(), "stopped");
 

@@ -1,0 +1,200 @@
+//! What only a cluster has, for scenarios that need [`crate::engine::Need::Cluster`]: its administrator's view.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use serde_json::{Value, json};
+
+use crate::call::Call;
+use crate::output::Output;
+
+/// Name of the namespace in which the scenarios make builders. It must be there, and theirs.
+pub(crate) const NAMESPACE: &str = "TRAMPOLINE_TEST_NAMESPACE";
+/// Kubeconfig of an administrator of the cluster.
+pub(crate) const ADMIN: &str = "TRAMPOLINE_TEST_KUBECONFIG";
+/// The program that made the cluster, where parts of it may be stopped: nothing else runs there meanwhile.
+const LAB: &str = "TRAMPOLINE_TEST_LAB";
+
+static THINGS: AtomicU32 = AtomicU32::new(0);
+
+fn variable(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set"))
+}
+
+/// A name for something of the whole cluster's that nobody else gives.
+#[must_use]
+pub fn unique(what: &str) -> String {
+    format!("t-{what}-{}-{}", std::process::id(), THINGS.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Namespace of all builders that ask for no other.
+///
+/// # Panics
+/// Where there is no cluster.
+#[must_use]
+pub fn namespace() -> String {
+    variable(NAMESPACE)
+}
+
+/// As the administrator, in [`namespace`].
+#[must_use]
+pub fn kubectl<'a>(args: impl IntoIterator<Item = &'a str>) -> Call {
+    kubectl_in(&namespace(), args)
+}
+
+/// As the administrator.
+#[must_use]
+pub fn kubectl_in<'a>(namespace: &str, args: impl IntoIterator<Item = &'a str>) -> Call {
+    Call::new("kubectl").args(["--kubeconfig", &variable(ADMIN), "--namespace", namespace]).args(args)
+}
+
+/// Writes an object into a namespace.
+pub fn make(namespace: &str, object: &Value) {
+    kubectl_in(namespace, ["apply", "-f", "-"]).input(object.to_string()).run().ok();
+}
+
+/// Something that is in no namespace; removed when it is dropped.
+#[derive(Debug)]
+pub struct Global {
+    kind: &'static str,
+    name: String,
+}
+
+impl Global {
+    /// Makes it; the object has a kind and all but a name.
+    ///
+    /// # Panics
+    /// If the object is none.
+    #[must_use]
+    pub fn new(kind: &'static str, mut object: Value) -> Self {
+        let name = unique(kind);
+        object["metadata"]["name"] = name.clone().into();
+        Call::new("kubectl")
+            .args(["--kubeconfig", &variable(ADMIN), "create", "-f", "-"])
+            .input(object.to_string())
+            .run()
+            .ok();
+        Self { kind, name }
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl Drop for Global {
+    fn drop(&mut self) {
+        let _ = kubectl(["delete", self.kind, &self.name, "--wait=false"]).run();
+    }
+}
+
+/// A namespace of a scenario's own.
+#[derive(Debug)]
+pub struct Namespace(Global);
+
+impl Namespace {
+    /// With these labels.
+    #[must_use]
+    pub fn new(labels: &Value) -> Self {
+        let object = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "labels": labels } });
+        let namespace = Self(Global::new("namespace", object));
+        // The first pod is refused before.
+        namespace.kubectl(["wait", "--for=create", "serviceaccount/default", "--timeout=30s"]).run().ok();
+        namespace
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    /// Its name as a value of `trampoline.toml`.
+    #[must_use]
+    pub fn option(&self) -> String {
+        format!("{:?}", self.name())
+    }
+
+    /// As the administrator.
+    #[must_use]
+    pub fn kubectl<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Call {
+        kubectl_in(self.name(), args)
+    }
+
+    /// A service account that may do what a Role says, and its kubeconfig as a file in `folder`.
+    ///
+    /// # Panics
+    /// If the file cannot be written.
+    #[must_use]
+    pub fn account(&self, name: &str, rules: &Value, folder: &Path) -> PathBuf {
+        let metadata = json!({ "name": name });
+        let account = json!({ "kind": "ServiceAccount", "name": name, "namespace": self.name() });
+        let reference = json!({ "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name });
+        let rbac = "rbac.authorization.k8s.io/v1";
+        for object in [
+            json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata }),
+            json!({ "apiVersion": rbac, "kind": "Role", "metadata": metadata, "rules": rules }),
+            json!({ "apiVersion": rbac, "kind": "RoleBinding", "metadata": metadata, "roleRef": reference,
+                    "subjects": [account] }),
+        ] {
+            make(self.name(), &object);
+        }
+        let token = self.kubectl(["create", "token", name]).run().ok();
+        let view =
+            self.kubectl(["config", "view", "--raw", "--minify", "--flatten", "-o", "json"]).run().ok();
+        let mut config = view.json();
+        config["users"][0]["user"] = json!({ "token": token.text() });
+        let file = folder.join(format!("{name}.conf"));
+        std::fs::write(&file, config.to_string()).expect("a folder of ours");
+        file
+    }
+}
+
+/// Waits until an object's field has a value.
+pub fn wait_for(namespace: &str, object: &str, path: &str, value: &str) {
+    let condition = format!("--for=jsonpath={{{path}}}={value}");
+    kubectl_in(namespace, ["wait", &condition, object, "--timeout=60s"]).run().ok();
+}
+
+/// What an object's field says.
+#[must_use]
+pub fn field(object: &str, path: &str) -> String {
+    kubectl(["get", object, "-o", &format!("jsonpath={{{path}}}")]).run().ok().stdout
+}
+
+/// Runs a command of the program that made the cluster.
+///
+/// # Panics
+/// Where the cluster is somebody else's.
+#[must_use]
+pub fn lab(command: &str) -> Output {
+    Call::new(variable(LAB)).arg(command).within(120).run()
+}
+
+/// Whether parts of the cluster may be stopped.
+#[must_use]
+pub fn has_lab() -> bool {
+    std::env::var_os(LAB).is_some()
+}
+
+/// What is stopped for as long as this is held.
+#[derive(Debug)]
+pub struct Away(&'static str);
+
+impl Away {
+    /// `apiserver` or `kubelet`.
+    #[must_use]
+    pub fn new(what: &'static str) -> Self {
+        lab(&format!("stop-{what}")).ok();
+        Self(what)
+    }
+}
+
+impl Drop for Away {
+    fn drop(&mut self) {
+        let back = lab(&format!("start-{}", self.0));
+        assert!(back.code == 0 || std::thread::panicking(), "{back}");
+    }
+}

@@ -1,0 +1,36 @@
+//! What only a cluster does to a builder.
+
+pub(crate) mod access;
+pub(crate) mod lab;
+pub(crate) mod life;
+pub(crate) mod start;
+
+use e2e::builder::Builder;
+use e2e::checkout::Checkout;
+use e2e::nix_files::slow;
+use e2e::process::Live;
+
+/// A build that has begun, and the number that its output will hold.
+fn building(builder: &Builder, seconds: u32) -> (Checkout, Live, String) {
+    let tree = builder.pushed("busy", &[("default.nix", &*slow("t-busy", seconds))]);
+    let mut build = tree.cli(["build"]).start();
+    let begun = build.line("begun ");
+    let id = begun.trim().rsplit_once(' ').expect("begun NUMBER").1.to_owned();
+    (tree, build, id)
+}
+
+fn pod(builder: &Builder) -> String {
+    format!("pod/trampoline-{}-0", builder.name())
+}
+
+fn set(builder: &Builder) -> String {
+    format!("statefulset/trampoline-{}", builder.name())
+}
+
+/// Nothing in the store is broken, or half there.
+fn whole(builder: &Builder) {
+    let check =
+        "NIX_REMOTE= nix-store --verify --check-contents 2>&1 | grep -v '^\\(reading\\|checking\\) '; true";
+    let said = e2e::setting::setting().engine.as_root(builder.name(), check).ok();
+    assert_eq!(said.text(), "", "of the store");
+}
