@@ -24,9 +24,9 @@ fn idle_builder_stops_and_remembers_why() {
 }
 
 fn silent_build_and_open_session_are_not_idle() {
-    let builder = Builder::set_up(&[("shutdown.idle-timeout", "\"3s\"")]);
-    // Each lasts three times as long as the builder may be idle. Nobody follows the build.
-    let files = [("default.nix", &*slow("t-silent", 9)), ("again.nix", &slow("t-silent-again", 6))];
+    let builder = Builder::set_up(&[("shutdown.idle-timeout", "\"4s\"")]);
+    // Each lasts twice as long as the builder may be idle. Nobody follows the build.
+    let files = [("default.nix", &*slow("t-silent", 9)), ("again.nix", &slow("t-silent-again", 8))];
     let tree = builder.pushed("silent", &files);
     let mut build = tree.cli(["build"]).start();
     let begun = build.line("begun ");
