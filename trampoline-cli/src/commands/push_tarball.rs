@@ -82,9 +82,18 @@ impl PushTarball {
             from: owner(),
         };
         let tree = Arc::new(tree);
+        // While the tree is on its way.
+        let changes = {
+            let (repo, asked) = (repo.clone(), !self.dirty && self.revision.is_none());
+            tokio::task::spawn_blocking(move || asked && repo.has_changes())
+        };
         let pushed = push::push(&context, receiver, &tree, &header, &manifest).await?;
         remote::remember(&context, &repo, &pushed.generation)?;
-        self.report(&context, &repo, &header.label, &tree, &pushed)
+        report(&context, &header.label, &tree, &pushed)?;
+        if changes.await.unwrap_or_default() {
+            ui.say("what is not committed was not sent (`push-tarball --dirty` sends it)");
+        }
+        Ok(0)
     }
 
     fn project_name(&self, context: &Context, repo: &Repo) -> Result<String> {
@@ -98,36 +107,29 @@ impl PushTarball {
         Err(CliError::usage(format!("--project {name:?} cannot name a folder of the builder"))
             .hint(Text::Project.form()))
     }
+}
 
-    fn report(
-        &self,
-        context: &Context,
-        repo: &Repo,
-        label: &str,
-        tree: &Tree,
-        Pushed { generation, files, bytes }: &Pushed,
-    ) -> Result<u8> {
-        let ui = context.ui;
-        if ui.json {
-            ui.object(generation)?;
-        } else {
-            let Generation { project, generation: number, .. } = generation;
-            let what = format!("{label} as {project} generation {number}");
-            let all = tree.entries().iter().filter(|entry| matches!(entry.kind, Kind::File { .. })).count();
-            ui.say(if generation.unchanged {
-                format!("{what} is there already")
-            } else if *files == 0 {
-                format!("pushed {what}; all content was there")
-            } else {
-                format!("pushed {what}: {files} of {all} files, {}", ui::bytes(*bytes))
-            });
-            ui.data(&generation.path)?;
-        }
-        if !self.dirty && self.revision.is_none() && repo.has_changes() {
-            ui.say("what is not committed was not sent (`push-tarball --dirty` sends it)");
-        }
-        Ok(0)
+fn report(
+    context: &Context,
+    label: &str,
+    tree: &Tree,
+    Pushed { generation, files, bytes }: &Pushed,
+) -> Result<()> {
+    let ui = context.ui;
+    if ui.json {
+        return ui.object(generation);
     }
+    let Generation { project, generation: number, .. } = generation;
+    let what = format!("{label} as {project} generation {number}");
+    let all = tree.entries().iter().filter(|entry| matches!(entry.kind, Kind::File { .. })).count();
+    ui.say(if generation.unchanged {
+        format!("{what} is there already")
+    } else if *files == 0 {
+        format!("pushed {what}; all content was there")
+    } else {
+        format!("pushed {what}: {files} of {all} files, {}", ui::bytes(*bytes))
+    });
+    ui.data(&generation.path)
 }
 
 fn warn_of_submodules(ui: ui::Ui, tree: &Tree) {
