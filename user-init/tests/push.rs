@@ -43,18 +43,18 @@ fn a_tree_arrives_as_it_was_sent() {
     assert_eq!(one.path, tree.display().to_string());
     assert_eq!(asked, [[0, 1, 4, 6, 8]], "each content once, and of files alone: {:?}", sample().0);
     let expected = [
-        r#""bin/run" 755"#,
         r#""bin"/ 755"#,
+        r#""bin/run" 755"#,
         r#""default.nix" 644"#,
         r#""empty"/ 755"#,
         r#""empty/deep"/ 755"#,
         r#""out" -> "/nowhere/outside""#,
+        r#""src"/ 755"#,
         r#""src/\xFF\xFE" 644"#,
         r#""src/a b\nc" 644"#,
         r#""src/link" -> "../default.nix""#,
         r#""src/nothing" 644"#,
         r#""src/twin" 755"#,
-        r#""src"/ 755"#,
     ];
     let mut found = listing(&tree);
     found.sort();
@@ -91,9 +91,9 @@ fn an_unchanged_tree_needs_no_bytes() {
 #[test]
 fn what_is_there_is_not_sent_and_the_tree_is_the_same() {
     let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let tree = sample().file("large", vec![7; 9 << 20]).exec("src/moved", "#!/bin/sh\n");
+    let tree = sample().file("large", vec![7; 5 << 20]).exec("src/moved", "#!/bin/sh\n");
     put(a.path(), &tree);
-    put(b.path(), &sample().file("another name", vec![7; 9 << 20]).file("gone", "gone"));
+    put(b.path(), &sample().file("another name", vec![7; 5 << 20]).file("gone", "gone"));
     let (second, asked) = put_asked(b.path(), &tree, BOOT);
     assert!(asked.is_empty(), "moved and copied files are known by their content: {asked:?}");
     assert!(!second.unchanged);
@@ -163,19 +163,19 @@ fn what_is_cut_off_or_corrupt_leaves_the_old_tree() {
     let dir = tempfile::tempdir().unwrap();
     put(dir.path(), &sample());
     let before = listing(&dir.path().join("p"));
-    let tree = sample().file("big", vec![7; 700_000]).file("later", "z");
+    let tree = sample().file("big", vec![7; 400_000]).file("later", "z");
     let files = [tree.index("big"), tree.index("later")];
     let whole = [tree.beginning("p"), tree.frames(&files)].concat();
-    let step = whole.len() / 150;
+    let step = whole.len() / 50;
     let ends =
-        (0..900.min(whole.len())).step_by(13).chain((0..whole.len()).step_by(step)).chain([whole.len() - 1]);
+        (0..900.min(whole.len())).step_by(23).chain((0..whole.len()).step_by(step)).chain([whole.len() - 1]);
     for end in ends {
         let error = push_bytes(dir.path(), &whole[..end]).unwrap_err();
         assert!(error.contains("ended"), "{end}: {error}");
         assert_eq!(listing(&dir.path().join("p")), before, "{end}");
     }
     let beginning = tree.beginning("p").len();
-    for at in (0..1000).step_by(7).chain((beginning..whole.len()).step_by(whole.len() / 60)) {
+    for at in (0..1000).step_by(17).chain((beginning..whole.len()).step_by(whole.len() / 30)) {
         let mut bytes = whole.clone();
         bytes[at] ^= 0x20;
         // A label in another case, or another name for whoever pushed, is no damage to the tree.
@@ -204,7 +204,7 @@ fn without_times_of(lines: &[String]) -> Vec<String> {
 #[test]
 fn content_that_is_wrong_is_asked_for_again_once() {
     let dir = tempfile::tempdir().unwrap();
-    let tree = sample().file("large", vec![7; 9 << 20]);
+    let tree = sample().file("large", vec![7; 5 << 20]);
     let wrong = tree.clone().file("x", "").0.into_iter().map(|(mut entry, mut content)| {
         entry.path.retain(|_| true);
         if let Some(last) = content.last_mut() {
@@ -222,7 +222,7 @@ fn content_that_is_wrong_is_asked_for_again_once() {
     again.sort_unstable();
     assert_eq!(asked.len(), 2);
     assert_eq!(again, asked[0].iter().copied().filter(|i| !tree.content(*i).is_empty()).collect::<Vec<_>>());
-    assert_eq!(fs::read(dir.path().join("p/000001/large")).unwrap(), vec![7; 9 << 20]);
+    assert_eq!(fs::read(dir.path().join("p/000001/large")).unwrap(), vec![7; 5 << 20]);
     assert!(listing(&dir.path().join("p/000001")).iter().all(|line| line.contains(&MTIME.to_string())));
     // One that lies.
     let tree = tree.file("more", "x");
@@ -241,15 +241,15 @@ fn content_that_is_wrong_is_asked_for_again_once() {
 #[test]
 fn a_client_that_leaves_in_the_middle_of_a_large_file_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();
-    let tree = Tree::default().file("a", vec![1; 30 << 20]).file("b", "b");
-    for left in [5 << 20, 29 << 20, (30 << 20) + 12] {
+    let tree = Tree::default().file("a", vec![1; 13 << 20]).file("b", "b");
+    for left in [5 << 20, 25 << 20, (13 << 20) + 12] {
         let (_, answer) =
             push_with(dir.path(), "p", &tree, BOOT, |_, files| tree.frames(files)[..left].to_vec());
         assert!(answer.unwrap_err().contains("ended"), "{left}");
         assert!(!dir.path().join("p/000001").exists() && !dir.path().join("p/.incoming").exists());
     }
     put(dir.path(), &tree);
-    assert_eq!(fs::read(dir.path().join("p/000001/a")).unwrap(), vec![1; 30 << 20]);
+    assert_eq!(fs::read(dir.path().join("p/000001/a")).unwrap(), vec![1; 13 << 20]);
 }
 
 #[test]
