@@ -216,8 +216,15 @@ fn room(buffer: &mut Vec<u8>, length: usize) -> &mut [u8] {
 }
 
 impl<R: Read> Incoming<'_, R> {
-    /// Reads into `buffer`; nothing at the end mark.
+    /// Reads into `buffer`; nothing at the end mark. After a failure there is nothing for the other thread either: it would
+    /// take what follows for something else.
     fn next(&mut self, to: &Content<'_>, tree: &mut Tree, buffer: &mut Vec<u8>) -> Result<Option<Part>> {
+        let part = self.read(to, tree, buffer);
+        self.ended |= part.is_err();
+        part
+    }
+
+    fn read(&mut self, to: &Content<'_>, tree: &mut Tree, buffer: &mut Vec<u8>) -> Result<Option<Part>> {
         if self.ended {
             return Ok(None);
         }
