@@ -62,7 +62,9 @@ pub(super) async fn start(context: &Context, request: &BuildRequest) -> Result<(
             return Ok((started, connection));
         }
         let (code, words) = connection.stream.finish().await?;
-        if again || !wake::again(context, code).await? {
+        // Said by user-init and by nobody else, so that it is worth another try even if the builder is well by now.
+        let refused = code == i32::from(Exit::Stopping.code());
+        if again || !(wake::again(context, code).await? || refused) {
             let error = remote::failed_with("cannot start the build", code, &words);
             return Err(match error.exit {
                 Exit::Usage | Exit::Config => {
