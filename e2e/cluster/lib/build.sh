@@ -2,6 +2,9 @@
 # Sourced by ../cluster: the node's binaries, from the Go module registry into the user's cache. Each set is made
 # once per version, under a lock, in a folder with a temporary name that is then renamed.
 
+# What the files share is set in ../cluster, or in the one that is sourced before.
+# shellcheck disable=SC2154,SC2034
+
 # Kubernetes is what is tested; the rest only has to be new enough, so it is pinned.
 kube_version=${KUBE_VERSION:-1.37.2}
 kube_version=${kube_version#v}

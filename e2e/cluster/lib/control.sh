@@ -1,6 +1,9 @@
 # shellcheck shell=bash
 # Sourced by ../cluster: Kubernetes' own programs, their keys and their settings. The control plane is on node 1.
 
+# What the files share is set in ../cluster, or in the one that is sourced before.
+# shellcheck disable=SC2154,SC2034
+
 api=https://$(node_address 1):6443
 
 certificates() {
@@ -205,8 +208,8 @@ kubectl() { "$kube_bin/kubectl" --kubeconfig "$lab/admin.conf" "$@"; }
 
 # node_ready NODE
 node_ready() {
-  kubectl wait --for=create "node/node-$1" --timeout=60s >/dev/null &&
-    kubectl wait --for=condition=Ready "node/node-$1" --timeout=60s >/dev/null ||
+  { kubectl wait --for=create "node/node-$1" --timeout=60s >/dev/null &&
+    kubectl wait --for=condition=Ready "node/node-$1" --timeout=60s >/dev/null; } ||
     fail 75 "node $1 is not ready after 60 s; its log: $logs/kubelet-$1.log"
 }
 

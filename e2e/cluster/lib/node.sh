@@ -6,6 +6,9 @@
 # and, with the last of them, its mounts, network devices and packet filters. So nothing that a node does can outlive
 # it, whichever way it ends, and all that is left to clear away are files, control groups and one bridge.
 
+# What the files share is set in ../cluster, or in the one that is sourced before.
+# shellcheck disable=SC2154,SC2034
+
 bridge=trlab$number
 cgroup=trampoline-lab$suffix
 # 198.18.0.0/15 is set aside for tests of network equipment: it is nobody's network. This machine sees the nodes of
@@ -121,6 +124,7 @@ node_up() {
   echo "$pid $started $(</proc/sys/kernel/random/boot_id)" >"$folder/anchor"
   ip link add "${bridge}n$node" master "$bridge" type veth peer name eth0 netns "$pid"
   ip link set "${bridge}n$node" up
+  # shellcheck disable=SC2016 # for the inner shell
   in_node "$node" bash -euc '
     ip link set lo up
     ip addr add "$1/24" dev eth0
