@@ -143,13 +143,19 @@ stage_cli() {
   logged image-scripts scripts/test-image-scripts
 }
 
-# scenarios ENGINE CLI [VARIABLE=VALUE...]
+# scenarios NAME ENGINE CLI [VARIABLE=VALUE...] [-- ARGUMENT...]
 scenarios() {
-  local engine=$1 cli=$2 more=("${@:3}") place=()
+  local name=$1 engine=$2 cli=$3 more=() place=()
+  shift 3
+  while (($#)) && [[ $1 != -- ]]; do
+    more+=("$1")
+    shift
+  done
+  if (($#)); then shift; fi
   if [[ $engine == podman-rootless ]]; then place=(with_tun env -u XDG_RUNTIME_DIR); fi
-  logged "$engine" "${place[@]}" env TRAMPOLINE_ENGINE="$engine" TRAMPOLINE_CLI="$cli" TRAMPOLINE_IMAGE="$image" \
+  logged "$name" "${place[@]}" env TRAMPOLINE_ENGINE="$engine" TRAMPOLINE_CLI="$cli" TRAMPOLINE_IMAGE="$image" \
     TRAMPOLINE_E2E_LOGS="$logs/builders" "${more[@]}" \
-    timeout --kill-after=30 "$scenarios_seconds" cargo test --no-fail-fast -p e2e --test scenarios
+    timeout --kill-after=30 "$scenarios_seconds" cargo test --no-fail-fast -p e2e --test scenarios "$@"
 }
 
 stage_podman() {
@@ -160,7 +166,7 @@ stage_podman() {
   podman_settings "$agents_dir" || { failed=$((failed + 1)); return; }
   leftovers
   built image container/build-image --agents "$agents_dir" --tag "$image" --base "${TRAMPOLINE_TEST_BASE:-auto}"
-  scenarios podman "$CARGO_TARGET_DIR/release/trampoline-cli"
+  scenarios podman podman "$CARGO_TARGET_DIR/release/trampoline-cli"
   rootless
   leftovers
   podman rmi -f "$image" >/dev/null 2>&1 || true
@@ -201,7 +207,7 @@ rootless() {
   podman save "$image" 2>/dev/null | as_rootless podman load >"$logs/rootless.log" 2>&1 || true
   # With a network of its own, as a pod has.
   if why=$(as_rootless podman run --rm "$image" /opt/trampoline/bin/daemon-init --version 2>&1); then
-    scenarios podman-rootless "$home/trampoline-cli" CONTAINERS_STORAGE_CONF="$home/storage.conf" \
+    scenarios podman-rootless podman-rootless "$home/trampoline-cli" CONTAINERS_STORAGE_CONF="$home/storage.conf" \
       ${CONTAINERS_CONF:+CONTAINERS_CONF="$home/containers.conf"}
   else
     skip "no rootless podman on this machine: ${why##*$'\n'}"
@@ -229,8 +235,16 @@ stage_kubernetes() {
   built image container/build-image --agents "$agents_dir" --tag "$image" --base "${TRAMPOLINE_TEST_BASE:-auto}"
   cluster_up || return 0
   kubectl get namespace trampoline-test >/dev/null 2>&1 || kubectl create namespace trampoline-test >/dev/null
-  TRAMPOLINE_TEST_NAMESPACE=trampoline-test TRAMPOLINE_TEST_KUBECONFIG=$KUBECONFIG TRAMPOLINE_TEST_LOAD=$loader \
-    scenarios kubernetes "$CARGO_TARGET_DIR/release/trampoline-cli"
+  local cli=$CARGO_TARGET_DIR/release/trampoline-cli
+  local settings=(TRAMPOLINE_TEST_NAMESPACE=trampoline-test TRAMPOLINE_TEST_KUBECONFIG="$KUBECONFIG" TRAMPOLINE_TEST_LOAD="$loader")
+  # They wait for the cluster more than they work.
+  scenarios kubernetes kubernetes "$cli" "${settings[@]}" -- -- --test-threads 4 --skip cluster::lab
+  if [[ -n $own_cluster ]]; then
+    # These take parts of it away, so they are alone.
+    scenarios kubernetes-parts kubernetes "$cli" "${settings[@]}" TRAMPOLINE_TEST_LAB="$own_cluster" -- -- --test-threads 1 cluster::lab
+  else
+    skip 'parts of a cluster are stopped only in one of the tests'"'"' own'
+  fi
   cluster_down
   podman rmi -f "$image" >/dev/null 2>&1 || true
 }

@@ -57,10 +57,13 @@ impl Builder {
     /// # Panics
     /// If it cannot be written.
     pub fn configure(&self, options: &[(&str, &str)]) {
-        let mut all = vec![("builder.name".to_owned(), format!("{:?}", self.name))];
         // First, so that a message that names a line names the same one on every engine.
-        all.extend(options.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
-        let mut defaults = vec![("builder.image".to_owned(), format!("{:?}", setting().image))];
+        let mut all: Vec<(String, String)> =
+            options.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let mut defaults = vec![
+            ("builder.name".to_owned(), format!("{:?}", self.name)),
+            ("builder.image".to_owned(), format!("{:?}", setting().image)),
+        ];
         defaults.extend(setting().engine.options());
         // Nothing answers on a machine without a network, and asking costs seconds.
         defaults.push(("daemon.substituters".to_owned(), "[]".to_owned()));

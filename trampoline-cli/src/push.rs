@@ -23,6 +23,8 @@ use crate::wake::{self, USER_INIT};
 const PART: usize = 1 << 20;
 /// A receiver that hears nothing gives up after two minutes; git may take longer to list a tree.
 const PATIENCE: Duration = Duration::from_secs(100);
+/// After a connection that broke.
+const AGAIN: &str = "what was pushed before is as it was: push again";
 
 /// A tree that has arrived.
 pub(crate) struct Pushed {
@@ -151,7 +153,8 @@ async fn exchange(
     let mut line = Vec::new();
     loop {
         line.clear();
-        if answers.read_until(b'\n', &mut line).await.during("cannot read from the builder")? == 0 {
+        let read = answers.read_until(b'\n', &mut line).await.during("cannot read from the builder");
+        if read.map_err(|error| error.hint(AGAIN))? == 0 {
             break;
         }
         match serde_json::from_slice(&line) {

@@ -197,7 +197,11 @@ enum Told {
 async fn await_served(context: &Context, keys: Option<&str>, step: &mut Step) -> Result<Told> {
     let mut argv = vec![USER_INIT, "await"];
     argv.extend(keys.map(|_| "--keys"));
-    let mut stream = context.engine.stream(&context.name, Container::User, &argv, None).await?;
+    let mut stream = match context.engine.stream(&context.name, Container::User, &argv, None).await {
+        // It has ended since it was looked at; whether it comes again, the next look tells.
+        Err(error) if error.exit == Exit::Stopping => return Ok(Told::Nothing),
+        stream => stream?,
+    };
     if let Some(keys) = keys {
         // An empty line ends them: to close the stream may end both directions. One that ends before it has read them says
         // why by its exit code.

@@ -33,7 +33,7 @@ fn wrong_configuration_is_refused_with_file_line_and_nearest_key() {
     let builder = Builder::new(Person::new(), &[("shutdown.idle-timeuot", "\"5s\"")]);
     for args in [&["setup"][..], &["config", "check"], &["status"]] {
         let refused = builder.cli(args.iter().copied()).run();
-        assert!(refused.stderr.contains("trampoline.toml:2"), "{refused}");
+        assert!(refused.stderr.contains("trampoline.toml:1"), "{refused}");
         refused.refused(Exit::Config, "idle-timeout");
     }
     nothing_exists(&builder);

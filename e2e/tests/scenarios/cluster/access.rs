@@ -18,9 +18,10 @@ crate::scenarios! {
 }
 
 /// What the client asks for, from `setup --rbac`.
-fn rules(builder: &Builder) -> Value {
+fn rules(namespace: &Namespace, builder: &Builder) -> Value {
     let printed = builder.cli(["setup", "--rbac"]).run().ok();
-    let parsed = cluster::kubectl(["create", "--dry-run=client", "-o", "json", "-f", "-"])
+    let parsed = namespace
+        .kubectl(["create", "--dry-run=client", "-o", "json", "-f", "-"])
         .input(printed.stdout)
         .run()
         .ok();
@@ -35,7 +36,7 @@ fn rules(builder: &Builder) -> Value {
 
 fn kubectl_alone_makes_a_builder_that_the_client_adopts() {
     let namespace = Namespace::new(&json!({}));
-    let person = Person::with_key();
+    let person = Person::new();
     let container = Path::new(env!("CARGO_MANIFEST_DIR")).join("../container");
     let copy = person.work().join("container");
     std::fs::create_dir(&copy).expect("a folder of ours");
@@ -68,7 +69,7 @@ fn printed_role_suffices_and_what_is_missing_is_named() {
     let namespace = Namespace::new(&json!({}));
     let builder = Builder::new(Person::new(), &[("kubernetes.namespace", &namespace.option())]);
     let folder = builder.person().home();
-    let all = rules(&builder);
+    let all = rules(&namespace, &builder);
     let config = namespace.account("allowed", &all, &folder);
     let cli = |args: &[&str]| builder.cli(args.iter().copied()).env("KUBECONFIG", &config);
     cli(&["setup", "--yes"]).run().ok();
@@ -89,7 +90,7 @@ fn printed_role_suffices_and_what_is_missing_is_named() {
     let status = looker(&["status"]).ok();
     assert!(status.stdout.contains("running") && status.stdout.contains("last activity"), "{status}");
     let refused = looker(&["shell", "--", "true"]);
-    assert!(refused.code != 0 && refused.stderr.contains("may not create pods/exec"), "{refused}");
+    assert!(refused.code != 0 && refused.stderr.contains(" pods/exec in namespace"), "{refused}");
     assert!(refused.stderr.contains("setup --rbac"), "what to do: {refused}");
 
     cli(&["down"]).run().ok();
@@ -100,7 +101,7 @@ fn client_in_a_pod_uses_the_pod_s_account() {
     let namespace = Namespace::new(&json!({}));
     let builder = Builder::new(Person::new(), &[("kubernetes.namespace", &namespace.option())]);
     builder.cli(["setup", "--yes"]).run().ok();
-    drop(namespace.account("runner", &rules(&builder), &builder.person().home()));
+    drop(namespace.account("runner", &rules(&namespace, &builder), &builder.person().home()));
     cluster::make(
         namespace.name(),
         &json!({

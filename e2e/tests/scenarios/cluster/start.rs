@@ -71,6 +71,7 @@ fn no_node_may_take_it() {
     let cause =
         ["no node can take", "untolerated taint", &format!("{} has t-taint=yes:NoSchedule", node.name())];
     explained_and_removed(&[("kubernetes.node-selector", &selector)], &cause, "tolerations");
+    drop(node);
     let selector = "{ \"t-label\" = \"of-no-node\" }";
     explained_and_removed(
         &[("kubernetes.node-selector", selector)],

@@ -3,7 +3,7 @@
 //! The protocol's fifth version can tell the end of standard input and goes on with the output; each kubelet since 1.30 speaks
 //! it. How a command ended comes last, behind all of its output: what ends without that was cut off.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use contract::exit::Exit;
@@ -36,6 +36,11 @@ pub(super) const RESIZE: u8 = 4;
 const DEADLINE: Duration = Duration::from_secs(300);
 /// The API server is given this long to say that a pod is there.
 const ALIVE: Duration = Duration::from_secs(5);
+/// A kubelet that starts again listens within that. Between two tries.
+const KUBELET: Duration = Duration::from_secs(10);
+const KUBELET_PAUSE: Duration = Duration::from_millis(300);
+/// What an API server says of a kubelet that does not listen.
+const REFUSED: &str = "connection refused";
 /// Most that is kept of what a command says to people, bytes.
 const WORDS: usize = 256 << 10;
 /// What a shell says of a program that is not there, and of one that may not be run.
@@ -95,7 +100,7 @@ enum Cause {
 }
 
 fn cause(words: &str) -> Cause {
-    const KNOWN: [(&str, Cause); 14] = [
+    const KNOWN: [(&str, Cause); 15] = [
         ("executable file not found", Cause::NotFound),
         ("no such file or directory", Cause::NotFound),
         ("permission denied", Cause::NotRunnable),
@@ -110,6 +115,7 @@ fn cause(words: &str) -> Cause {
         ("does not have a host assigned", Cause::NotRunning),
         ("container is in CONTAINER_EXITED state", Cause::NotRunning),
         ("process already finished", Cause::NotRunning),
+        ("no running task found", Cause::NotRunning),
     ];
     let known = KNOWN.iter().find(|(text, _)| words.contains(text));
     known.map_or(Cause::Unknown, |(_, cause)| *cause)
@@ -191,17 +197,26 @@ impl Target {
                 Request::new(url.as_str()).exec(&pod, argv, &params).map_err(kube::Error::BuildRequest)?;
             client.connect(request).await
         };
-        let connection = match cluster.attempt(open).await {
-            Ok(connection) => connection,
-            Err(Failed::Error(kube::Error::Api(status))) if status.code != 403 => {
-                return Err(match cause(&status.message) {
-                    Cause::NodeAway => self.node_away(&status.message),
-                    _ if matches!(status.code, 400 | 404) => self.not_running(),
-                    Cause::NotRunning => self.not_running(),
-                    _ => failure::explain(cluster, &self.doing(), Failed::Error(kube::Error::Api(status))),
-                });
+        let deadline = Instant::now() + KUBELET;
+        let connection = loop {
+            let status = match cluster.attempt(open).await {
+                Ok(connection) => break connection,
+                Err(Failed::Error(kube::Error::Api(status))) if status.code != 403 => status,
+                Err(error) => return Err(failure::explain(cluster, &self.doing(), error)),
+            };
+            match cause(&status.message) {
+                // Nobody was there to run it.
+                Cause::NodeAway if status.message.contains(REFUSED) && Instant::now() < deadline => {
+                    tokio::time::sleep(KUBELET_PAUSE).await;
+                }
+                Cause::NodeAway => return Err(self.node_away(&status.message)),
+                Cause::NotRunning => return Err(self.not_running()),
+                _ if matches!(status.code, 400 | 404) => return Err(self.not_running()),
+                _ => {
+                    let error = Failed::Error(kube::Error::Api(status));
+                    return Err(failure::explain(cluster, &self.doing(), error));
+                }
             }
-            Err(error) => return Err(failure::explain(cluster, &self.doing(), error)),
         };
         if params.stdin && !connection.supports_stream_close() {
             return Err(CliError::new(
