@@ -24,7 +24,7 @@ scenarios_seconds=${TRAMPOLINE_SCENARIOS_SECONDS:-900}
 # Lines of a failed stage that are shown; the rest is in its log.
 shown=150
 logs=$CARGO_TARGET_DIR/test-logs
-image=localhost/trampoline-test:current
+image=${TRAMPOLINE_TEST_IMAGE:-localhost/trampoline-test:current}
 rootless_user=trampoline-test
 passed=0 failed=0 skipped=0
 wanted=()
