@@ -78,8 +78,9 @@ pub fn until_served(place: &Place, keys: Option<&str>, out: &mut (impl Write + A
     }
 }
 
+/// The parent first: a folder that is made between the two looks would not be told of otherwise.
 fn watch(waiter: &mut Waiter<'_>, paths: &Paths) -> Result<()> {
-    for dir in Container::ALL.map(|container| paths.run_dir(container)).iter().chain([&paths.run]) {
+    for dir in [&paths.run].into_iter().chain(&Container::ALL.map(|container| paths.run_dir(container))) {
         match waiter.watch_dir(dir) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(io_error("watch", dir)(e)),
             _ => {}
