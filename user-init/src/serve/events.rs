@@ -18,7 +18,7 @@ use super::connection::State;
 use super::server::{Leaving, Server};
 use crate::control::Reply;
 use crate::error::{Result, io_error};
-use crate::job::Ending;
+use crate::job::{Ending, Jobs};
 use crate::ssh;
 
 /// What sessions and jobs get to end once it is final. Longer than a session gives its child.
@@ -30,7 +30,12 @@ impl Server<'_> {
     /// # Errors
     /// When waiting itself fails.
     pub(super) fn serve(&mut self) -> Result<()> {
+        // Before the lost jobs have an end: what a killed process of ours has published still names them.
         self.publish(false);
+        let lost = Jobs::new(self.paths().jobs()).close_lost()?;
+        if lost > 0 {
+            tracing::warn!(lost, "jobs of an earlier life of the builder have been closed");
+        }
         self.reporter.phase(Phase::Running, "serves sessions and jobs");
         last_words::recovered(self.paths(), CONTAINER);
         // Before the first look, so that nothing is missed between look and wait.

@@ -23,7 +23,6 @@ use contract::handshake::{Life, Phase};
 use contract::places::Container;
 
 use crate::error::{Error, Result, io_error};
-use crate::job::Jobs;
 use crate::ssh::{self, Sshd};
 use crate::{Place, environment, home};
 
@@ -88,10 +87,6 @@ fn live(
 
     reporter.phase(Phase::Starting, "prepares the home and sshd");
     home::prepare(paths)?;
-    let lost = Jobs::new(paths.jobs()).close_lost()?;
-    if lost > 0 {
-        tracing::warn!(lost, "jobs of an earlier life of the builder have been closed");
-    }
     let sshd = start_sshd(place, &config)?;
     let listener = listen(&paths.control_socket())?;
     let mut server = Server::new(place, life, config, reporter, waiter, listener, sshd);
