@@ -222,7 +222,10 @@ async fn await_served(context: &Context, keys: Option<&str>, step: &mut Step) ->
         }
         show(step, &status);
     }
-    let (code, words) = stream.finish().await?;
+    let (code, words) = match stream.finish().await {
+        Err(error) if error.exit == Exit::Stopping => return Ok(Told::Nothing),
+        finished => finished?,
+    };
     if code != i32::from(Exit::Usage.code()) {
         return Ok(Told::Nothing);
     }

@@ -61,7 +61,13 @@ pub(crate) async fn report(context: &Context, observed: &Observed) -> Result<Rep
     let pod = match phase {
         PodPhase::Running | PodPhase::Stopping => match &observed.published {
             Published::InPod => wake::status(context).await.unwrap_or(None),
-            Published::Read(status) => status.as_deref().cloned(),
+            Published::Read(Some(status)) if status.ready.is_some() || phase == PodPhase::Stopping => {
+                Some((**status).clone())
+            }
+            // It runs, and was not ready when that was written: that may be over. Who may not ask has to believe it.
+            Published::Read(status) => {
+                wake::status(context).await.ok().flatten().or_else(|| status.as_deref().cloned())
+            }
         },
         _ => None,
     };

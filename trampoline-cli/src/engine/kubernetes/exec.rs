@@ -100,7 +100,7 @@ enum Cause {
 }
 
 fn cause(words: &str) -> Cause {
-    const KNOWN: [(&str, Cause); 15] = [
+    const KNOWN: [(&str, Cause); 16] = [
         ("executable file not found", Cause::NotFound),
         ("no such file or directory", Cause::NotFound),
         ("permission denied", Cause::NotRunnable),
@@ -116,6 +116,7 @@ fn cause(words: &str) -> Cause {
         ("container is in CONTAINER_EXITED state", Cause::NotRunning),
         ("process already finished", Cause::NotRunning),
         ("no running task found", Cause::NotRunning),
+        ("container not created", Cause::NotRunning),
     ];
     let known = KNOWN.iter().find(|(text, _)| words.contains(text));
     known.map_or(Cause::Unknown, |(_, cause)| *cause)
