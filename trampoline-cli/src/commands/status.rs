@@ -142,7 +142,7 @@ pub(crate) fn judge(
 
 fn print(context: &Context, report: &Report) -> Result<()> {
     let ui = context.ui;
-    let row = |key: &str, value: String| ui.data(format!("{key:<14}{value}"));
+    let row = |key: &str, value: String| ui.data(format!("{key:<13} {value}"));
     row("builder", report.name.clone())?;
     let because = report.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
     row("state", format!("{}{because}", report.state))?;
