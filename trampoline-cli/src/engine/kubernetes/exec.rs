@@ -116,7 +116,8 @@ fn cause(words: &str) -> Cause {
         ("container is in CONTAINER_EXITED state", Cause::NotRunning),
         ("process already finished", Cause::NotRunning),
         ("no running task found", Cause::NotRunning),
-        ("container not created", Cause::NotRunning),
+        // It ended just now: before any program is looked for.
+        ("failed to create exec", Cause::NotRunning),
     ];
     let known = KNOWN.iter().find(|(text, _)| words.contains(text));
     known.map_or(Cause::Unknown, |(_, cause)| *cause)
