@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::sandbox::Sandbox;
 
-const COMMANDS: [&[&str]; 27] = [
+const COMMANDS: [&[&str]; 29] = [
     &[],
     &["setup"],
     &["up"],
@@ -29,6 +29,8 @@ const COMMANDS: [&[&str]; 27] = [
     &["config", "default"],
     &["image"],
     &["image", "build"],
+    &["image", "load"],
+    &["image", "push"],
     &["completions"],
     &["man"],
     &["help", "setup"],
