@@ -10,14 +10,7 @@ use std::path::Path;
 /// # Errors
 /// When `/proc` cannot be read.
 pub fn start_time(proc: &Path, pid: i32) -> io::Result<Option<u64>> {
-    match fs::read_to_string(proc.join(pid.to_string()).join("stat")) {
-        Ok(stat) => Ok(stat_fields(&stat).and_then(|f| f.start_time)),
-        // ESRCH: it ended between open and read.
-        Err(e) if e.kind() == io::ErrorKind::NotFound || e.raw_os_error() == Some(nix::libc::ESRCH) => {
-            Ok(None)
-        }
-        Err(e) => Err(e),
-    }
+    Ok(stat(proc, pid)?.and_then(|stat| stat.start_time))
 }
 
 /// Start time of a process that has not ended. One that has is to be seen until somebody asks how, which takes an engine
@@ -26,10 +19,14 @@ pub fn start_time(proc: &Path, pid: i32) -> io::Result<Option<u64>> {
 /// # Errors
 /// See [`start_time`].
 pub fn alive_since(proc: &Path, pid: i32) -> io::Result<Option<u64>> {
+    Ok(stat(proc, pid)?.filter(|stat| !matches!(stat.state, 'Z' | 'X')).and_then(|stat| stat.start_time))
+}
+
+/// `None` if there is no such process.
+fn stat(proc: &Path, pid: i32) -> io::Result<Option<Stat>> {
     match fs::read_to_string(proc.join(pid.to_string()).join("stat")) {
-        Ok(stat) => {
-            Ok(stat_fields(&stat).filter(|f| !matches!(f.state, 'Z' | 'X')).and_then(|f| f.start_time))
-        }
+        Ok(stat) => Ok(stat_fields(&stat)),
+        // ESRCH: it ended between open and read.
         Err(e) if e.kind() == io::ErrorKind::NotFound || e.raw_os_error() == Some(nix::libc::ESRCH) => {
             Ok(None)
         }
