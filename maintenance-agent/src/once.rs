@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use agent::config::Watched;
 use agent::paths::Paths;
 use agent::status::chain;
-use agent::{files, life, ready};
+use agent::{life, published, ready};
 use contract::config::{SIZE_FORM, Size};
 use contract::exit::Exit;
 use contract::handshake::{DaemonActivity, GcSummary, Life, StopPhase, StopRequest, file};
@@ -126,15 +126,14 @@ fn daemon_failed(error: conversation::Error) -> Refusal {
 
 /// The monitor has asked for a stop, or decided on one.
 pub(crate) fn stopping(paths: &Paths, life: &Life) -> bool {
-    let path = paths.run_dir(Container::ShutdownMonitor).join(file::STOP);
-    let stop = files::read_live::<StopRequest>(&path, life).ok().flatten();
+    let stop = published::read::<StopRequest>(paths, life, Container::ShutdownMonitor, file::STOP);
     stop.is_some_and(|stop| stop.phase != StopPhase::Open)
 }
 
 /// A build is running, or nobody knows.
 fn building(paths: &Paths, life: &Life) -> bool {
-    let path = paths.run_dir(Container::Daemon).join(file::ACTIVITY);
-    files::read_live::<DaemonActivity>(&path, life).ok().flatten().is_none_or(|daemon| daemon.builds > 0)
+    let daemon = published::read::<DaemonActivity>(paths, life, Container::Daemon, file::ACTIVITY);
+    daemon.is_none_or(|daemon| daemon.builds > 0)
 }
 
 /// A line for a person. A closed standard error is the reader's wish.

@@ -5,12 +5,11 @@ use std::time::{Duration, Instant};
 
 use agent::config::Watched;
 use agent::events::Events;
-use agent::files;
 use agent::paths::Paths;
 use agent::signals::{Signal, Signals};
 use agent::status::{Reporter, chain};
 use agent::wait::Wake;
-use agent::{entry, last_words, log, ready};
+use agent::{entry, last_words, log, published, ready};
 use contract::exit::Exit;
 use contract::handshake::{
     DaemonActivity, GcSummary, Life, Phase, Ready, StopEnd, StopPhase, StopRequest, UserActivity, file,
@@ -149,8 +148,8 @@ impl Agent<'_> {
 
     /// How it ends, once nothing is taken any more.
     fn final_stop(&self) -> Option<StopEnd> {
-        let path = self.paths.run_dir(Container::ShutdownMonitor).join(file::STOP);
-        let stop = files::read_live::<StopRequest>(&path, self.life).ok().flatten();
+        let stop =
+            published::read::<StopRequest>(self.paths, self.life, Container::ShutdownMonitor, file::STOP);
         stop.filter(|stop| stop.phase == StopPhase::Final).map(|stop| stop.end)
     }
 
@@ -164,10 +163,10 @@ impl Agent<'_> {
     fn look(&mut self) -> Option<Instant> {
         let now = Instant::now();
         let ready = ready::published(self.paths, self.life);
-        let daemon = self.paths.run_dir(Container::Daemon).join(file::ACTIVITY);
-        let daemon = files::read_live::<DaemonActivity>(&daemon, self.life).ok().flatten();
-        let user = self.paths.run_dir(Container::User).join(file::ACTIVITY);
-        let user = files::read_live::<UserActivity>(&user, self.life).ok().flatten();
+        let daemon: Option<DaemonActivity> =
+            published::read(self.paths, self.life, Container::Daemon, file::ACTIVITY);
+        let user: Option<UserActivity> =
+            published::read(self.paths, self.life, Container::User, file::ACTIVITY);
         let building = daemon.as_ref().is_none_or(|d| d.builds > 0);
         if let Some(work) = &self.work {
             // Linking files under a running build has a bad record.

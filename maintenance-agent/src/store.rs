@@ -32,8 +32,7 @@ pub enum Error {
 /// What was published last in this life, by the agent or by a collection that was asked for.
 #[must_use]
 pub fn published(paths: &Paths, life: &Life) -> Option<StoreStatus> {
-    let path = paths.run_dir(Container::Maintenance).join(file::STORE);
-    files::read_live(&path, life).ok().flatten()
+    agent::published::read(paths, life, Container::Maintenance, file::STORE)
 }
 
 /// Measures and publishes. Without a collection to tell of, that of the last publication stays.

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::files::{self, Living};
 use crate::paths::Paths;
+use crate::published;
 use crate::signals::{Signal, Signals};
 use crate::status::Reporter;
 use crate::wait::{Waiter, Wake};
@@ -55,7 +56,7 @@ pub fn fail(
     (exit, message): (Exit, String),
 ) -> Exit {
     let dir = paths.run_dir(container);
-    let before = files::read_live::<Failures>(&dir.join(file::FAILURES), life).ok().flatten();
+    let before = published::read::<Failures>(paths, life, container, file::FAILURES);
     let in_a_row = before.map_or(0, |f| f.in_a_row).saturating_add(1);
     if let Err(error) = files::write_json(&dir, file::FAILURES, &Failures { life: life.clone(), in_a_row }) {
         tracing::debug!(error = %error, "failure count not written");
