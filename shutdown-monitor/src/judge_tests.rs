@@ -2,7 +2,7 @@ use contract::handshake::{Life, Session};
 
 use super::*;
 
-const IDLE: Duration = Duration::from_secs(1800);
+pub(super) const IDLE: Duration = Duration::from_secs(1800);
 const MINUTE: Duration = Duration::from_secs(60);
 
 fn life() -> Life {
@@ -13,12 +13,12 @@ fn session() -> Session {
     Session { pid: 7, kind: SessionKind::Ssh, command: String::new(), since: 0 }
 }
 
-fn ack(generation: u64, work: u32) -> Option<StopAck> {
+pub(super) fn ack(generation: u64, work: u32) -> Option<StopAck> {
     Some(StopAck { life: life(), generation, work })
 }
 
 /// A ready builder in which nothing goes on.
-fn quiet() -> Seen {
+pub(super) fn quiet() -> Seen {
     Seen {
         ready: true,
         daemon: Some(DaemonActivity { life: life(), builds: 0, last_build: 0 }),
@@ -29,13 +29,13 @@ fn quiet() -> Seen {
     }
 }
 
-fn building() -> Seen {
+pub(super) fn building() -> Seen {
     let mut seen = quiet();
     seen.daemon.as_mut().unwrap().builds = 1;
     seen
 }
 
-fn phase(verdict: &Verdict) -> Option<StopPhase> {
+pub(super) fn phase(verdict: &Verdict) -> Option<StopPhase> {
     verdict.stop.as_ref().map(|stop| stop.0)
 }
 

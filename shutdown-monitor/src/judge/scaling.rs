@@ -37,23 +37,18 @@ impl Judge {
             self.state = State::Watching;
             return self.wait(None);
         }
-        match answer {
+        let refusal = match answer {
             Some(Answer::Scale(Ok(scale))) => {
                 (self.failures, self.trouble) = (0, None);
-                self.ask(seen, scale.version, now)
+                return self.ask(seen, scale.version, now);
             }
-            Some(Answer::Scale(Err(refusal))) => {
-                self.failed(&refusal, now);
-                self.state = State::Watching;
-                self.wait(None)
-            }
-            _ if now >= since + CALL => {
-                self.failed(&silent(), now);
-                self.state = State::Watching;
-                self.wait(None)
-            }
-            _ => self.wait(Some(since + CALL)),
-        }
+            Some(Answer::Scale(Err(refusal))) => refusal,
+            _ if now >= since + CALL => silent(),
+            _ => return self.wait(Some(since + CALL)),
+        };
+        self.failed(&refusal, now);
+        self.state = State::Watching;
+        self.wait(None)
     }
 
     pub(super) fn scale(&mut self, version: String, now: Instant) -> Verdict {
@@ -70,24 +65,23 @@ impl Judge {
         since: Instant,
         now: Instant,
     ) -> Verdict {
-        match answer {
+        let refusal = match answer {
             Some(Answer::Stop(Ok(()))) => {
                 (self.failures, self.trouble) = (0, None);
-                self.stop(seen, now)
+                return self.stop(seen, now);
             }
             Some(Answer::Stop(Err(Refusal::Conflict))) => {
                 self.active("wanted by a client".into(), seen, now);
-                self.reopen("somebody has changed the StatefulSet meanwhile, most likely a client that wants the builder")
+                return self.reopen(
+                    "somebody has changed the StatefulSet meanwhile, most likely a client that wants the builder",
+                );
             }
-            Some(Answer::Stop(Err(refusal))) => self.not_stopped(&refusal, now),
+            Some(Answer::Stop(Err(refusal))) => refusal,
             // Whether it was carried out is not known. If it was, a signal comes, and what was admitted meanwhile gets its grace.
-            _ if now >= since + CALL => self.not_stopped(&silent(), now),
-            _ => self.wait(Some(since + CALL)),
-        }
-    }
-
-    fn not_stopped(&mut self, refusal: &Refusal, now: Instant) -> Verdict {
-        self.failed(refusal, now);
+            _ if now >= since + CALL => silent(),
+            _ => return self.wait(Some(since + CALL)),
+        };
+        self.failed(&refusal, now);
         let why = self.trouble.clone().unwrap_or_default();
         self.reopen(&why)
     }

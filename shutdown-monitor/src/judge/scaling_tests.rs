@@ -1,36 +1,14 @@
-use contract::handshake::{DaemonActivity, Life, StopAck, StopEnd, StopPhase, UserActivity};
+use contract::handshake::{StopEnd, StopPhase};
 
 use super::super::ANSWER;
+use super::super::tests::{IDLE, ack, building, phase, quiet};
 use super::*;
 use crate::engine::Scale;
 
-const IDLE: Duration = Duration::from_secs(1800);
 const SECOND: Duration = Duration::from_secs(1);
 
-fn life() -> Life {
-    Life("boot:1".into())
-}
-
-fn quiet() -> Seen {
-    Seen {
-        ready: true,
-        daemon: Some(DaemonActivity { life: life(), builds: 0, last_build: 0 }),
-        user: Some(UserActivity { life: life(), sessions: vec![], jobs: vec![], last_work: 0 }),
-        daemon_ack: None,
-        user_ack: None,
-        idle_timeout: Some(IDLE),
-    }
-}
-
 fn answered(generation: u64) -> Seen {
-    let ack = Some(StopAck { life: life(), generation, work: 0 });
-    Seen { daemon_ack: ack.clone(), user_ack: ack, ..quiet() }
-}
-
-fn building() -> Seen {
-    let mut seen = quiet();
-    seen.daemon.as_mut().unwrap().builds = 1;
-    seen
+    Seen { daemon_ack: ack(generation, 0), user_ack: ack(generation, 0), ..quiet() }
 }
 
 fn scale(version: &str, replicas: u32) -> Option<Answer> {
@@ -39,10 +17,6 @@ fn scale(version: &str, replicas: u32) -> Option<Answer> {
 
 fn refused() -> Refusal {
     Refusal::Trouble("forbidden".into())
-}
-
-fn phase(verdict: &Verdict) -> Option<StopPhase> {
-    verdict.stop.as_ref().map(|stop| stop.0)
 }
 
 /// A judge that has asked for the scale at the returned moment.
