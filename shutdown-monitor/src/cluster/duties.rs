@@ -39,8 +39,6 @@ pub struct Duties {
     budget: Budget,
     stop: Option<Box<ClusterStop>>,
     wanted: Option<Box<ClusterStatus>>,
-    /// When there was first something to write.
-    first: Option<Instant>,
     written: Option<(Box<ClusterStatus>, Instant)>,
     failures: u32,
     hold: Option<Instant>,
@@ -87,7 +85,6 @@ impl Duties {
     pub fn seen(&mut self, building: Option<bool>, status: ClusterStatus, now: Instant) {
         self.budget.seen(building.unwrap_or(self.budget.building), now);
         self.wanted = Some(Box::new(status));
-        self.first = self.first.or(Some(now));
     }
 
     /// The builder stops.
@@ -119,14 +116,15 @@ impl Duties {
         if self.wanted.is_some() && self.budget.is != Some(closed) {
             return Some(Duty::Budget { closed });
         }
-        let at = self.status_at()?;
+        let at = self.status_at(now)?;
         self.wanted.clone().filter(|_| now >= at).map(Duty::Status)
     }
 
     /// When [`Self::next`] may have something by itself.
     #[must_use]
     pub fn again(&self, now: Instant) -> Option<Instant> {
-        let at = [self.budget.next(now), self.status_at().filter(|at| *at > now)].into_iter().flatten().min();
+        let at =
+            [self.budget.next(now), self.status_at(now).filter(|at| *at > now)].into_iter().flatten().min();
         match self.hold.filter(|at| *at > now) {
             // Whatever is to be done, not before.
             Some(hold) => Some(hold),
@@ -159,10 +157,10 @@ impl Duties {
         self.budget.is != Some(false)
     }
 
-    /// When the status is to be written; `None` where there is nothing new.
-    fn status_at(&self) -> Option<Instant> {
+    /// When the status is to be written: the first at once; `None` where there is nothing new.
+    fn status_at(&self, now: Instant) -> Option<Instant> {
         let wanted = self.wanted.as_ref()?;
-        let Some((written, at)) = &self.written else { return self.first };
+        let Some((written, at)) = &self.written else { return Some(now) };
         if headline(wanted) != headline(written) {
             return Some(*at + SOON);
         }

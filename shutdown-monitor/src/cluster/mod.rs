@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use agent::status::chain;
 use contract::cluster::{LAST_STOP, STATUS, StoppedBy};
-use contract::handshake::{BuilderStatus, StopPhase, StopRequest};
+use contract::handshake::{BuilderStatus, StopPhase, StopRequest, StoreStatus};
 use serde_json::{Map, Value};
 
 use crate::engine::{Answer, Call};
@@ -31,14 +31,14 @@ pub struct Cluster {
     duty: Option<(Duty, Running<Result<(), Error>>)>,
     trouble: Option<String>,
     /// As observed last.
-    builder: Option<BuilderStatus>,
+    store: Option<StoreStatus>,
 }
 
 impl Cluster {
     /// Nothing is asked yet.
     #[must_use]
     pub fn new(api: Api) -> Self {
-        Self { api, duties: Duties::default(), call: None, duty: None, trouble: None, builder: None }
+        Self { api, duties: Duties::default(), call: None, duty: None, trouble: None, store: None }
     }
 
     /// Asks on the judge's behalf. An unanswered call is given up for it.
@@ -54,9 +54,8 @@ impl Cluster {
 
     /// What the pod publishes now; `trouble` is the judge's.
     pub fn observe(&mut self, builder: BuilderStatus, trouble: Option<&str>, now: Instant) {
-        let status = note::status(builder.clone(), trouble);
-        self.duties.seen(note::building(&builder), status, now);
-        self.builder = Some(builder);
+        self.store.clone_from(&builder.store);
+        self.duties.seen(note::building(&builder), note::status(builder, trouble), now);
     }
 
     /// The judge has published a request.
@@ -65,8 +64,7 @@ impl Cluster {
             self.duties.goes_on();
             return;
         }
-        let store = self.builder.as_ref().and_then(|b| b.store.as_ref());
-        let reason = request.reason.clone();
+        let (reason, store) = (request.reason.clone(), self.store.as_ref());
         self.duties.stopped(note::stop(StoppedBy::Monitor, reason, request.last_activity, store));
     }
 

@@ -13,7 +13,7 @@ use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use serde_json::Value;
+use serde_json::{Value, json};
 use shutdown_monitor::cluster::http::{self, Server};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -197,18 +197,7 @@ async fn answer(
 
 /// Of which nothing is known.
 pub(crate) fn builder() -> BuilderStatus {
-    BuilderStatus {
-        life: Life("boot:1".into()),
-        ready: None,
-        agents: vec![],
-        daemon: None,
-        user: None,
-        idle: None,
-        stop: None,
-        drain: None,
-        store: None,
-        pids_limit: None,
-    }
+    serde_json::from_value(json!({ "life": "boot:1", "agents": [] })).expect("the rest may be missing")
 }
 
 /// One that the monitor has stopped.
