@@ -13,7 +13,7 @@ use crate::paths::Paths;
 use crate::published;
 use crate::signals::{Signal, Signals};
 use crate::status::Reporter;
-use crate::wait::{Waiter, Wake};
+use crate::wait::{Waiter, Wake, growing};
 
 /// The longest pause; Kubernetes' own back-off ends at five minutes and comes on top.
 const LONGEST: Duration = Duration::from_secs(60);
@@ -34,7 +34,7 @@ impl Living for Failures {
 /// Pause before the exit of the `n`th failure in a row (from 1): 1 s, 2 s, 4 s ... 60 s.
 #[must_use]
 pub fn pause(n: u32) -> Duration {
-    Duration::from_secs(1 << n.saturating_sub(1).min(6)).min(LONGEST)
+    growing(Duration::from_secs(1), n.saturating_sub(1), LONGEST)
 }
 
 /// The agent serves again: the next failure is a first one.

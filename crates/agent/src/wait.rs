@@ -14,6 +14,13 @@ use crate::watch::DirWatch;
 /// Where inotify is used up, one look a second.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// A pause that grows: `first`, doubled for each failure in a row `before` this one, and `longest` at most.
+#[must_use]
+pub fn growing(first: Duration, before: u32, longest: Duration) -> Duration {
+    // Doubled that often, any pause is beyond the longest.
+    first.saturating_mul(1 << before.min(31)).min(longest)
+}
+
 /// Why a wait ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Wake {

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use agent::wait::growing;
 use contract::cluster::{ClusterStatus, ClusterStop};
 use contract::handshake::{Phase, StopPhase};
 
@@ -135,7 +136,7 @@ impl Duties {
     /// How a duty ended.
     pub fn done(&mut self, duty: &Duty, good: bool, now: Instant) {
         if !good {
-            self.hold = Some(now + RETRY.saturating_mul(1 << self.failures.min(10)).min(RETRY_MAX));
+            self.hold = Some(now + growing(RETRY, self.failures, RETRY_MAX));
             self.failures = self.failures.saturating_add(1);
             return;
         }

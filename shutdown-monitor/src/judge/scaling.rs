@@ -3,6 +3,8 @@
 
 use std::time::{Duration, Instant};
 
+use agent::wait::growing;
+
 use super::{Judge, Seen, State, Verdict};
 use crate::engine::{Answer, Call, Refusal};
 
@@ -91,9 +93,8 @@ impl Judge {
             Refusal::Conflict => "the StatefulSet is being changed".into(),
             Refusal::Trouble(text) => text.clone(),
         });
-        let pause = RETRY.saturating_mul(1 << self.failures.min(10)).min(RETRY_MAX);
+        self.hold = now.checked_add(growing(RETRY, self.failures, RETRY_MAX));
         self.failures = self.failures.saturating_add(1);
-        self.hold = now.checked_add(pause);
         self.stops_at = self.stops_at.max(self.hold);
     }
 
