@@ -28,6 +28,7 @@ use contract::handshake::LastStop;
 use contract::places::Container;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::ResourceExt;
+use kube::api::PatchParams;
 use tokio::sync::OnceCell;
 
 use super::{
@@ -65,6 +66,11 @@ fn claims<'a>(
                 .map(|claim| (volume, claim))
         })
         .collect()
+}
+
+/// Of a change of single fields, in our name.
+fn merging() -> PatchParams {
+    PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() }
 }
 
 /// As annotations say it.

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::client::{Cluster, Failed};
 use super::permissions::Kind;
-use super::{FIELD_MANAGER, failure, grow, pod_of};
+use super::{FIELD_MANAGER, failure, grow, merging, pod_of};
 use crate::engine::{label, pod_name};
 use crate::error::{CliError, Result};
 use crate::render::{CONFIG_KEY, Rendering, diff, diff::Difference};
@@ -38,8 +38,7 @@ impl<'a> Object<'a> {
             |what: &str| CliError::new(Exit::Internal, format!("an object of the rendering has no {what}"));
         let kind = Kind::of(value).ok_or_else(|| internal("known kind"))?;
         let name = value.pointer("/metadata/name").and_then(Value::as_str).ok_or_else(|| internal("name"))?;
-        let api = Api::namespaced_with(cluster.client.clone(), &cluster.namespace, &kind.resource());
-        Ok(Self { kind, name, value, api })
+        Ok(Self { kind, name, value, api: cluster.api_of(kind) })
     }
 
     fn is(&self, kind: &str) -> bool {
@@ -262,15 +261,14 @@ fn comparable(object: &Value) -> Value {
 /// The files, and a nudge to the kubelet.
 pub(super) async fn write_config(cluster: &Cluster, rendering: &Rendering) -> Result<()> {
     let name = pod_name(&rendering.builder);
-    let config =
-        rendering.objects.iter().map(|value| Object::of(cluster, value)).collect::<Result<Vec<_>>>()?;
-    for object in config.iter().filter(|object| object.is("ConfigMap") && object.name == name) {
-        object.apply(cluster, false).await?;
+    for object in objects(cluster, rendering)? {
+        if object.is("ConfigMap") && object.name == name {
+            object.apply(cluster, false).await?;
+        }
     }
     let (pods, pod) = (cluster.api::<Pod>(), pod_of(&rendering.builder));
     let patch = serde_json::json!({ "metadata": { "annotations": { CONFIG_AT: super::now() } } });
-    let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
     let doing = format!("cannot tell pod {pod} of its new configuration");
-    let patch = Patch::Merge(&patch);
+    let (params, patch) = (merging(), Patch::Merge(&patch));
     cluster.call_opt(&doing, || pods.patch(&pod, &params, &patch)).await.map(drop)
 }

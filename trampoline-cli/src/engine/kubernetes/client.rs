@@ -6,11 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use contract::exit::Exit;
+use kube::api::DynamicObject;
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::core::NamespaceResourceScope;
 use kube::{Api, Client, Config, Resource};
 
 use super::failure;
+use super::permissions::Kind;
 use super::proxy_env;
 use crate::error::{CliError, Result};
 use crate::ui::Ui;
@@ -210,6 +212,11 @@ impl Cluster {
         K::DynamicType: Default,
     {
         Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// Objects of a kind that is known only now.
+    pub(crate) fn api_of(&self, kind: Kind) -> Api<DynamicObject> {
+        Api::namespaced_with(self.client.clone(), &self.namespace, &kind.resource())
     }
 
     /// A call that may be repeated: repeated while the server is away, for a bounded time. `doing` is a verb phrase such as

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use contract::exit::Exit;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use kube::ResourceExt;
 use kube::api::{DeleteParams, DynamicObject, ListParams, PropagationPolicy};
-use kube::{Api, ResourceExt};
 
-use super::client::{Cluster, Failed};
+use super::client::Cluster;
 use super::permissions::{KINDS, Kind};
-use super::{failure, pod_of, wait};
+use super::{pod_of, wait};
 use crate::engine::{Belonging, Volume, label};
 use crate::error::{CliError, Result};
 
@@ -31,8 +31,7 @@ pub(super) async fn pod(cluster: &Cluster, builder: &str) -> Result<()> {
 async fn found(cluster: &Cluster, builder: &str) -> Result<Vec<(Kind, DynamicObject)>> {
     let params = ListParams::default().labels(&format!("{}={builder}", label::BUILDER));
     let lists = KINDS.map(|kind| {
-        let api: Api<DynamicObject> =
-            Api::namespaced_with(cluster.client.clone(), &cluster.namespace, &kind.resource());
+        let api = cluster.api_of(kind);
         let params = &params;
         async move {
             let doing = format!("cannot list {}", kind.plural);
@@ -77,8 +76,7 @@ pub(super) async fn all_but_claims(cluster: &Cluster, builder: &str) -> Result<(
     for (kind, object) in found(cluster, builder).await?.into_iter().filter(|(kind, _)| !is_claim(*kind)) {
         let name = object.name_any();
         cluster.ui.detail(format!("deleting {} {name}", kind.kind));
-        let api: Api<DynamicObject> =
-            Api::namespaced_with(cluster.client.clone(), &cluster.namespace, &kind.resource());
+        let api = cluster.api_of(kind);
         let params = DeleteParams {
             propagation_policy: Some(PropagationPolicy::Background),
             ..DeleteParams::default()
@@ -105,11 +103,7 @@ pub(super) async fn claims(cluster: &Cluster, builder: &str, volumes: &[Volume])
         if claim.is_none_or(|claim| claim.labels().get(label::BUILDER).is_none_or(|owner| owner != builder)) {
             continue;
         }
-        match cluster.attempt(|| api.delete(name, &params)).await {
-            Ok(_) => {}
-            Err(Failed::Error(error)) if failure::is_absent(&error) => {}
-            Err(error) => return Err(failure::explain(cluster, &doing, error)),
-        }
+        cluster.call_opt(&doing, || api.delete(name, &params)).await?;
     }
     for name in &names {
         if !wait::gone_within(cluster, &api, name, CLAIM).await? {

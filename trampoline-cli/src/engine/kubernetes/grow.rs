@@ -3,11 +3,11 @@
 use contract::exit::Exit;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use k8s_openapi::api::storage::v1::StorageClass;
-use kube::api::{Patch, PatchParams};
+use kube::api::Patch;
 use kube::{Api, ResourceExt};
 
-use super::FIELD_MANAGER;
 use super::client::Cluster;
+use super::merging;
 use crate::error::{CliError, Result};
 
 /// A claim that is to grow.
@@ -118,9 +118,8 @@ fn no_growth(growth: &Growth, why: &str) -> CliError {
 pub(super) async fn grow(cluster: &Cluster, growth: &Growth) -> Result<()> {
     let api = cluster.api::<PersistentVolumeClaim>();
     let patch = serde_json::json!({ "spec": { "resources": { "requests": { "storage": growth.to } } } });
-    let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
     let doing = format!("cannot grow claim {} from {} to {}", growth.claim, growth.from, growth.to);
-    let patch = Patch::Merge(&patch);
+    let (params, patch) = (merging(), Patch::Merge(&patch));
     cluster.call(&doing, || api.patch(&growth.claim, &params, &patch)).await.map(drop)
 }
 

@@ -7,11 +7,11 @@ use contract::handshake::LastStop;
 use contract::places::Container;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod};
-use kube::api::{ListParams, Patch, PatchParams};
+use kube::api::{ListParams, Patch};
 use kube::{Api, ResourceExt};
 
 use super::client::Cluster;
-use super::{FIELD_MANAGER, WANTED_AT, claims, pod_of};
+use super::{WANTED_AT, claims, merging, pod_of};
 use crate::engine::{ContainerState, Observed, Place, PodPhase, Published, label, pod_name};
 use crate::error::Result;
 
@@ -49,10 +49,7 @@ pub(super) async fn wanted(cluster: &Cluster, builder: &str) -> Result<Seen> {
     let sets = cluster.api::<StatefulSet>();
     let doing = format!("cannot say that StatefulSet {name} is wanted");
     let patch = serde_json::json!({ "metadata": { "annotations": { WANTED_AT: super::now() } } });
-    let (params, patch) = (
-        PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() },
-        Patch::Merge(&patch),
-    );
+    let (params, patch) = (merging(), Patch::Merge(&patch));
     let set = cluster.call_opt(&doing, || sets.patch(&name, &params, &patch));
     // The pod may be older than the StatefulSet that comes back: then the latter says that it is about to go.
     let (set, rest) = tokio::join!(set, others(cluster, builder));

@@ -3,10 +3,10 @@
 use contract::places::Container;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::api::{DeleteParams, Patch};
 
 use super::client::Cluster;
-use super::{FIELD_MANAGER, WANTED_AT, exec, pod_of};
+use super::{WANTED_AT, exec, merging, pod_of};
 use crate::engine::pod_name;
 use crate::error::{CliError, Result};
 
@@ -52,8 +52,7 @@ pub(super) async fn shorten(cluster: &Cluster, builder: &str, grace: u32) -> Res
 
 async fn scale(cluster: &Cluster, builder: &str, doing: &str, patch: &serde_json::Value) -> Result<()> {
     let (sets, name) = (cluster.api::<StatefulSet>(), pod_name(builder));
-    let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-    let patch = Patch::Merge(patch);
+    let (params, patch) = (merging(), Patch::Merge(patch));
     let changed = cluster
         .call_opt(&format!("{doing} StatefulSet {name}"), || sets.patch(&name, &params, &patch))
         .await?;
