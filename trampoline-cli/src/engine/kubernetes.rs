@@ -31,9 +31,7 @@ use kube::ResourceExt;
 use kube::api::PatchParams;
 use tokio::sync::OnceCell;
 
-use super::{
-    Belonging, Capacity, Duplex, Engine, Observed, Output, PodPhase, Stream, Trouble, Volume, pod_name,
-};
+use super::{Belonging, Capacity, Duplex, Engine, Observed, Output, Stream, Trouble, Volume, pod_name};
 use crate::error::Result;
 use crate::render::{Rendering, Sources, diff::Difference};
 use crate::ui::{Step, Ui};
@@ -97,11 +95,10 @@ impl Kubernetes {
 
     /// From where a watch goes on. What happens in a pod that serves is in its files, which no watch tells of.
     fn remember(&self, seen: &observe::Seen) {
-        let serves = seen.observed().phase() == PodPhase::Running;
         let version = seen.pod.as_ref().and_then(ResourceExt::resource_version);
         let version = version.or_else(|| seen.set.as_ref().and_then(ResourceExt::resource_version));
         if let Ok(mut looked) = self.looked.lock() {
-            *looked = version.filter(|_| !serves);
+            *looked = version.filter(|_| !seen.serves());
         }
     }
 

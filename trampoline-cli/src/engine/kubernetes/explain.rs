@@ -55,7 +55,7 @@ enum Verdict {
 
 /// Looks once.
 pub(super) async fn trouble(cluster: &Cluster, seen: &Seen) -> Result<Trouble> {
-    if judge::is_fine(seen) {
+    if seen.serves() {
         return Ok(Trouble::None);
     }
     let facts = facts(cluster, seen).await?;
@@ -88,7 +88,7 @@ async fn facts(cluster: &Cluster, seen: &Seen) -> Result<Facts> {
 /// Those that the scheduler had to choose from: it counts their taints, and does not name them.
 async fn nodes(cluster: &Cluster, seen: &Seen) -> Vec<Node> {
     let Some(pod) = &seen.pod else { return Vec::new() };
-    if !schedule::said(pod).contains(schedule::TAINT) {
+    if !schedule::names_taints(pod) {
         return Vec::new();
     }
     let nodes: Api<Node> = Api::all(cluster.client.clone());

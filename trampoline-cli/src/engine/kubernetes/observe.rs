@@ -203,6 +203,11 @@ impl Seen {
         self.set.as_ref().map_or(0, |set| set.spec.replicas.unwrap_or(1))
     }
 
+    /// It runs, and its node says so.
+    pub(super) fn serves(&self) -> bool {
+        self.phase() == Some(PodPhase::Running)
+    }
+
     /// Where it stands; none: there is no pod and nothing that would make one.
     fn phase(&self) -> Option<PodPhase> {
         let going = |pod: &Pod| pod.metadata.deletion_timestamp.is_some();

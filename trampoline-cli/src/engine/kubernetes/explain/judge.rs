@@ -6,16 +6,10 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
 use super::{Facts, Verdict, containers, lost_hint, not_ready, policy, schedule};
-use crate::engine::PodPhase;
 use crate::engine::kubernetes::{WANTED_AT, observe::Seen};
 
 /// Clocks of client and cluster differ.
 const CLOCKS: SignedDuration = SignedDuration::from_secs(5);
-
-/// Nothing to look into: it runs, and its node says so.
-pub(super) fn is_fine(seen: &Seen) -> bool {
-    seen.observed().phase() == PodPhase::Running
-}
 
 /// See the module.
 pub(super) fn judge(seen: &Seen, facts: &Facts) -> Verdict {

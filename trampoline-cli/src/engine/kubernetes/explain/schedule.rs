@@ -1,7 +1,7 @@
 //! A pod without a node, and claims without a volume.
 
 use contract::exit::Exit;
-use k8s_openapi::api::core::v1::{Event, Node, PersistentVolumeClaim, Pod, Taint};
+use k8s_openapi::api::core::v1::{Event, Node, PersistentVolumeClaim, Pod, PodCondition, Taint};
 use k8s_openapi::jiff::SignedDuration;
 use kube::ResourceExt;
 
@@ -30,10 +30,7 @@ const CAUSES: [(&str, &str); 9] = [
         "Insufficient ",
         "no node offers that resource: `pod-patch` and `kvm` ask for it, device plugins of nodes offer it",
     ),
-    (
-        "untolerated taint",
-        "let the builder go there with `tolerations` under [kubernetes], or have the taint removed",
-    ),
+    (TAINT, "let the builder go there with `tolerations` under [kubernetes], or have the taint removed"),
     (
         "node affinity/selector",
         "`node-selector` and `affinity` under [kubernetes], or `system` under [builder], ask for a node that is not there: `kubectl get nodes --show-labels`",
@@ -51,14 +48,17 @@ pub(super) fn is_bound(claim: &PersistentVolumeClaim) -> bool {
 }
 
 /// How the scheduler speaks of them.
-pub(super) const TAINT: &str = "untolerated taint";
+const TAINT: &str = "untolerated taint";
 
-/// What the scheduler last said of the pod.
-pub(super) fn said(pod: &Pod) -> String {
-    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
-    let scheduled =
-        conditions.iter().find(|condition| condition.type_ == "PodScheduled" && condition.status == "False");
-    scheduled.and_then(|condition| condition.message.clone()).unwrap_or_default()
+/// What the scheduler last said of a pod that it has no place for.
+fn refused(pod: &Pod) -> Option<&PodCondition> {
+    let conditions = pod.status.as_ref()?.conditions.as_deref()?;
+    conditions.iter().find(|condition| condition.type_ == "PodScheduled" && condition.status == "False")
+}
+
+/// Whether it counts nodes whose taints the pod does not tolerate.
+pub(super) fn names_taints(pod: &Pod) -> bool {
+    refused(pod).and_then(|refused| refused.message.as_ref()).is_some_and(|said| said.contains(TAINT))
 }
 
 /// None: it has a node.
@@ -66,15 +66,14 @@ pub(super) fn judge(seen: &Seen, pod: &Pod, facts: &Facts) -> Option<Verdict> {
     if pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some()) {
         return None;
     }
-    let conditions = pod.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default();
-    let Some(scheduled) = conditions.iter().find(|c| c.type_ == "PodScheduled" && c.status == "False") else {
+    let Some(refused) = refused(pod) else {
         return Some(Verdict::Waiting("the cluster is choosing a node".to_owned()));
     };
-    let said = scheduled.message.clone().unwrap_or_default();
-    if scheduled.reason.as_deref() == Some("SchedulingGated") {
+    let said = refused.message.clone().unwrap_or_default();
+    if refused.reason.as_deref() == Some("SchedulingGated") {
         return Some(Verdict::Waiting("a scheduling gate holds its pod".to_owned()));
     }
-    let waited = scheduled
+    let waited = refused
         .last_transition_time
         .as_ref()
         .map_or(SignedDuration::ZERO, |at| facts.now.duration_since(at.0));
@@ -84,9 +83,8 @@ pub(super) fn judge(seen: &Seen, pod: &Pod, facts: &Facts) -> Option<Verdict> {
         return Some(Verdict::Waiting(format!("the cluster is adding a node ({})", short(&said))));
     }
     let unbound = said.contains("unbound immediate").then(|| unbound(seen)).flatten();
-    let patience = if unbound.is_some() { PROVISIONING } else { PATIENCE };
     let failed = claim_trouble(seen, facts);
-    let patience = if failed.is_some() { PATIENCE } else { patience };
+    let patience = if failed.is_none() && unbound.is_some() { PROVISIONING } else { PATIENCE };
     let (message, hint) =
         failed.or(unbound).unwrap_or_else(|| cause(&seen.builder, pod, &said, &facts.nodes));
     if waited < patience {
@@ -113,14 +111,10 @@ fn cause(builder: &str, pod: &Pod, said: &str, nodes: &[Node]) -> (String, Strin
             Some(resource) => format!("; it reserves {resource} {}", requests(pod, resource)),
             None => String::new(),
         };
-    let hints: Vec<&str> =
-        CAUSES.iter().filter(|(words, _)| said.contains(words)).map(|(_, hint)| *hint).collect();
-    let hint = match hints.as_slice() {
-        [] => "`kubectl describe pod` shows what the scheduler tried".to_owned(),
-        // The general form of a resource comes after its own.
-        [first, ..] => (*first).to_owned(),
-    };
-    (format!("no node can take builder {builder}: {said}{asks}"), hint)
+    // The general form of a resource comes after its own.
+    let known = CAUSES.iter().find(|(words, _)| said.contains(words));
+    let hint = known.map_or("`kubectl describe pod` shows what the scheduler tried", |(_, hint)| *hint);
+    (format!("no node can take builder {builder}: {said}{asks}"), hint.to_owned())
 }
 
 /// `node: key=value:Effect` of each that the pod does not tolerate.
@@ -158,15 +152,20 @@ fn requests(pod: &Pod, resource: &str) -> String {
         .join(" + ")
 }
 
+fn class(claim: &PersistentVolumeClaim) -> Option<&str> {
+    claim.spec.as_ref()?.storage_class_name.as_deref()
+}
+
+fn class_of(claim: &PersistentVolumeClaim) -> String {
+    class(claim).map_or_else(|| "without a storage class".to_owned(), |class| format!("of class {class}"))
+}
+
 /// A claim whose volume is being made, or that nobody makes one for.
 fn unbound(seen: &Seen) -> Option<(String, String)> {
     let claim = seen.claims.iter().find(|claim| !is_bound(claim))?;
-    let class = claim.spec.as_ref().and_then(|spec| spec.storage_class_name.clone());
-    let shown =
-        class.map_or_else(|| "without a storage class".to_owned(), |class| format!("of class {class}"));
     let name = claim.name_any();
     Some((
-        format!("claim {name} {shown} has no volume yet"),
+        format!("claim {name} {} has no volume yet", class_of(claim)),
         format!(
             "the class's provisioner has made none so far: `kubectl -n {} describe pvc {name}` shows what it says; \
              `storage-class` under [kubernetes] names another class for claims that are made anew",
@@ -179,7 +178,6 @@ fn unbound(seen: &Seen) -> Option<(String, String)> {
 fn claim_trouble(seen: &Seen, facts: &Facts) -> Option<(String, String)> {
     for claim in seen.claims.iter().filter(|claim| !is_bound(claim)) {
         let (name, uid) = (claim.name_any(), claim.uid().unwrap_or_default());
-        let class = claim.spec.as_ref().and_then(|spec| spec.storage_class_name.clone());
         if claim.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Lost") {
             return Some((
                 format!("claim {name} has lost its volume"),
@@ -189,10 +187,7 @@ fn claim_trouble(seen: &Seen, facts: &Facts) -> Option<(String, String)> {
         let failed = of(facts, &uid)
             .rfind(|event| matches!(event.reason.as_deref(), Some("ProvisioningFailed" | "FailedBinding")));
         let Some(said) = failed.and_then(|event| event.message.clone()) else { continue };
-        let shown = class
-            .as_deref()
-            .map_or_else(|| "without a storage class".to_owned(), |c| format!("of class {c}"));
-        let hint = if class.is_none() {
+        let hint = if class(claim).is_none() {
             "the cluster has no default storage class: name one with `storage-class` under [kubernetes] (`kubectl get storageclass`)"
         } else if said.contains("not found") {
             "`kubectl get storageclass` lists those that exist; `storage-class` under [kubernetes] names one for claims that \
@@ -200,7 +195,7 @@ fn claim_trouble(seen: &Seen, facts: &Facts) -> Option<(String, String)> {
         } else {
             "the cluster's storage says why it makes no volume: its administrator can help"
         };
-        return Some((format!("claim {name} {shown} has no volume: {said}"), hint.to_owned()));
+        return Some((format!("claim {name} {} has no volume: {said}", class_of(claim)), hint.to_owned()));
     }
     None
 }
