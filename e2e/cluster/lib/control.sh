@@ -78,16 +78,9 @@ YAML
     --allow-privileged=true "${features[@]}"
 }
 
-# Anything that answers may still be starting; there is no event for it.
 apiserver_ready() {
-  local deadline=$((SECONDS + 60))
-  until [[ $(curl -sS --max-time 5 --cacert "$lab/pki/ca.crt" --cert "$lab/pki/admin.crt" --key "$lab/pki/admin.key" \
-    "$api/readyz" 2>"$logs/readyz.log") == ok ]]; do
-    running 1 kube-apiserver >/dev/null || fail 70 "the API server has ended:
-$(tail -n 5 "$logs/kube-apiserver-1.log")"
-    ((SECONDS < deadline)) || fail 75 "the API server is not ready after 60 s ($(cat "$logs/readyz.log")); its log: $logs/kube-apiserver-1.log"
-    sleep 0.1
-  done
+  answering 1 kube-apiserver 60 curl -sS --fail-with-body --max-time 5 --cacert "$lab/pki/ca.crt" \
+    --cert "$lab/pki/admin.crt" --key "$lab/pki/admin.key" "$api/readyz"
 }
 
 controllers_up() {
@@ -142,15 +135,7 @@ JSON
   start "$node" containerd containerd --config "$folder/containerd.toml"
 }
 
-runtime_ready() {
-  local deadline=$((SECONDS + 30))
-  until in_node "$1" "$containerd_bin/ctr" version >/dev/null 2>&1; do
-    running "$1" containerd >/dev/null || fail 70 "containerd has ended:
-$(tail -n 5 "$logs/containerd-$1.log")"
-    ((SECONDS < deadline)) || fail 75 "containerd is not ready after 30 s; its log: $logs/containerd-$1.log"
-    sleep 0.1
-  done
-}
+runtime_ready() { answering "$1" containerd 30 in_node "$1" "$containerd_bin/ctr" version; }
 
 # Once an image has been pulled under one name, newer kubelets want to pull it again before they let a pod use the same
 # image under another name, even if that was brought here by `load`.

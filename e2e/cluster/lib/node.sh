@@ -188,6 +188,20 @@ running() {
   [[ $(start_time "/proc/$outer/root/proc/$pid/stat") == "$started" ]] && echo "$pid"
 }
 
+# answering NODE NAME SECONDS COMMAND...: returns once the command succeeds. A program that listens may still be
+# starting, and tells nobody when it has started.
+answering() {
+  local node=$1 name=$2 seconds=$3 deadline=$((SECONDS + $3)) log=$logs/$2-$1.log
+  shift 3
+  until "$@" >"$logs/answer.log" 2>&1; do
+    running "$node" "$name" >/dev/null || fail 70 "$name on node $node has ended:
+$(tail -n 5 "$log")"
+    ((SECONDS < deadline)) ||
+      fail 75 "$name on node $node is not ready after $seconds s ($(tail -n 3 "$logs/answer.log")); its log: $log"
+    sleep 0.1
+  done
+}
+
 # signal NODE NAME SIGNAL
 signal() {
   local pid
