@@ -57,16 +57,14 @@ impl Repo {
     }
 
     fn scratch_env(&self, scratch: &Path) -> Result<Vec<(OsString, OsString)>> {
-        let git_path =
-            |name: &str| self.read(["rev-parse", "--git-path", name]).map(|path| self.top.join(path));
-        let index = git_path("index")?;
+        let index = self.git_path("index")?;
         let ours = scratch.join("index");
         if index.exists() {
             std::fs::copy(&index, &ours).on("cannot copy", &index)?;
         }
         let objects = scratch.join("objects");
         std::fs::create_dir(&objects).on("cannot create", &objects)?;
-        let mut alternates = vec![git_path("objects")?];
+        let mut alternates = vec![self.git_path("objects")?];
         if let Some(more) = std::env::var_os("GIT_ALTERNATE_OBJECT_DIRECTORIES") {
             alternates.extend(std::env::split_paths(&more));
         }

@@ -10,7 +10,7 @@ use contract::tree::{self, Entry, Kind};
 use super::attributes::{Attributes, all_cooked};
 use super::cooked::Cooked;
 use super::tree::{Origin, Tree};
-use super::{Repo, Source, not_started, objects};
+use super::{Repo, Source, objects, output};
 use crate::error::{CliError, OnPath, Result, While};
 
 /// A line of `git ls-tree`.
@@ -28,14 +28,14 @@ impl Tree {
             .tempdir()
             .during("cannot make a temporary folder")?;
         let index = scratch.path().join("index");
-        let mut env = source.env.clone();
         let (listed, all, ready) = std::thread::scope(|scope| {
             let ready = scope.spawn(|| make_index(repo, source, &index));
             let all = scope.spawn(|| all_cooked(repo));
             (list(repo, source), all.join().unwrap_or(true), ready.join())
         });
         ready.map_err(|_| CliError::new(Exit::Internal, "making an index panicked"))??;
-        env.retain(|(key, _)| key != "GIT_INDEX_FILE");
+        // The last of a name counts.
+        let mut env = source.env.clone();
         env.push(("GIT_INDEX_FILE".into(), index.into_os_string()));
         let listed = listed?;
         let paths = asked_paths(&listed);
@@ -54,51 +54,28 @@ fn make_index(repo: &Repo, source: &Source, ours: &Path) -> Result<()> {
         source.env.iter().find(|(key, _)| key == "GIT_INDEX_FILE").map(|(_, path)| PathBuf::from(path));
     let theirs = match theirs {
         Some(path) => path,
-        None => repo.top.join(repo.read(["rev-parse", "--git-path", "index"])?),
+        None => repo.git_path("index")?,
     };
     let move_it = || {
-        repo.git([
-            "-c",
-            "core.fsmonitor=false",
-            "-c",
-            "core.splitIndex=false",
-            "read-tree",
-            "--reset",
-            &source.tree,
-        ])
-        .envs(source.env.iter().cloned())
-        .env("GIT_INDEX_FILE", ours)
-        .output()
-        .map_err(|error| not_started(&error))
+        let args = ["-c", "core.fsmonitor=false", "-c", "core.splitIndex=false", "read-tree", "--reset"];
+        let mut command = repo.git(args);
+        output(command.arg(&source.tree).envs(source.env.iter().cloned()).env("GIT_INDEX_FILE", ours))
     };
     if theirs.exists() {
         std::fs::copy(&theirs, ours).on("cannot copy", &theirs)?;
-        if move_it()?.status.success() {
+        if move_it().is_ok() {
             return Ok(());
         }
         // One that cannot be read says nothing of the tree; without it all comes from the objects.
         std::fs::remove_file(ours).on("cannot remove", ours)?;
     }
-    let output = move_it()?;
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(CliError::new(Exit::Io, format!("git: {}", String::from_utf8_lossy(&output.stderr).trim())))
+    move_it().map(drop)
 }
 
 fn list(repo: &Repo, source: &Source) -> Result<Vec<Listed>> {
-    let output = repo
-        .git(["ls-tree", "-r", "-z", "--full-tree", &source.tree])
-        .envs(source.env.iter().cloned())
-        .output()
-        .map_err(|error| not_started(&error))?;
-    if !output.status.success() {
-        return Err(CliError::new(
-            Exit::Io,
-            format!("git: {}", String::from_utf8_lossy(&output.stderr).trim()),
-        ));
-    }
-    let entries = output.stdout.split(|byte| *byte == 0).filter(|entry| !entry.is_empty());
+    let args = ["ls-tree", "-r", "-z", "--full-tree", &source.tree];
+    let lines = output(repo.git(args).envs(source.env.iter().cloned()))?;
+    let entries = lines.split(|byte| *byte == 0).filter(|entry| !entry.is_empty());
     entries
         .map(|entry| {
             let mut fields = entry.splitn(2, |byte| *byte == b'\t');
@@ -139,18 +116,9 @@ fn asked_paths(listed: &[Listed]) -> BTreeSet<Vec<u8>> {
 
 /// Files of the working tree that git takes for changed.
 fn changed(repo: &Repo, env: &[(OsString, OsString)]) -> Result<HashSet<Vec<u8>>> {
-    let output = repo
-        .git(["-c", "core.fsmonitor=false", "diff-files", "-z", "--name-only", "--ignore-submodules"])
-        .envs(env.iter().cloned())
-        .output()
-        .map_err(|error| not_started(&error))?;
-    if !output.status.success() {
-        return Err(CliError::new(
-            Exit::Io,
-            format!("git: {}", String::from_utf8_lossy(&output.stderr).trim()),
-        ));
-    }
-    Ok(output.stdout.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect())
+    let args = ["-c", "core.fsmonitor=false", "diff-files", "-z", "--name-only", "--ignore-submodules"];
+    let names = output(repo.git(args).envs(env.iter().cloned()))?;
+    Ok(names.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect())
 }
 
 /// What git says of a tree, on its way to become one of ours.

@@ -47,12 +47,11 @@ impl Repo {
             let top = PathBuf::from(OsString::from_vec(trimmed(output.stdout)));
             return Ok(Some(Self { top }));
         }
-        let words = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        if words.contains("not a git repository") {
+        if String::from_utf8_lossy(&output.stderr).contains("not a git repository") {
             return Ok(None);
         }
         // A folder of somebody else's, a broken repository: git's own words say what to type.
-        Err(CliError::new(Exit::Io, format!("git: {words}")))
+        Err(failed(&output.stderr))
     }
 
     /// The same, or a refusal that says what to do.
@@ -73,6 +72,11 @@ impl Repo {
     /// What git prints, without the newline at its end.
     pub(crate) fn read<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Result<String> {
         read(&mut self.git(args))
+    }
+
+    /// Where git keeps something of this checkout.
+    fn git_path(&self, name: &str) -> Result<PathBuf> {
+        self.read(["rev-parse", "--git-path", name]).map(|path| self.top.join(path))
     }
 
     /// A revision, to push.
@@ -125,13 +129,20 @@ fn command(dir: &Path) -> Command {
     command
 }
 
-/// What it prints, without the newline at its end.
-fn read(command: &mut Command) -> Result<String> {
+/// What it prints. It must succeed.
+fn output(command: &mut Command) -> Result<Vec<u8>> {
     let output = command.output().map_err(|error| not_started(&error))?;
-    if output.status.success() {
-        return Ok(String::from_utf8_lossy(&trimmed(output.stdout)).into_owned());
-    }
-    Err(CliError::new(Exit::Io, format!("git: {}", String::from_utf8_lossy(&output.stderr).trim())))
+    if output.status.success() { Ok(output.stdout) } else { Err(failed(&output.stderr)) }
+}
+
+/// The same, without the newline at its end.
+fn read(command: &mut Command) -> Result<String> {
+    output(command).map(|text| String::from_utf8_lossy(&trimmed(text)).into_owned())
+}
+
+/// What git itself says of it.
+fn failed(stderr: &[u8]) -> CliError {
+    CliError::new(Exit::Io, format!("git: {}", String::from_utf8_lossy(stderr).trim()))
 }
 
 /// git could not be started.
