@@ -11,6 +11,7 @@ mod failure;
 mod forward;
 mod grow;
 mod images;
+mod kubeconfig;
 mod logs;
 mod observe;
 mod permissions;
@@ -36,7 +37,8 @@ use crate::error::Result;
 use crate::render::{Rendering, Sources, diff::Difference};
 use crate::ui::{Step, Ui};
 
-pub(crate) use client::{Cluster, Target};
+use client::Cluster;
+pub(crate) use kubeconfig::Target;
 
 /// Owner of our fields, as server-side apply calls it.
 const FIELD_MANAGER: &str = "trampoline-cli";

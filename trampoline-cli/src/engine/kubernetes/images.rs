@@ -1,6 +1,6 @@
 //! Which program puts an image on the nodes of a local cluster.
 
-use super::client::Target;
+use super::kubeconfig::Target;
 use crate::error::{CliError, Result};
 
 /// By the name that each gives to its context. The archive's name is put behind the words.
