@@ -1,7 +1,7 @@
 //! What podman would be given. A script answers for podman: nothing is made.
 
 use crate::help::matches;
-use crate::sandbox::Sandbox;
+use crate::sandbox::{Run, Sandbox};
 
 fn info(rootless: bool, cgroup: &str, cpus: u32, memory: u64, driver: &str) -> String {
     format!(
@@ -22,6 +22,13 @@ fn podman(sandbox: &Sandbox, info: &str) {
     );
 }
 
+/// Against the snapshot, but for the owner, who names this machine.
+fn assert_as_it_was(snapshot: &str, run: &Run) {
+    let lines = run.stdout.lines().filter(|line| !line.contains("io.trampoline.owner"));
+    let shown: String = lines.map(|line| format!("{line}\n")).collect();
+    assert!(matches(snapshot, &shown), "changed (UPDATE_SNAPSHOTS=1 writes it anew):\n{shown}");
+}
+
 #[test]
 fn the_pod_is_as_it_was() {
     let sandbox = Sandbox::new();
@@ -32,14 +39,7 @@ fn the_pod_is_as_it_was() {
     );
     let run = sandbox.cli(["setup", "--dry-run"]);
     assert_eq!(run.code, 0, "{run:?}");
-    // The owner names this machine.
-    let shown: String = run
-        .stdout
-        .lines()
-        .filter(|line| !line.contains("io.trampoline.owner"))
-        .map(|line| format!("{line}\n"))
-        .collect();
-    assert!(matches("dry-run", &shown), "changed (UPDATE_SNAPSHOTS=1 writes it anew):\n{shown}");
+    assert_as_it_was("dry-run", &run);
     assert!(
         run.stdout.contains("io.trampoline.owner: alice@")
             || run.stdout.contains("io.trampoline.owner: \"alice@")
@@ -92,14 +92,7 @@ fn the_objects_of_a_cluster_are_as_they_were() {
     );
     let run = sandbox.cli(["setup", "--dry-run"]);
     assert_eq!(run.code, 0, "{run:?}");
-    // The owner names this machine.
-    let shown: String = run
-        .stdout
-        .lines()
-        .filter(|line| !line.contains("io.trampoline.owner"))
-        .map(|line| format!("{line}\n"))
-        .collect();
-    assert!(matches("dry-run-kubernetes", &shown), "changed (UPDATE_SNAPSHOTS=1 writes it anew):\n{shown}");
+    assert_as_it_was("dry-run-kubernetes", &run);
     assert!(!run.stdout.contains("replicas"), "what is applied must not wake a builder");
 }
 
