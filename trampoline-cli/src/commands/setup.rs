@@ -232,10 +232,8 @@ fn changes(
             lines.extend(differs.into_iter().flatten().map(|difference| format!("changes {difference}")));
         }
         Some(before) => {
-            lines.extend(
-                diff::config(before, &context.settings.config).iter().map(|d| format!("changes {d}")),
-            );
-            lines.extend(diff::pod(before, new).iter().map(|d| format!("changes {d}")));
+            let since = diff::all(before, &context.settings.config, new);
+            lines.extend(since.iter().map(|difference| format!("changes {difference}")));
         }
         None if observed.digest.as_deref() != Some(new.digest.as_str()) => {
             lines.push("its pod was made from another configuration: making it again".to_owned());
@@ -259,6 +257,10 @@ fn show(
     let ui = context.ui;
     let before = context.state.read::<Rendering>(prepare::RENDERING);
     if ui.json {
+        let since = || {
+            let before = before.as_ref().filter(|_| observed.exists());
+            before.map(|before| diff::all(before, &context.settings.config, rendering))
+        };
         ui.object(&serde_json::json!({
             "name": context.name,
             "exists": observed.exists(),
@@ -266,11 +268,7 @@ fn show(
             "volumes": rendering.volumes,
             "files": rendering.files,
             "notes": notes,
-            "changes": differs.or_else(|| before.as_ref().filter(|_| observed.exists()).map(|before| {
-                let mut all = diff::config(before, &context.settings.config);
-                all.extend(diff::pod(before, rendering));
-                all
-            })).unwrap_or_default(),
+            "changes": differs.or_else(since).unwrap_or_default(),
         }))?;
         return Ok(0);
     }

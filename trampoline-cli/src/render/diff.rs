@@ -24,6 +24,11 @@ impl std::fmt::Display for Difference {
     }
 }
 
+/// Of the configuration that is remembered with the old one, and of the pod.
+pub(crate) fn all(old: &Rendering, config: &Config, new: &Rendering) -> Vec<Difference> {
+    [self::config(old, config), pod(old, new)].concat()
+}
+
 /// Of the configuration, key by key.
 pub(crate) fn config(old: &Rendering, new: &Config) -> Vec<Difference> {
     let text = old.files.get(CONFIG_KEY).map_or("", String::as_str);
@@ -45,12 +50,10 @@ pub(crate) fn config(old: &Rendering, new: &Config) -> Vec<Difference> {
 }
 
 /// Of the pod, leaf by leaf.
-pub(crate) fn pod(old: &Rendering, new: &Rendering) -> Vec<Difference> {
+fn pod(old: &Rendering, new: &Rendering) -> Vec<Difference> {
     let json =
         |rendering: &Rendering| serde_json::to_value(rendering.pod.spec.as_ref()).unwrap_or(Value::Null);
-    let mut differences = Vec::new();
-    walk("pod", Some(&json(old)), Some(&json(new)), &mut differences);
-    differences
+    values("pod", &json(old), &json(new))
 }
 
 /// Of any two values, leaf by leaf.
