@@ -13,7 +13,7 @@ use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
 
-use super::{CA_KEY, CONFIG_KEY, Rendering, Sources, digest, template};
+use super::{Rendering, Sources, digest, template};
 use crate::engine::{label, pod_name};
 use crate::error::{CliError, Result};
 use surface::Surface;
@@ -72,10 +72,7 @@ pub(crate) fn render(sources: &Sources<'_>, namespace: Option<&str>) -> Result<R
         labels: config.kubernetes.labels.clone(),
         annotations,
     };
-    let mut files = BTreeMap::from([(CONFIG_KEY.to_owned(), sources.text.to_owned())]);
-    if let Some(bundle) = sources.ca_bundle {
-        files.insert(CA_KEY.to_owned(), bundle.to_owned());
-    }
+    let files = sources.files();
     let mut template = pod::template(&common, config, &surface)?;
     let digest = stamp(&mut template)?;
     let made = objects::Made { common: &common, config, files: &files, template: &template, digest: &digest };

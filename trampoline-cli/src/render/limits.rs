@@ -28,7 +28,8 @@ pub(crate) struct Limit {
     pub(crate) cpus: f64,
 }
 
-fn wanted(config: &Config, container: Container) -> (&'static str, Limits) {
+/// Where trampoline.toml says it, and what.
+pub(super) fn wanted(config: &Config, container: Container) -> (&'static str, Limits) {
     match container {
         Container::Daemon => ("builder.daemon", config.builder.daemon),
         Container::User => ("builder.user", config.builder.user),

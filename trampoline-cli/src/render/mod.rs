@@ -45,6 +45,14 @@ pub(crate) struct Sources<'a> {
     pub(crate) limits: &'a Resolved,
 }
 
+impl Sources<'_> {
+    /// Of the configuration volume.
+    fn files(&self) -> BTreeMap<String, String> {
+        let bundle = self.ca_bundle.map(|bundle| (CA_KEY.to_owned(), bundle.to_owned()));
+        std::iter::once((CONFIG_KEY.to_owned(), self.text.to_owned())).chain(bundle).collect()
+    }
+}
+
 /// What an engine is given; kept by the client, so that a vanished pod can be made again.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Rendering {

@@ -13,7 +13,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::limits::Limit;
-use super::{CA_KEY, CONFIG_KEY, Rendering, Sources, VolumeSpec, digest, template};
+use super::{Rendering, Sources, VolumeSpec, digest, template};
 use crate::engine::{Volume, label, pod_name};
 use crate::error::{CliError, Result};
 
@@ -39,16 +39,12 @@ pub(crate) fn render(sources: &Sources<'_>) -> Result<Rendering> {
     pod_labels.insert(label::VERSION.to_owned(), env!("CARGO_PKG_VERSION").to_owned());
     pod.metadata.labels = Some(pod_labels);
     labels.insert(label::VERSION.to_owned(), env!("CARGO_PKG_VERSION").to_owned());
-    let mut files = BTreeMap::from([(CONFIG_KEY.to_owned(), sources.text.to_owned())]);
-    if let Some(bundle) = sources.ca_bundle {
-        files.insert(CA_KEY.to_owned(), bundle.to_owned());
-    }
     Ok(Rendering {
         builder: builder.to_owned(),
         labels,
         pod,
         volumes: volumes.to_vec(),
-        files,
+        files: sources.files(),
         digest,
         image: sources.config.builder.image.clone(),
         ssh_port: sources.ssh_port,

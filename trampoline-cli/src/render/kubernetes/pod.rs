@@ -17,7 +17,7 @@ use super::surface::{self, Surface};
 use super::{Common, template};
 use crate::engine::{label, pod_name};
 use crate::error::{CliError, Result};
-use crate::render::{strategic, strict};
+use crate::render::{limits, strategic, strict};
 
 /// What the agents need after running builds have had their time: to end, and to say so.
 const BEYOND_GRACE: Duration = Duration::from_secs(30);
@@ -109,7 +109,7 @@ fn fill_container(container: &mut Container, common: &Common, config: &Config, s
         container.env = None;
     }
     let Some(agent) = Agent::ALL.into_iter().find(|agent| agent.name() == container.name) else { return };
-    container.resources = Some(resources(&limits(config, agent)));
+    container.resources = Some(resources(&limits::wanted(config, agent).1));
     let seen = surface.volumes.iter().filter(|extra| extra.containers.contains(&agent));
     container.volume_mounts.get_or_insert_default().extend(seen.map(|extra| extra.mount.clone()));
 }
@@ -117,15 +117,6 @@ fn fill_container(container: &mut Container, common: &Common, config: &Config, s
 /// An empty list is left out: the API does the same.
 fn some<T>(list: Vec<T>) -> Option<Vec<T>> {
     (!list.is_empty()).then_some(list)
-}
-
-fn limits(config: &Config, agent: Agent) -> Limits {
-    match agent {
-        Agent::Daemon => config.builder.daemon,
-        Agent::User => config.builder.user,
-        Agent::Maintenance => config.builder.maintenance,
-        Agent::ShutdownMonitor => config.builder.shutdown_monitor,
-    }
 }
 
 fn resources(limits: &Limits) -> ResourceRequirements {

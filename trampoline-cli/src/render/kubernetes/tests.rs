@@ -42,7 +42,7 @@ fn container(pod: &Value, name: &str) -> Value {
     all.into_iter().find(|container| container["name"] == name).unwrap().clone()
 }
 
-/// Everything of ours in `value` that is not in `other`, as a set of paths.
+/// What the client alone notes on an object and on its pod goes.
 fn without_notes(mut object: Value) -> Value {
     for place in ["/metadata", "/spec/template/metadata"] {
         if let Some(metadata) = object.pointer_mut(place) {
