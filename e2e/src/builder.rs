@@ -125,6 +125,14 @@ impl Builder {
         self.cli(["shell", "--", "sh", "-c", line]).run()
     }
 
+    /// What is broken in its store, or only half there; nothing, if it is whole.
+    #[must_use]
+    pub fn broken(&self) -> String {
+        let check = "NIX_REMOTE= nix-store --verify --check-contents 2>&1 | \
+                     grep -v '^\\(reading\\|checking\\) '; true";
+        setting().engine.as_root(&self.name, check).ok().text().to_owned()
+    }
+
     /// Waits until it has stopped, by the engine's own event.
     pub fn wait_stopped(&self, seconds: u64) {
         setting().engine.wait_stopped(&self.name, seconds);

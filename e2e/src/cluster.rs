@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::call::Call;
 use crate::output::Output;
+use crate::setting::{self, setting};
 
 /// Name of the namespace in which the scenarios make builders. It must be there, and theirs.
 pub(crate) const NAMESPACE: &str = "TRAMPOLINE_TEST_NAMESPACE";
@@ -18,7 +19,7 @@ const LAB: &str = "TRAMPOLINE_TEST_LAB";
 static THINGS: AtomicU32 = AtomicU32::new(0);
 
 fn variable(name: &str) -> String {
-    std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set"))
+    setting::variable(name).unwrap_or_else(|problem| panic!("{problem}"))
 }
 
 /// A name for something of the whole cluster's that nobody else gives.
@@ -51,6 +52,22 @@ pub fn kubectl_in<'a>(namespace: &str, args: impl IntoIterator<Item = &'a str>) 
 /// Writes an object into a namespace.
 pub fn make(namespace: &str, object: &Value) {
     kubectl_in(namespace, ["apply", "-f", "-"]).input(object.to_string()).run().ok();
+}
+
+/// Makes a pod that sleeps in the builders' image, and waits until commands can be run in it. `spec` is all that it has
+/// besides its one container.
+pub fn make_sleeper(namespace: &str, name: &str, mounts: &Value, mut spec: Value) {
+    spec["terminationGracePeriodSeconds"] = 1.into();
+    spec["containers"] = json!([{
+        "name": "sleeper",
+        "image": setting().image,
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["/bin/sh", "-c", "PATH=/nix/var/nix/profiles/default/bin:/bin exec sleep 600"],
+        "volumeMounts": mounts,
+    }]);
+    let pod = json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": name }, "spec": spec });
+    make(namespace, &pod);
+    kubectl_in(namespace, ["wait", "--for=condition=Ready", "pod", name, "--timeout=60s"]).run().ok();
 }
 
 /// Something that is in no namespace; removed when it is dropped.

@@ -58,6 +58,6 @@ pub fn setting() -> &'static Setting {
     read().unwrap_or_else(|problem| panic!("{problem}"))
 }
 
-fn variable(name: &str) -> Result<String, String> {
+pub(crate) fn variable(name: &str) -> Result<String, String> {
     std::env::var(name).map_err(|_| format!("{name} is not set"))
 }

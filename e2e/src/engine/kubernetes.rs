@@ -1,23 +1,19 @@
 //! A cluster, by `kubectl` and as its administrator: the client's own user may be allowed less.
 
-use std::sync::OnceLock;
+use serde_json::json;
 
 use super::{Engine, Need, pod_name, store_volume};
 use crate::call::Call;
-use crate::cluster::{self, ADMIN, NAMESPACE};
+use crate::cluster::{self, ADMIN, NAMESPACE, kubectl};
 use crate::output::Output;
+use crate::setting::variable;
 
 /// A program that brings an image of this machine's podman, named by its last argument, to the nodes.
 const LOAD: &str = "TRAMPOLINE_TEST_LOAD";
 
-/// A cluster.
+/// The cluster of the environment.
 #[derive(Debug)]
-pub(super) struct Cluster {
-    namespace: String,
-    load: Option<String>,
-}
-
-static CLUSTER: OnceLock<Cluster> = OnceLock::new();
+pub(super) struct Cluster;
 
 /// A shell line that prints the id of a container's first process: `pause` is the parent of none of them, so they have
 /// none in this namespace of processes.
@@ -33,28 +29,15 @@ impl Cluster {
     /// # Errors
     /// Which variable is missing.
     pub(super) fn from_environment() -> Result<&'static dyn Engine, String> {
-        if let Some(cluster) = CLUSTER.get() {
-            return Ok(cluster);
-        }
-        let variable = |name: &str| std::env::var(name).map_err(|_| format!("{name} is not set"));
         variable(ADMIN)?;
-        let cluster = Self { namespace: variable(NAMESPACE)?, load: variable(LOAD).ok() };
-        Ok(CLUSTER.get_or_init(|| cluster))
+        variable(NAMESPACE)?;
+        Ok(&Self)
     }
+}
 
-    fn kubectl(&self) -> Call {
-        cluster::kubectl_in(&self.namespace, [])
-    }
-
-    /// Writes an object, as JSON, into the cluster.
-    fn make(&self, object: &serde_json::Value) {
-        self.kubectl().args(["apply", "-f", "-"]).input(object.to_string()).run().ok();
-    }
-
-    fn exec(&self, pod: &str, container: &str, line: &str) -> Output {
-        let call = self.kubectl().args(["exec", pod, "-c", container, "--"]);
-        call.args(["/bin/sh", "-c", &format!("PATH=/nix/var/nix/profiles/default/bin:/bin\n{line}")]).run()
-    }
+fn exec(pod: &str, container: &str, line: &str) -> Output {
+    let call = kubectl(["exec", pod, "-c", container, "--"]);
+    call.args(["/bin/sh", "-c", &format!("PATH=/nix/var/nix/profiles/default/bin:/bin\n{line}")]).run()
 }
 
 fn only_pod(builder: &str) -> String {
@@ -73,7 +56,7 @@ impl Engine for Cluster {
     fn options(&self) -> Vec<(String, String)> {
         let mut options = vec![
             ("builder.engine".to_owned(), "\"kubernetes\"".to_owned()),
-            ("kubernetes.namespace".to_owned(), format!("{:?}", self.namespace)),
+            ("kubernetes.namespace".to_owned(), format!("{:?}", cluster::namespace())),
         ];
         // Several builders at once on a node with two CPUs.
         for container in ["daemon", "user", "maintenance", "shutdown-monitor"] {
@@ -86,15 +69,15 @@ impl Engine for Cluster {
     fn wait_stopped(&self, builder: &str, seconds: u64) {
         let deadline = format!("--timeout={seconds}s");
         let wait = ["wait", "--for=delete", "pod", &only_pod(builder), &deadline];
-        self.kubectl().args(wait).within(seconds + 5).run().ok();
+        kubectl(wait).within(seconds + 5).run().ok();
     }
 
     fn vanish(&self, builder: &str) {
         // Without it, no pod comes back.
         let set = ["delete", "statefulset", &pod_name(builder), "--cascade=orphan", "--ignore-not-found"];
-        self.kubectl().args(set).run().ok();
+        kubectl(set).run().ok();
         let delete = ["delete", "pod", &only_pod(builder), "--grace-period=1", "--ignore-not-found"];
-        self.kubectl().args(delete).run().ok();
+        kubectl(delete).run().ok();
     }
 
     fn crash(&self, builder: &str, container: &str) {
@@ -115,24 +98,27 @@ impl Engine for Cluster {
 
     fn terminate(&self, builder: &str) {
         // Whoever deletes the pod alone gets another one.
-        self.kubectl().args(["scale", "statefulset", &pod_name(builder), "--replicas=0"]).run().ok();
+        kubectl(["scale", "statefulset", &pod_name(builder), "--replicas=0"]).run().ok();
     }
 
     fn as_root(&self, builder: &str, line: &str) -> Output {
-        self.exec(&only_pod(builder), "daemon", line)
+        exec(&only_pod(builder), "daemon", line)
     }
 
     fn make_store(&self, builder: &str, options: &[&str], line: &str) {
         assert!(options.is_empty(), "a cluster's claims take no options: {options:?}");
-        self.make(&serde_json::json!({
-            "apiVersion": "v1",
-            "kind": "PersistentVolumeClaim",
-            "metadata": {
-                "name": store_volume(builder),
-                "labels": { "io.trampoline.builder": builder, "app.kubernetes.io/name": "nix-trampoline" },
-            },
-            "spec": { "accessModes": ["ReadWriteOnce"], "resources": { "requests": { "storage": "10Gi" } } },
-        }));
+        cluster::make(
+            &cluster::namespace(),
+            &json!({
+                "apiVersion": "v1",
+                "kind": "PersistentVolumeClaim",
+                "metadata": {
+                    "name": store_volume(builder),
+                    "labels": { "io.trampoline.builder": builder, "app.kubernetes.io/name": "nix-trampoline" },
+                },
+                "spec": { "accessModes": ["ReadWriteOnce"], "resources": { "requests": { "storage": "10Gi" } } },
+            }),
+        );
         if !line.is_empty() {
             self.with_store(builder, line).ok();
         }
@@ -140,28 +126,17 @@ impl Engine for Cluster {
 
     fn with_store(&self, builder: &str, line: &str) -> Output {
         let name = format!("t-look-{builder}");
-        self.make(&serde_json::json!({
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "metadata": { "name": name },
-            "spec": {
-                "restartPolicy": "Never",
-                "containers": [{
-                    "name": "look",
-                    "image": crate::setting::setting().image,
-                    "imagePullPolicy": "IfNotPresent",
-                    "command": ["/bin/sh", "-c", "PATH=/nix/var/nix/profiles/default/bin:/bin exec sleep 600"],
-                    "volumeMounts": [{ "name": "store", "mountPath": "/volume" }],
-                }],
-                "volumes": [{
-                    "name": "store",
-                    "persistentVolumeClaim": { "claimName": store_volume(builder) },
-                }],
-            },
-        }));
-        self.kubectl().args(["wait", "--for=condition=Ready", "pod", &name, "--timeout=60s"]).run().ok();
-        let output = self.exec(&name, "look", line);
-        self.kubectl().args(["delete", "pod", &name, "--grace-period=1"]).run().ok();
+        cluster::make_sleeper(
+            &cluster::namespace(),
+            &name,
+            &json!([{ "name": "store", "mountPath": "/volume" }]),
+            json!({ "volumes": [{
+                "name": "store",
+                "persistentVolumeClaim": { "claimName": store_volume(builder) },
+            }] }),
+        );
+        let output = exec(&name, "sleeper", line);
+        kubectl(["delete", "pod", &name]).run().ok();
         output
     }
 
@@ -171,7 +146,7 @@ impl Engine for Cluster {
 
     fn derive_image(&self, name: &str, from: &str, line: &str) {
         super::podman::Podman { rootless: false }.derive_image(name, from, line);
-        let load = self.load.as_ref().unwrap_or_else(|| panic!("{LOAD} is not set"));
+        let load = variable(LOAD).unwrap_or_else(|problem| panic!("{problem}"));
         Call::new(load).args(["load", name]).run().ok();
     }
 
@@ -183,7 +158,7 @@ impl Engine for Cluster {
         let kinds = "statefulset,pod,service,serviceaccount,role,rolebinding,configmap,persistentvolumeclaim,\
                      poddisruptionbudget,networkpolicy";
         let of_it = format!("io.trampoline.builder={builder}");
-        let get = self.kubectl().args(["get", kinds, "-l", &of_it, "-o", "name"]).run().ok();
+        let get = kubectl(["get", kinds, "-l", &of_it, "-o", "name"]).run().ok();
         get.stdout.lines().map(|line| line.rsplit('/').next().unwrap_or(line).to_owned()).collect()
     }
 
@@ -194,10 +169,10 @@ impl Engine for Cluster {
 
     fn pods(&self, builder: &str) -> usize {
         let of_it = format!("io.trampoline.builder={builder}");
-        self.kubectl().args(["get", "pod", "-l", &of_it, "-o", "name"]).run().ok().stdout.lines().count()
+        kubectl(["get", "pod", "-l", &of_it, "-o", "name"]).run().ok().stdout.lines().count()
     }
 
     fn remove_store(&self, builder: &str) {
-        let _ = self.kubectl().args(["delete", "pvc", &store_volume(builder), "--ignore-not-found"]).run();
+        let _ = kubectl(["delete", "pvc", &store_volume(builder), "--ignore-not-found"]).run();
     }
 }

@@ -26,11 +26,3 @@ fn pod(builder: &Builder) -> String {
 fn set(builder: &Builder) -> String {
     format!("statefulset/trampoline-{}", builder.name())
 }
-
-/// Nothing in the store is broken, or half there.
-fn whole(builder: &Builder) {
-    let check =
-        "NIX_REMOTE= nix-store --verify --check-contents 2>&1 | grep -v '^\\(reading\\|checking\\) '; true";
-    let said = e2e::setting::setting().engine.as_root(builder.name(), check).ok();
-    assert_eq!(said.text(), "", "of the store");
-}

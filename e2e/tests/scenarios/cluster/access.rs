@@ -102,25 +102,7 @@ fn client_in_a_pod_uses_the_pod_s_account() {
     let builder = Builder::new(Person::new(), &[("kubernetes.namespace", &namespace.option())]);
     builder.cli(["setup", "--yes"]).run().ok();
     drop(namespace.account("runner", &rules(&namespace, &builder), &builder.person().home()));
-    cluster::make(
-        namespace.name(),
-        &json!({
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "metadata": { "name": "runner" },
-            "spec": {
-                "serviceAccountName": "runner",
-                "terminationGracePeriodSeconds": 1,
-                "containers": [{
-                    "name": "runner",
-                    "image": setting().image,
-                    "imagePullPolicy": "IfNotPresent",
-                    "command": ["/bin/sh", "-c", "PATH=/nix/var/nix/profiles/default/bin:/bin exec sleep 600"],
-                }],
-            },
-        }),
-    );
-    namespace.kubectl(["wait", "--for=condition=Ready", "pod/runner", "--timeout=60s"]).run().ok();
+    cluster::make_sleeper(namespace.name(), "runner", &json!([]), json!({ "serviceAccountName": "runner" }));
     let run = |line: &str| {
         let line = format!(
             "export PATH=/nix/var/nix/profiles/default/bin:/bin HOME=/tmp USER=runner; cd /tmp; {line}"

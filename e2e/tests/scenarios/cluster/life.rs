@@ -49,22 +49,17 @@ fn wish_takes_back_a_stop_that_was_asked_for() {
     let life = builder.status()["pod"]["life"].clone();
     // One that does not answer keeps the question open.
     signal_agent(&builder, "STOP");
-    let asked = "until grep -q '\"ask\"' /run/trampoline/shutdown-monitor/stop.json; do sleep 0.1; done";
-    setting().engine.as_root(builder.name(), &format!("timeout 60 sh -c {}", quoted(asked))).ok();
+    let log = ["logs", "-f", &pod(&builder), "-c", "shutdown-monitor"];
+    let mut log = cluster::kubectl(log).within(120).start();
+    log.line("stop: Ask");
     // What any command does first.
     let wish = ["annotate", "--overwrite", &set(&builder), "io.trampoline/wanted-at=now"];
     cluster::kubectl(wish).run().ok();
-    let log = ["logs", "-f", &pod(&builder), "-c", "shutdown-monitor"];
-    let mut log = cluster::kubectl(log).within(60).start();
     signal_agent(&builder, "CONT");
     log.line("staying: somebody has changed the StatefulSet");
     assert_eq!(builder.shell("echo in").ok().text(), "in");
     assert_eq!(cluster::field(&set(&builder), ".spec.replicas"), "1");
     assert_eq!(builder.status()["pod"]["life"], life, "it never stopped");
-}
-
-fn quoted(line: &str) -> String {
-    format!("'{}'", line.replace('\'', "'\\''"))
 }
 
 fn deleted_pod_lets_the_build_end() {
