@@ -2,6 +2,7 @@
 
 mod apply;
 mod attach;
+mod cause;
 mod channel;
 mod client;
 mod delete;
@@ -17,6 +18,7 @@ mod observe;
 mod permissions;
 mod proxy_env;
 mod scale;
+mod target;
 mod wait;
 
 use std::ffi::OsString;
@@ -207,12 +209,12 @@ impl Engine for Kubernetes {
     }
 
     async fn attach(&self, builder: &str, container: Container, argv: &[OsString], tty: bool) -> Result<i32> {
-        let target = exec::Target::new(builder, container);
+        let target = target::Target::new(builder, container);
         attach::attach(self.cluster().await?, &target, argv, tty).await
     }
 
     async fn exec(&self, builder: &str, container: Container, argv: &[&str], input: &[u8]) -> Result<Output> {
-        exec::exec(self.cluster().await?, &exec::Target::new(builder, container), argv, input).await
+        exec::exec(self.cluster().await?, &target::Target::new(builder, container), argv, input).await
     }
 
     async fn stream(
@@ -222,7 +224,7 @@ impl Engine for Kubernetes {
         argv: &[&str],
         _file: Option<OwnedFd>,
     ) -> Result<Stream> {
-        exec::stream(self.cluster().await?, exec::Target::new(builder, container), argv).await
+        exec::stream(self.cluster().await?, target::Target::new(builder, container), argv).await
     }
 
     fn hands_over_files(&self) -> bool {
@@ -240,11 +242,11 @@ impl Engine for Kubernetes {
         follow: bool,
         tail: Option<u32>,
     ) -> Result<i32> {
-        logs::logs(self.cluster().await?, &exec::Target::new(builder, container), follow, tail).await
+        logs::logs(self.cluster().await?, &target::Target::new(builder, container), follow, tail).await
     }
 
     async fn log_tail(&self, builder: &str, container: Container, lines: u32) -> Result<String> {
-        logs::log_tail(self.cluster().await?, &exec::Target::new(builder, container), lines).await
+        logs::log_tail(self.cluster().await?, &target::Target::new(builder, container), lines).await
     }
 
     async fn last_stop(&self, observed: &Observed) -> Result<Option<LastStop>> {

@@ -13,7 +13,8 @@ use tokio::sync::mpsc;
 
 use super::channel::{self, FRAME, Incoming};
 use super::client::Cluster;
-use super::exec::{Ended, RESIZE, STATUS, STDERR, STDOUT, Target};
+use super::exec::{Ended, RESIZE, STATUS, STDERR, STDOUT};
+use super::target::Target;
 use crate::error::{CliError, Result, While};
 
 /// Parts of the output on their way to the terminal.

@@ -3,11 +3,10 @@
 //! The protocol's fifth version can tell the end of standard input and goes on with the output; each kubelet since 1.30 speaks
 //! it. How a command ended comes last, behind all of its output: what ends without that was cut off.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use contract::exit::Exit;
-use contract::places::Container;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use kube::Resource;
@@ -16,9 +15,11 @@ use kube::core::Request;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 
-use super::channel::{self, Alive, Feed, HalfClose, Incoming, Input, Lost};
-use super::client::{Cluster, Failed};
-use super::{failure, pod_of};
+use super::cause::Cause;
+use super::channel::{self, Feed, HalfClose, Incoming, Input, Lost};
+use super::client::Cluster;
+use super::pod_of;
+use super::target::Target;
 use crate::engine::{Output, Stream};
 use crate::error::{CliError, Result};
 use crate::ui::Ui;
@@ -34,13 +35,6 @@ pub(super) const RESIZE: u8 = 4;
 
 /// A command that is read to its end answers a question; those that take long are followed.
 const DEADLINE: Duration = Duration::from_secs(300);
-/// The API server is given this long to say that a pod is there.
-const ALIVE: Duration = Duration::from_secs(5);
-/// A kubelet that starts again listens within that. Between two tries.
-const KUBELET: Duration = Duration::from_secs(10);
-const KUBELET_PAUSE: Duration = Duration::from_millis(300);
-/// What an API server says of a kubelet that does not listen.
-const REFUSED: &str = "connection refused";
 /// Most that is kept of what a command says to people, bytes.
 const WORDS: usize = 256 << 10;
 /// What a shell says of a program that is not there, and of one that may not be run.
@@ -50,13 +44,6 @@ const NOT_RUNNABLE: i32 = 126;
 const NOT_STARTED: i32 = 125;
 /// From here on an API server translates the fifth version.
 const SINCE: &str = "1.30";
-
-/// Which container of which builder.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Target {
-    pub(super) builder: String,
-    pub(super) container: Container,
-}
 
 /// How a command ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,103 +72,7 @@ impl Ended {
     }
 }
 
-/// Why a command did not start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Cause {
-    /// The container, or its pod, is not there or does not run.
-    NotRunning,
-    /// There is no such program.
-    NotFound,
-    /// It is there, but cannot be run.
-    NotRunnable,
-    /// The API server does not reach the node.
-    NodeAway,
-    Unknown,
-}
-
-fn cause(words: &str) -> Cause {
-    const KNOWN: [(&str, Cause); 16] = [
-        ("executable file not found", Cause::NotFound),
-        ("no such file or directory", Cause::NotFound),
-        ("permission denied", Cause::NotRunnable),
-        ("exec format error", Cause::NotRunnable),
-        ("is a directory", Cause::NotRunnable),
-        ("error dialing backend", Cause::NodeAway),
-        ("container not found", Cause::NotRunning),
-        ("container is not created or running", Cause::NotRunning),
-        ("is not in running state", Cause::NotRunning),
-        ("cannot exec in a stopped", Cause::NotRunning),
-        ("pod does not exist", Cause::NotRunning),
-        ("does not have a host assigned", Cause::NotRunning),
-        ("container is in CONTAINER_EXITED state", Cause::NotRunning),
-        ("process already finished", Cause::NotRunning),
-        ("no running task found", Cause::NotRunning),
-        // It ended just now: before any program is looked for.
-        ("failed to create exec", Cause::NotRunning),
-    ];
-    let known = KNOWN.iter().find(|(text, _)| words.contains(text));
-    known.map_or(Cause::Unknown, |(_, cause)| *cause)
-}
-
 impl Target {
-    pub(super) fn new(builder: &str, container: Container) -> Self {
-        Self { builder: builder.to_owned(), container }
-    }
-
-    /// It does not run: whoever waits for a start or a stop tries again after it.
-    pub(super) fn not_running(&self) -> CliError {
-        CliError::new(
-            Exit::Stopping,
-            format!("the {} container of builder {} does not run", self.container.name(), self.builder),
-        )
-        .hint("`trampoline-cli status` shows how the builder is")
-    }
-
-    /// A command that did not start: its code, as podman would give it, and what it would say.
-    fn refused(&self, words: &str) -> Result<(i32, String)> {
-        let program = |what: &str| format!("{what}: {}", words.rsplit("exec: ").next().unwrap_or(words));
-        match cause(words) {
-            Cause::NotFound => Ok((NOT_FOUND, program("no such program"))),
-            Cause::NotRunnable => Ok((NOT_RUNNABLE, program("cannot be run"))),
-            Cause::NotRunning => Err(self.not_running()),
-            Cause::NodeAway => Err(self.node_away(words)),
-            Cause::Unknown => Err(CliError::engine(format!(
-                "the cluster did not run a command in the {} container of builder {}: {words}",
-                self.container.name(),
-                self.builder
-            ))),
-        }
-    }
-
-    pub(super) fn node_away(&self, words: &str) -> CliError {
-        CliError::engine(format!("the API server does not reach the node of builder {}: {words}", self.builder))
-            .hint("the node is down, its kubelet is, or a firewall is between them: `kubectl get nodes` shows its state")
-    }
-
-    /// Whether the pod is still there, for a connection that has gone silent.
-    pub(super) fn alive(&self, cluster: &Cluster) -> Alive {
-        let pods = cluster.api::<Pod>();
-        let (name, address) = (pod_of(&self.builder), cluster.address.clone());
-        Box::new(move || {
-            let (pods, name, address) = (pods.clone(), name.clone(), address.clone());
-            Box::pin(async move {
-                // The first may be put on a connection that is as dead as ours.
-                for _ in 0..2 {
-                    match tokio::time::timeout(ALIVE, pods.get_metadata_opt(&name)).await {
-                        Ok(Ok(Some(_))) => return Ok(()),
-                        Ok(Ok(None)) => return Err(Lost(format!("pod {name} was deleted"))),
-                        // Whoever may not read pods has to trust the connection.
-                        Ok(Err(kube::Error::Api(status))) if matches!(status.code, 401 | 403) => {
-                            return Ok(());
-                        }
-                        Ok(Err(_)) | Err(_) => {}
-                    }
-                }
-                Err(Lost(format!("the API server at {address} does not answer any more")))
-            })
-        })
-    }
-
     /// A command whose streams are channels.
     pub(super) async fn start(
         &self,
@@ -199,27 +90,7 @@ impl Target {
                 Request::new(url.as_str()).exec(&pod, argv, &params).map_err(kube::Error::BuildRequest)?;
             client.connect(request).await
         };
-        let deadline = Instant::now() + KUBELET;
-        let connection = loop {
-            let status = match cluster.attempt(open).await {
-                Ok(connection) => break connection,
-                Err(Failed::Error(kube::Error::Api(status))) if status.code != 403 => status,
-                Err(error) => return Err(failure::explain(cluster, &self.doing(), error)),
-            };
-            match cause(&status.message) {
-                // Nobody was there to run it.
-                Cause::NodeAway if status.message.contains(REFUSED) && Instant::now() < deadline => {
-                    tokio::time::sleep(KUBELET_PAUSE).await;
-                }
-                Cause::NodeAway => return Err(self.node_away(&status.message)),
-                Cause::NotRunning => return Err(self.not_running()),
-                _ if matches!(status.code, 400 | 404) => return Err(self.not_running()),
-                _ => {
-                    let error = Failed::Error(kube::Error::Api(status));
-                    return Err(failure::explain(cluster, &self.doing(), error));
-                }
-            }
-        };
+        let connection = self.reach(cluster, &format!("cannot run a command in pod {pod}"), open).await?;
         if params.stdin && !connection.supports_stream_close() {
             return Err(CliError::new(
                 Exit::Unsupported,
@@ -230,14 +101,40 @@ impl Target {
         Ok(channel::split(connection.into_stream(), HalfClose::Told, self.alive(cluster)))
     }
 
-    fn doing(&self) -> String {
-        format!("cannot run a command in pod {}", pod_of(&self.builder))
+    /// A command that did not start: its code, as podman would give it, and what it would say.
+    fn refused(&self, words: &str) -> Result<(i32, String)> {
+        let program = |what: &str| format!("{what}: {}", words.rsplit("exec: ").next().unwrap_or(words));
+        match Cause::of(words) {
+            Cause::NotFound => Ok((NOT_FOUND, program("no such program"))),
+            Cause::NotRunnable => Ok((NOT_RUNNABLE, program("cannot be run"))),
+            Cause::NotRunning => Err(self.not_running()),
+            Cause::NodeAway => Err(self.node_away(words)),
+            Cause::Unknown => Err(CliError::engine(format!(
+                "the cluster did not run a command in the {} container of builder {}: {words}",
+                self.container.name(),
+                self.builder
+            ))),
+        }
     }
 
-    /// A connection that was lost under a command.
-    pub(super) fn lost(&self, lost: &Lost) -> CliError {
-        CliError::new(Exit::Io, format!("the connection to builder {} was lost: {}", self.builder, lost.0))
-            .hint("what ran there may still run; `trampoline-cli status` shows how the builder is")
+    fn settle(&self, ended: Ended, mut words: Vec<u8>) -> Result<(i32, Vec<u8>)> {
+        match ended {
+            Ended::Code(code) => Ok((code, words)),
+            Ended::Refused(why) => {
+                let (code, said) = self.refused(&why)?;
+                words.extend_from_slice(said.as_bytes());
+                Ok((code, words))
+            }
+        }
+    }
+
+    /// Where nothing was kept: says why a command did not start, and gives its code.
+    pub(super) fn code(&self, ui: Ui, ended: Ended) -> Result<i32> {
+        let (code, words) = self.settle(ended, Vec::new())?;
+        if !words.is_empty() {
+            ui.warn(String::from_utf8_lossy(&words));
+        }
+        Ok(code)
     }
 }
 
@@ -332,30 +229,10 @@ where
     }
 }
 
-impl Target {
-    fn settle(&self, ended: Ended, mut words: Vec<u8>) -> Result<(i32, Vec<u8>)> {
-        match ended {
-            Ended::Code(code) => Ok((code, words)),
-            Ended::Refused(why) => {
-                let (code, said) = self.refused(&why)?;
-                words.extend_from_slice(said.as_bytes());
-                Ok((code, words))
-            }
-        }
-    }
-
-    /// Where nothing was kept: says why a command did not start, and gives its code.
-    pub(super) fn code(&self, ui: Ui, ended: Ended) -> Result<i32> {
-        let (code, words) = self.settle(ended, Vec::new())?;
-        if !words.is_empty() {
-            ui.warn(String::from_utf8_lossy(&words));
-        }
-        Ok(code)
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use contract::places::Container;
+
     use super::*;
 
     #[test]
@@ -365,7 +242,7 @@ mod tests {
         assert_eq!(Ended::parse(br#"{"metadata":{},"status":"Success"}"#), Ended::Code(0));
         assert_eq!(Ended::parse(nonzero), Ended::Code(42));
         let Ended::Refused(words) = Ended::parse(refused) else { panic!("it did not run") };
-        assert_eq!(cause(&words), Cause::NotRunning);
+        assert_eq!(Cause::of(&words), Cause::NotRunning);
         assert_eq!(Ended::parse(b"no JSON"), Ended::Refused("no JSON".to_owned()));
     }
 

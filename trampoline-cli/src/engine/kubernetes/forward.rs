@@ -17,9 +17,9 @@ use kube::core::Request;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::channel::{self, Feed, HalfClose, Incoming, Input, Lost, Output};
-use super::client::{Cluster, Failed};
-use super::exec::Target;
-use super::{failure, pod_of};
+use super::client::Cluster;
+use super::pod_of;
+use super::target::Target;
 use crate::error::{CliError, Result};
 
 /// What the port says.
@@ -64,16 +64,7 @@ pub(super) async fn open(cluster: &Cluster, target: &Target, port: u16) -> Resul
         client.connect(request).await
     };
     let doing = format!("cannot reach port {port} of pod {name}");
-    let connection = match cluster.attempt(open).await {
-        Ok(connection) => connection,
-        Err(Failed::Error(kube::Error::Api(status))) if matches!(status.code, 400 | 404) => {
-            return Err(target.not_running());
-        }
-        Err(Failed::Error(kube::Error::Api(status))) if status.message.contains("error dialing backend") => {
-            return Err(target.node_away(&status.message));
-        }
-        Err(error) => return Err(failure::explain(cluster, &doing, error)),
-    };
+    let connection = target.reach(cluster, &doing, open).await?;
     let (incoming, input) =
         channel::split(connection.into_stream(), HalfClose::Untold, target.alive(cluster));
     let (feed, output) = Output::new();

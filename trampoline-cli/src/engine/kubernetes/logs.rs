@@ -13,7 +13,7 @@ use kube::api::LogParams;
 use kube::core::Request;
 
 use super::client::{Cluster, Failed};
-use super::exec::Target;
+use super::target::Target;
 use super::{failure, pod_of};
 use crate::error::{CliError, Result, While};
 

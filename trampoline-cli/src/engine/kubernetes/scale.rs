@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, Patch};
 
 use super::client::Cluster;
+use super::target::Target;
 use super::{WANTED_AT, exec, merging, pod_of};
 use crate::engine::pod_name;
 use crate::error::{CliError, Result};
@@ -40,7 +41,7 @@ pub(super) async fn shorten(cluster: &Cluster, builder: &str, grace: u32) -> Res
     let doing = format!("cannot delete pod {name}");
     if cluster.call_opt(&doing, || pods.delete(&name, &params)).await?.is_some() {
         // A kubelet that has begun to end a pod gives it the time that it had then, and asks once.
-        let daemon = exec::Target::new(builder, Container::Daemon);
+        let daemon = Target::new(builder, Container::Daemon);
         match exec::exec(cluster, &daemon, &LEAVE, &[]).await {
             Ok(output) if output.code == 0 => {}
             Ok(output) => cluster.ui.detail(String::from_utf8_lossy(&output.stderr).trim_end()),
