@@ -83,20 +83,14 @@ async fn lost_node(cluster: &Cluster, pod: &Pod) -> Result<()> {
 
 /// Returns when the pod changes after this version of the cluster's objects, or after a moment.
 pub(super) async fn something(cluster: &Cluster, builder: &str, version: Option<&str>) -> Result<()> {
-    let pods = cluster.api::<Pod>();
+    let (pods, name) = (cluster.api::<Pod>(), pod_of(builder));
     let Some(version) = version else {
         tokio::time::sleep(LOOK).await;
         return Ok(());
     };
-    let params = WatchParams::default()
-        .fields(&format!("metadata.name={}", pod_of(builder)))
-        .timeout(MOMENT.as_secs() as u32);
-    let first = async {
-        let mut events = std::pin::pin!(pods.watch(&params, version).await?);
-        events.try_next().await.map(drop)
-    };
+    let watch = watched(&pods, &name, version, MOMENT, |_| true);
     // A broken watch is a moment, too: whoever waits looks for himself.
-    if let Ok(Err(error)) = tokio::time::timeout(MOMENT, first).await {
+    if let Ok(Err(error)) = tokio::time::timeout(MOMENT, watch).await {
         cluster.ui.detail(format!("the watch broke: {error}"));
         tokio::time::sleep(LOOK).await;
     }
@@ -138,22 +132,8 @@ where
     K: Resource + Clone + Debug + DeserializeOwned,
     K::DynamicType: Default,
 {
-    let params = WatchParams::default()
-        .fields(&format!("metadata.name={}", object.name_any()))
-        .timeout(limit.as_secs() as u32);
-    let version = object.resource_version().unwrap_or_default();
-    let watch = async {
-        let mut events = std::pin::pin!(api.watch(&params, &version).await?);
-        while let Some(event) = events.try_next().await? {
-            if matches!(event, WatchEvent::Error(_)) {
-                return Ok(false);
-            }
-            if wanted(&event) {
-                return Ok(true);
-            }
-        }
-        Ok::<bool, kube::Error>(false)
-    };
+    let (name, version) = (object.name_any(), object.resource_version().unwrap_or_default());
+    let watch = watched(api, &name, &version, limit, wanted);
     let since = Instant::now();
     match tokio::time::timeout(limit + Duration::from_secs(5), watch).await {
         Ok(Ok(found)) => found,
@@ -165,4 +145,29 @@ where
         }
         Err(_) => false,
     }
+}
+
+/// One watch, for `limit` at most.
+async fn watched<K>(
+    api: &Api<K>,
+    name: &str,
+    version: &str,
+    limit: Duration,
+    wanted: impl Fn(&WatchEvent<K>) -> bool,
+) -> kube::Result<bool>
+where
+    K: Clone + Debug + DeserializeOwned,
+{
+    let params =
+        WatchParams::default().fields(&format!("metadata.name={name}")).timeout(limit.as_secs() as u32);
+    let mut events = std::pin::pin!(api.watch(&params, version).await?);
+    while let Some(event) = events.try_next().await? {
+        if matches!(event, WatchEvent::Error(_)) {
+            return Ok(false);
+        }
+        if wanted(&event) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
