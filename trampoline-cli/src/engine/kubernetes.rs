@@ -18,6 +18,7 @@ mod observe;
 mod permissions;
 mod proxy_env;
 mod scale;
+mod stream;
 mod target;
 mod wait;
 

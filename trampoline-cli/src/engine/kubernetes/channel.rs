@@ -9,18 +9,16 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{Error, Message};
-use tokio_util::sync::PollSender;
 
 /// After so long without a word, ask for a sign of life. Also keeps what stands in between (address translation, load
 /// balancers) from forgetting us.
@@ -33,8 +31,6 @@ const LINGER: Duration = Duration::from_secs(5);
 pub(super) const FRAME: usize = 32 << 10;
 /// Messages on their way to the socket.
 const OUT: usize = 8;
-/// Messages on their way from it to whoever reads: 1 MiB.
-const IN: usize = 32;
 /// Its message closes the channel that it names (v5 only).
 const CLOSE: u8 = 255;
 
@@ -271,86 +267,6 @@ fn words(error: &Error) -> String {
         }
         Error::Io(error) => format!("it broke: {error}"),
         other => format!("it broke: {other}"),
-    }
-}
-
-/// Channel 0 of the server.
-pub(super) struct Input(PollSender<Bytes>);
-
-impl Input {
-    pub(super) fn new(frames: mpsc::Sender<Bytes>) -> Self {
-        Self(PollSender::new(frames))
-    }
-}
-
-fn gone<T>(_: T) -> io::Error {
-    io::ErrorKind::BrokenPipe.into()
-}
-
-impl AsyncWrite for Input {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        ready!(self.0.poll_reserve(cx)).map_err(gone)?;
-        let part = &bytes[..bytes.len().min(FRAME)];
-        if !part.is_empty() {
-            self.0.send_item(frame(0, part)).map_err(gone)?;
-        }
-        Poll::Ready(Ok(part.len()))
-    }
-
-    /// The writer flushes whenever it has nothing else to do.
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.close();
-        Poll::Ready(Ok(()))
-    }
-}
-
-/// A channel of the server as a stream of bytes.
-pub(super) struct Output {
-    frames: mpsc::Receiver<io::Result<Bytes>>,
-    rest: Bytes,
-    ended: bool,
-}
-
-/// Where an [`Output`] comes from. An empty part is its end; without one, it is an error.
-pub(super) type Feed = mpsc::Sender<io::Result<Bytes>>;
-
-impl Output {
-    pub(super) fn new() -> (Feed, Self) {
-        let (feed, frames) = mpsc::channel(IN);
-        (feed, Self { frames, rest: Bytes::new(), ended: false })
-    }
-
-    /// Waits for the first bytes, or for the end.
-    pub(super) async fn first(&mut self) -> io::Result<()> {
-        let next = self.frames.recv().await;
-        self.take(next)
-    }
-
-    fn take(&mut self, next: Option<io::Result<Bytes>>) -> io::Result<()> {
-        let unexpected = || io::Error::new(io::ErrorKind::UnexpectedEof, "the connection was given up");
-        self.rest = next.unwrap_or_else(|| Err(unexpected()))?;
-        self.ended = self.rest.is_empty();
-        Ok(())
-    }
-}
-
-impl AsyncRead for Output {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.rest.is_empty() && !self.ended {
-            let next = ready!(self.frames.poll_recv(cx));
-            self.take(next)?;
-        }
-        let n = self.rest.len().min(buffer.remaining());
-        buffer.put_slice(&self.rest.split_to(n));
-        Poll::Ready(Ok(()))
     }
 }
 

@@ -4,6 +4,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio_tungstenite::tungstenite::protocol::Role;
 
 use super::*;
+use crate::engine::kubernetes::stream::Input;
 
 fn always() -> Alive {
     Box::new(|| Box::pin(async { Ok(()) }))
@@ -72,24 +73,6 @@ async fn what_ends_in_the_middle_is_an_error() {
         drop(theirs);
         assert!(incoming.next().await.is_err(), "cut after {cut} bytes");
     }
-}
-
-#[tokio::test]
-async fn an_output_without_its_end_is_an_error() {
-    let (feed, mut output) = Output::new();
-    feed.send(Ok(Bytes::from_static(b"half"))).await.expect("is taken");
-    drop(feed);
-    let mut bytes = Vec::new();
-    let error = output.read_to_end(&mut bytes).await.expect_err("it was cut off");
-    assert_eq!((error.kind(), &bytes[..]), (io::ErrorKind::UnexpectedEof, &b"half"[..]));
-
-    let (feed, mut output) = Output::new();
-    feed.send(Ok(Bytes::from_static(b"whole"))).await.expect("is taken");
-    feed.send(Ok(Bytes::new())).await.expect("is taken");
-    drop(feed);
-    let mut bytes = Vec::new();
-    output.read_to_end(&mut bytes).await.expect("it has ended");
-    assert_eq!(bytes, b"whole");
 }
 
 /// Time passes by itself where everybody waits.

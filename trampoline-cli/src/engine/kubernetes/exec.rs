@@ -16,9 +16,10 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 
 use super::cause::Cause;
-use super::channel::{self, Feed, HalfClose, Incoming, Input, Lost};
+use super::channel::{self, HalfClose, Incoming, Lost};
 use super::client::Cluster;
 use super::pod_of;
+use super::stream::{self, Feed, Input};
 use super::target::Target;
 use crate::engine::{Output, Stream};
 use crate::error::{CliError, Result};
@@ -143,7 +144,7 @@ pub(super) async fn stream(cluster: &Cluster, target: Target, argv: &[&str]) -> 
     let params =
         AttachParams { stdin: true, stdout: true, stderr: true, tty: false, ..AttachParams::default() };
     let (incoming, input) = target.start(cluster, argv, params).await?;
-    let (feed, stdout) = channel::Output::new();
+    let (feed, stdout) = stream::Output::new();
     let end = tokio::spawn(async move {
         let (ended, words) = carry(incoming, feed).await.map_err(|lost| target.lost(&lost))?;
         target.settle(ended, words)
@@ -181,7 +182,7 @@ async fn whole(cluster: &Cluster, target: &Target, argv: &[&str], input: &[u8]) 
         ..AttachParams::default()
     };
     let (incoming, frames) = target.start(cluster, argv, params).await?;
-    let (feed, mut stdout) = channel::Output::new();
+    let (feed, mut stdout) = stream::Output::new();
     let write = async {
         let mut stdin = Input::new(frames);
         // A command that does not want its input says so by its exit code.

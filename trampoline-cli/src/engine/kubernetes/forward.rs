@@ -16,9 +16,10 @@ use kube::Resource;
 use kube::core::Request;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::channel::{self, Feed, HalfClose, Incoming, Input, Lost, Output};
+use super::channel::{self, HalfClose, Incoming, Lost};
 use super::client::Cluster;
 use super::pod_of;
+use super::stream::{Feed, Input, Output};
 use super::target::Target;
 use crate::error::{CliError, Result};
 
