@@ -29,12 +29,6 @@ pub fn assemble(paths: &Paths, life: &Life, config: &Config) -> BuilderStatus {
     agent::published::status(paths, life, (limit != RLIM_INFINITY).then_some(limit))
 }
 
-/// Whether sessions and jobs are taken.
-fn is_served(status: &BuilderStatus) -> bool {
-    let user = status.agents.iter().find(|agent| agent.agent == Container::User.agent());
-    status.ready.is_some() && user.is_some_and(|user| user.phase == Phase::Running)
-}
-
 /// Prints what the pod publishes whenever it changes, until sessions are served or an agent has failed: the last line tells
 /// which. Before a last line that tells of serving, `keys` have been added.
 ///
@@ -55,7 +49,7 @@ pub fn until_served(place: &Place, keys: Option<&str>, out: &mut (impl Write + A
         watch(&mut waiter, paths)?;
         let life = agent::life::current(paths).map_err(io_error("read", &paths.proc))?;
         let status = assemble(paths, &life, &config);
-        let served = is_served(&status);
+        let served = status.is_served();
         if let (true, Some(keys)) = (served, keys) {
             ssh::add(paths, keys)?;
         }

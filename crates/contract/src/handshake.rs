@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::exit::Exit;
+use crate::places::Container;
 
 /// File names, each in the folder of its writer.
 pub mod file {
@@ -313,4 +314,18 @@ pub struct BuilderStatus {
     pub store: Option<StoreStatus>,
     /// Limit on processes in force for the user (hazard: none under `kube play`).
     pub pids_limit: Option<u64>,
+}
+
+impl BuilderStatus {
+    /// What this container's agent has written of itself.
+    #[must_use]
+    pub fn agent(&self, of: Container) -> Option<&AgentStatus> {
+        self.agents.iter().find(|agent| agent.agent == of.agent())
+    }
+
+    /// Whether sessions and jobs are taken: both the daemon and the way in are there.
+    #[must_use]
+    pub fn is_served(&self) -> bool {
+        self.ready.is_some() && self.agent(Container::User).is_some_and(|user| user.phase == Phase::Running)
+    }
 }
