@@ -34,6 +34,12 @@ impl CliError {
         Self::new(Exit::Engine, message)
     }
 
+    /// This client and the agents in the builder do not understand each other.
+    pub(crate) fn other_version(message: impl Into<String>) -> Self {
+        Self::new(Exit::Internal, message)
+            .hint("client and image are of different versions: `trampoline-cli setup` brings them together")
+    }
+
     /// A file could not be read or written.
     pub(crate) fn io(doing: &str, path: &Path, error: &std::io::Error) -> Self {
         Self::new(Exit::Io, format!("{doing} {}: {error}", path.display()))

@@ -8,6 +8,7 @@ mod engine;
 mod error;
 mod git;
 mod keys;
+mod lines;
 mod nixlog;
 mod prepare;
 mod push;

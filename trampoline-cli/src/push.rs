@@ -16,6 +16,7 @@ use crate::context::Context;
 use crate::engine::Stream;
 use crate::error::{CliError, Result, While};
 use crate::git::{Sink, Stopped, Tree};
+use crate::lines;
 use crate::remote;
 use crate::wake::{self, USER_INIT};
 
@@ -143,11 +144,9 @@ async fn exchange(
     manifest: &[u8],
 ) -> Result<Ended> {
     let Receiver { mut stream, mut channel, .. } = receiver;
-    let mut line = serde_json::to_vec(header)
-        .map_err(|error| CliError::new(Exit::Internal, format!("cannot write JSON: {error}")))?;
-    line.push(b'\n');
-    line.extend_from_slice(manifest);
-    channel = blocking(channel, move |sink| sink.all(&line).map_err(Stopped::Sink)).await?;
+    let mut beginning = lines::written(header)?;
+    beginning.extend_from_slice(manifest);
+    channel = blocking(channel, move |sink| sink.all(&beginning).map_err(Stopped::Sink)).await?;
     let mut answers = BufReader::new(std::mem::replace(&mut stream.stdout, Box::new(tokio::io::empty())));
     let (mut done, mut asked, mut files, mut bytes) = (None, false, 0, 0);
     let mut line = Vec::new();
@@ -157,9 +156,9 @@ async fn exchange(
         if read.map_err(|error| error.hint(AGAIN))? == 0 {
             break;
         }
-        match serde_json::from_slice(&line) {
-            Ok(PushAnswer::Done(generation)) => done = Some(generation),
-            Ok(PushAnswer::Send { files: wanted }) => {
+        match lines::read(&line, "the builder's answer")? {
+            PushAnswer::Done(generation) => done = Some(generation),
+            PushAnswer::Send { files: wanted } => {
                 // What is asked for a second time was changed while it was sent.
                 let certain = std::mem::replace(&mut asked, true);
                 let step = context.ui.step(format!("sending {}", header.label));
@@ -180,15 +179,6 @@ async fn exchange(
                 let (more_files, more_bytes) = sent.recv().unwrap_or_default();
                 files += more_files;
                 bytes += more_bytes;
-            }
-            Err(error) => {
-                return Err(CliError::new(
-                    Exit::Internal,
-                    format!("cannot read the builder's answer: {error}"),
-                )
-                .hint(
-                    "client and image are of different versions: `trampoline-cli setup` brings them together",
-                ));
             }
         }
     }

@@ -6,7 +6,6 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 
-use contract::exit::Exit;
 use contract::tree::{self, Entry, Frame, Kind};
 
 use super::cooked::{Cooked, Part};
@@ -177,8 +176,7 @@ impl Tree {
 }
 
 fn unknown(index: u32) -> CliError {
-    CliError::new(Exit::Internal, format!("the builder asked for file {index}, which this tree has not"))
-        .hint("client and image are of different versions: `trampoline-cli setup` brings them together")
+    CliError::other_version(format!("the builder asked for file {index}, which this tree has not"))
 }
 
 fn frame(sink: &mut impl Sink, index: u32, length: u64) -> io::Result<()> {

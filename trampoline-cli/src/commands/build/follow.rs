@@ -5,12 +5,11 @@ use std::time::Duration;
 use contract::exit::Exit;
 use contract::job::{BuildRequest, FollowEvent, JobEnd, JobStarted};
 use contract::places::Container;
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader, Lines};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::context::Context;
-use crate::engine::Stream;
 use crate::error::{CliError, Result, While};
+use crate::lines::{self, Telling};
 use crate::nixlog::Renderer;
 use crate::remote;
 use crate::ui::Step;
@@ -23,45 +22,22 @@ const TRIES: u32 = 5;
 /// Before the next one.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// A command in the pod that tells of the job, a line each.
-pub(super) struct Connection {
-    stream: Stream,
-    lines: Lines<BufReader<Box<dyn AsyncRead + Send + Unpin>>>,
-}
-
-impl Connection {
-    async fn open(context: &Context, argv: &[&str], input: &[u8]) -> Result<Self> {
-        let mut stream = context.engine.stream(&context.name, Container::User, argv, None).await?;
-        // Not closed: that may end both directions. One that ends before it has read this says why by its exit code.
-        let _ = stream.stdin.write_all(input).await;
-        let _ = stream.stdin.flush().await;
-        let stdout = std::mem::replace(&mut stream.stdout, Box::new(tokio::io::empty()));
-        Ok(Self { stream, lines: BufReader::new(stdout).lines() })
-    }
-}
-
 /// Starts the job. Whether the builder runs is not asked before: it does, mostly, and to ask takes as long as to start.
-pub(super) async fn start(context: &Context, request: &BuildRequest) -> Result<(JobStarted, Connection)> {
-    let mut input = serde_json::to_vec(request)
-        .map_err(|error| CliError::new(Exit::Internal, format!("cannot write JSON: {error}")))?;
-    input.push(b'\n');
+pub(super) async fn start(context: &Context, request: &BuildRequest) -> Result<(JobStarted, Telling)> {
+    let input = lines::written(request)?;
     let mut again = false;
     loop {
         let mut connection =
-            Connection::open(context, &[USER_INIT, "job", "start", "--follow"], &input).await?;
-        let first = tokio::time::timeout(ANSWER, connection.lines.next_line()).await.map_err(|_| {
+            Telling::start(context, &[USER_INIT, "job", "start", "--follow"], &input).await?;
+        let first = tokio::time::timeout(ANSWER, connection.next()).await.map_err(|_| {
             CliError::new(Exit::Deadline, format!("the builder did not answer within {} s", ANSWER.as_secs()))
                 .hint("`trampoline-cli status` and `trampoline-cli logs user` show what it is at")
         })?;
         if let Some(line) = first.during("cannot read the builder's answer")? {
-            let started = serde_json::from_str(&line).map_err(|error| {
-                CliError::new(Exit::Internal, format!("cannot read the builder's answer: {error}")).hint(
-                    "client and image are of different versions: `trampoline-cli setup` brings them together",
-                )
-            })?;
+            let started = lines::read(line.as_bytes(), "the builder's answer")?;
             return Ok((started, connection));
         }
-        let (code, words) = connection.stream.finish().await?;
+        let (code, words) = connection.finish().await?;
         // Said by user-init and by nobody else, so that it is worth another try even if the builder is well by now.
         let refused = code == i32::from(Exit::Stopping.code());
         if again || !(wake::again(context, code).await? || refused) {
@@ -78,7 +54,7 @@ pub(super) async fn start(context: &Context, request: &BuildRequest) -> Result<(
 }
 
 /// Prints the log; Ctrl-C cancels the job and goes on to its end, a second one leaves it.
-pub(super) async fn to_its_end(context: &Context, id: &str, first: Connection) -> Result<JobEnd> {
+pub(super) async fn to_its_end(context: &Context, id: &str, first: Telling) -> Result<JobEnd> {
     let mut interrupt = signal(SignalKind::interrupt()).during("cannot watch for signals")?;
     let mut renderer = Renderer::new(context.ui.verbose, context.ui.tty);
     let mut step = context.ui.step("building");
@@ -91,7 +67,7 @@ pub(super) async fn to_its_end(context: &Context, id: &str, first: Connection) -
             Some(connection) => Ok(connection),
             None => {
                 let from = place.next.to_string();
-                Connection::open(context, &[USER_INIT, "job", "follow", id, "--from", &from], &[]).await
+                Telling::start(context, &[USER_INIT, "job", "follow", id, "--from", &from], &[]).await
             }
         };
         let end = match end {
@@ -130,7 +106,7 @@ struct Place {
 async fn read(
     context: &Context,
     id: &str,
-    mut connection: Connection,
+    mut connection: Telling,
     place: &mut Place,
     renderer: &mut Renderer,
     step: &mut Step,
@@ -138,7 +114,7 @@ async fn read(
 ) -> Result<Option<JobEnd>> {
     loop {
         let line = tokio::select! {
-            line = connection.lines.next_line() => line.during("cannot read the build's log")?,
+            line = connection.next() => line.during("cannot read the build's log")?,
             _ = interrupt.recv() => {
                 cancel(context, id, place, step).await?;
                 continue;
@@ -156,7 +132,7 @@ async fn read(
             }
         }
     }
-    let (code, words) = connection.stream.finish().await?;
+    let (code, words) = connection.finish().await?;
     match Exit::from_code(code) {
         Some(Exit::Ok) | None => Ok(None),
         Some(_) => Err(remote::failed_with("cannot follow the build", code, &words)),
