@@ -150,7 +150,7 @@ impl Setup {
                 }
             }
         }
-        let serves = |status: &BuilderStatus| wake::is_ready(status) && observed.phase() == PodPhase::Running;
+        let serves = |status: &BuilderStatus| status.is_served() && observed.phase() == PodPhase::Running;
         if let Published::Read(Some(status)) = &observed.published
             && same
             && serves(status)
