@@ -9,6 +9,8 @@ mod delete;
 mod exec;
 mod explain;
 mod failure;
+#[cfg(test)]
+mod fake;
 mod forward;
 mod grow;
 mod images;

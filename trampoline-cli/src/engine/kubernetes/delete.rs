@@ -87,7 +87,7 @@ pub(super) async fn all_but_claims(cluster: &Cluster, builder: &str) -> Result<(
     pod(cluster, builder).await
 }
 
-/// Absent ones are fine; those that are there are gone afterwards.
+/// Absent ones are fine; those that are there and the builder's are gone afterwards.
 pub(super) async fn claims(cluster: &Cluster, builder: &str, volumes: &[Volume]) -> Result<()> {
     let api = cluster.api::<PersistentVolumeClaim>();
     let names: Vec<String> = volumes
@@ -96,6 +96,7 @@ pub(super) async fn claims(cluster: &Cluster, builder: &str, volumes: &[Volume])
         .map(|volume| volume.of(builder))
         .collect();
     let params = DeleteParams::default();
+    let mut deleted = Vec::new();
     for name in &names {
         let doing = format!("cannot delete claim {name}");
         let claim = cluster.call_opt(&format!("cannot read claim {name}"), || api.get(name)).await?;
@@ -104,8 +105,9 @@ pub(super) async fn claims(cluster: &Cluster, builder: &str, volumes: &[Volume])
             continue;
         }
         cluster.call_opt(&doing, || api.delete(name, &params)).await?;
+        deleted.push(name);
     }
-    for name in &names {
+    for name in deleted {
         if !wait::gone_within(cluster, &api, name, CLAIM).await? {
             return Err(CliError::new(Exit::Deadline, format!("claim {name} is deleted, but still there after {} s", CLAIM.as_secs()))
                 .hint(format!(
@@ -115,4 +117,28 @@ pub(super) async fn claims(cluster: &Cluster, builder: &str, volumes: &[Volume])
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::kubernetes::fake;
+
+    #[tokio::test]
+    async fn a_claim_that_is_somebody_elses_is_neither_deleted_nor_waited_for() {
+        let (cluster, asked) = fake::cluster(|request| {
+            Some(if request.ends_with("/persistentvolumeclaims/trampoline-a-store") {
+                (200, r#"{"metadata":{"name":"trampoline-a-store"}}"#.to_owned())
+            } else {
+                (404, r#"{"status":"Failure","message":"not found","code":404}"#.to_owned())
+            })
+        })
+        .await;
+        let deleting = claims(&cluster, "a", &Volume::ALL);
+        let done = tokio::time::timeout(Duration::from_secs(10), deleting).await;
+        done.expect("nothing is waited for").expect("nothing is refused");
+        let asked = asked.lock().expect("nobody failed");
+        assert_eq!(asked.len(), 2, "{asked:?}");
+        assert!(asked.iter().all(|request| request.starts_with("GET ")), "{asked:?}");
+    }
 }

@@ -114,14 +114,7 @@ mod tests {
     use kube::core::Status;
 
     use super::*;
-    use crate::engine::kubernetes::kubeconfig::Resolved;
-    use crate::ui::Ui;
-
-    fn nowhere() -> Cluster {
-        let config = kube::Config::new("http://127.0.0.1:1".parse().expect("an address"));
-        let (place, namespace) = ("context a".to_owned(), "b".to_owned());
-        Cluster::of(Resolved { config, place, namespace }, Ui::new(false, true, false)).expect("a client")
-    }
+    use crate::engine::kubernetes::fake;
 
     /// How often it was tried, and what came of it.
     async fn tried(answers: &[(u16, &str)]) -> (usize, CliError) {
@@ -132,7 +125,8 @@ mod tests {
             tries += 1;
             async move { Err(kube::Error::Api(Status::failure(message, "").with_code(code).boxed())) }
         };
-        let error = target.reach(&nowhere(), "cannot try", open).await.err().expect("nobody answers");
+        let cluster = fake::cluster_at("http://127.0.0.1:1");
+        let error = target.reach(&cluster, "cannot try", open).await.err().expect("nobody answers");
         (tries, error)
     }
 
