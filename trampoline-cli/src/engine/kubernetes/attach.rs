@@ -31,15 +31,15 @@ pub(super) async fn attach(cluster: &Cluster, target: &Target, argv: &[OsString]
     let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
     // On a terminal there is one stream of output.
     let params = AttachParams { stdin: true, stdout: true, stderr: !tty, tty, ..AttachParams::default() };
-    let mut signals = Signals::new()?;
     let (incoming, input) = target.start(cluster, &argv, params).await?;
-    let raw = if tty { Some(Raw::new()?) } else { None };
+    // Before, signals end us as they end any program; without a terminal after as well, unless our caller watches for them.
+    let (signals, raw) = if tty { (Some(Signals::new()?), Some(Raw::new()?)) } else { (None, None) };
     if tty {
         resize(&incoming).await;
     }
     read(input)?;
     let (pieces, written) = write()?;
-    let end = carry(incoming, &pieces, &mut signals, tty).await;
+    let end = carry(incoming, &pieces, signals).await;
     drop(pieces);
     // What came before the end is shown before anything is said about it.
     let _ = written.await;
@@ -82,8 +82,7 @@ type Piece = (bool, Bytes);
 async fn carry<S>(
     mut incoming: Incoming<S>,
     pieces: &mpsc::Sender<Piece>,
-    signals: &mut Signals,
-    tty: bool,
+    mut signals: Option<Signals>,
 ) -> std::result::Result<End, channel::Lost>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -101,9 +100,8 @@ where
                 Some(_) => {}
                 None => return Err(channel::Lost("it was closed before the command had ended".to_owned())),
             },
-            // Without a terminal whoever called us passes them on, and we stay to see how the command ends. In raw mode a key press is
-            // a byte for the command, and these come from elsewhere.
-            told = signals.next(), if tty => match told {
+            // In raw mode a key press is a byte for the command, and these come from elsewhere.
+            told = next(&mut signals) => match told {
                 None => resize(&incoming).await,
                 Some(number) => return Ok(End::Signal(number)),
             },
@@ -153,6 +151,14 @@ impl Signals {
             _ = self.window.recv() => return None,
         };
         Some(kind.as_raw_value())
+    }
+}
+
+/// What the signals tell, if anybody watches for them.
+async fn next(signals: &mut Option<Signals>) -> Option<i32> {
+    match signals {
+        Some(signals) => signals.next().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -218,4 +224,30 @@ fn write() -> Result<(mpsc::Sender<Piece>, tokio::task::JoinHandle<()>)> {
         }
     });
     Ok((sender, written))
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use contract::places::Container;
+
+    use super::*;
+    use crate::engine::kubernetes::fake;
+
+    /// `maintenance` has nobody who would pass a signal on: it must end by it.
+    #[tokio::test]
+    async fn without_a_terminal_signals_are_left_as_they_are() {
+        let (cluster, _) = fake::cluster(|_| None).await;
+        let target = Target::new("a", Container::Maintenance);
+        let code = attach(&cluster, &target, &["true".into()], false).await;
+        assert_eq!(code.expect("it ends well"), 0);
+        let status = std::fs::read_to_string("/proc/self/status").expect("is there");
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).expect("is told");
+        let caught = u64::from_str_radix(caught.trim(), 16).expect("a mask");
+        for kind in
+            [SignalKind::interrupt(), SignalKind::quit(), SignalKind::terminate(), SignalKind::hangup()]
+        {
+            let bit = 1 << (kind.as_raw_value() - 1);
+            assert_eq!(caught & bit, 0, "{kind:?} is caught");
+        }
+    }
 }
