@@ -1,6 +1,6 @@
 //! `user-init status` and `await`: what the pod publishes, in one object. Is no session and no activity.
 
-use std::io::{self, Write};
+use std::io::Write;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -75,10 +75,7 @@ pub fn until_served(place: &Place, keys: Option<&str>, out: &mut (impl Write + A
 /// The parent first: a folder that is made between the two looks would not be told of otherwise.
 fn watch(waiter: &mut Waiter<'_>, paths: &Paths) -> Result<()> {
     for dir in [&paths.run].into_iter().chain(&Container::ALL.map(|container| paths.run_dir(container))) {
-        match waiter.watch_dir(dir) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(io_error("watch", dir)(e)),
-            _ => {}
-        }
+        waiter.watch_dir_if_there(dir).map_err(io_error("watch", dir))?;
     }
     Ok(())
 }

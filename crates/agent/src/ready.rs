@@ -66,10 +66,7 @@ pub fn wait_ready(
     waiter.watch_dir(&paths.run)?;
     loop {
         // The daemon's folder may come later than we do.
-        match waiter.watch_dir(&daemon_dir) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e.into()),
-            _ => {}
-        }
+        waiter.watch_dir_if_there(&daemon_dir)?;
         if let Some(ready) = published(paths, life) {
             match ask_daemon(paths) {
                 Ok(_) => return Ok(ready),

@@ -58,6 +58,18 @@ impl<'a> Waiter<'a> {
         self.watch.add(dir)
     }
 
+    /// The same for a folder that may come later: whoever waits for it watches its parent, first, and tries again at each
+    /// change there.
+    ///
+    /// # Errors
+    /// As there, but for a folder that is missing.
+    pub fn watch_dir_if_there(&mut self, dir: &Path) -> io::Result<()> {
+        match self.watch_dir(dir) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
+    }
+
     /// See [`DirWatch::add_opens`].
     ///
     /// # Errors

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use agent::files;
 use agent::last_words;
+use agent::published;
 use agent::signals::Signal;
 use agent::status::chain;
 use agent::wait::Wake;
@@ -73,10 +74,7 @@ impl Server<'_> {
         let config = paths.config.parent().map(std::path::Path::to_owned);
         let others = [Container::Daemon, Container::ShutdownMonitor].map(|c| paths.run_dir(c));
         for dir in others.into_iter().chain(config) {
-            match self.waiter.watch_dir(&dir) {
-                Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(io_error("watch", &dir)(e)),
-                _ => {}
-            }
+            self.waiter.watch_dir_if_there(&dir).map_err(io_error("watch", &dir))?;
         }
         Ok(())
     }
@@ -90,8 +88,7 @@ impl Server<'_> {
             Err(error) => tracing::warn!(error = %chain(&error), "the stop request is not understood"),
         }
         if self.leaving.is_some() {
-            let path = paths.run_dir(Container::Daemon).join(file::DRAIN);
-            let drain = files::read_live::<Drain>(&path, self.life).ok().flatten();
+            let drain: Option<Drain> = published::read(paths, self.life, Container::Daemon, file::DRAIN);
             if drain.is_some_and(|d| d.drained) {
                 self.farewell("the daemon has stopped");
             }
