@@ -158,8 +158,8 @@ impl Supervisor<'_> {
     fn drained(&mut self, state: &mut State) -> Result<Option<Ended>, Error> {
         let Some(drain) = &mut state.drain else { return Ok(None) };
         let builds = state.evidence.look().builds;
-        let user = self.paths.run_dir(Container::User).join(file::ACTIVITY);
-        let user = files::read_live::<UserActivity>(&user, self.life).ok().flatten();
+        let user: Option<UserActivity> =
+            published::read(self.paths, self.life, Container::User, file::ACTIVITY);
         let jobs = user.map_or(0, |u| u.jobs.len());
         let late = state.drain_deadline.is_some_and(|d| Instant::now() >= d);
         if (builds > 0 || jobs > 0) && !late {
