@@ -13,7 +13,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use agent::config::Watched;
-use agent::last_words;
+use agent::entry;
 use agent::paths::Paths;
 use agent::signals::{Signal, Signals};
 use agent::status::{Reporter, chain};
@@ -34,47 +34,18 @@ const CONTAINER: Container = Container::User;
 /// The whole life; the exit code says how it ended.
 #[must_use]
 pub fn run(place: &Place) -> Exit {
-    let config = Watched::load(&place.paths.config);
-    agent::log::init(&config.as_ref().map(|c| c.config().log.clone()).unwrap_or_default());
-    let life = match agent::life::current(&place.paths) {
-        Ok(life) => life,
-        Err(error) => {
-            tracing::error!(error = %error, "the pod's life is not to be read from /proc");
-            return Exit::Unsupported;
+    entry::serve(&place.paths, CONTAINER, env!("CARGO_PKG_VERSION"), |life, signals, reporter| {
+        match live(place, life, signals, reporter) {
+            Ok(()) => Ok("ended as asked".to_owned()),
+            Err(error) => Err((error.exit(), chain(&error))),
         }
-    };
-    let signals = match Signals::install() {
-        Ok(signals) => signals,
-        Err(error) => {
-            tracing::error!(error = %error, "signals cannot be caught");
-            return Exit::Internal;
-        }
-    };
-    let mut reporter = Reporter::new(&place.paths, &life, CONTAINER, env!("CARGO_PKG_VERSION"));
-    match config.map_err(Error::from).and_then(|config| live(place, &life, &signals, &mut reporter, config)) {
-        Ok(()) => {
-            reporter.phase(Phase::Ended, "ended as asked");
-            Exit::Ok
-        }
-        Err(error) if error.exit() == Exit::Ok => {
-            reporter.phase(Phase::Ended, chain(&error));
-            Exit::Ok
-        }
-        Err(error) => {
-            let last = (error.exit(), chain(&error));
-            last_words::fail(&place.paths, &life, CONTAINER, &mut reporter, &signals, last)
-        }
-    }
+    })
 }
 
-fn live(
-    place: &Place,
-    life: &Life,
-    signals: &Signals,
-    reporter: &mut Reporter,
-    config: Watched,
-) -> Result<()> {
+fn live(place: &Place, life: &Life, signals: &Signals, reporter: &mut Reporter) -> Result<()> {
     let paths = &place.paths;
+    let config = Watched::load(&paths.config)?;
+    agent::log::init(&config.config().log);
     harden(&config);
     let timeout = config.config().daemon.ready_timeout;
     let deadline = Instant::now() + timeout;
