@@ -20,6 +20,10 @@ pub(super) fn away(error: &kube::Error) -> Option<String> {
     match error {
         kube::Error::Api(status) => {
             let words = status.message.to_lowercase();
+            // It is there, and says that a node is not.
+            if words.contains("error dialing backend") {
+                return None;
+            }
             let passing = matches!(status.code, 429 | 502 | 503 | 504)
                 || (status.code == 500 && (words.contains("etcdserver") || words.contains("timeout")));
             passing.then(|| format!("{} {}", status.code, short(&status.message)))
@@ -269,6 +273,8 @@ mod tests {
         assert!(away(&kube::Error::Api(status(500, "etcdserver: leader changed").boxed())).is_some());
         assert!(away(&kube::Error::Api(status(500, "failed calling webhook").boxed())).is_none());
         assert!(away(&kube::Error::Api(status(404, "not found").boxed())).is_none());
+        let node = "error dialing backend: dial tcp 10.0.0.1:10250: i/o timeout";
+        assert!(away(&kube::Error::Api(status(500, node).boxed())).is_none());
         assert!(is_absent(&kube::Error::Api(status(404, "pods \"a\" not found").boxed())));
     }
 }
