@@ -9,6 +9,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use contract::hex;
 use contract::image::ImageManifest;
 use contract::places;
 use sha2::{Digest, Sha256};
@@ -17,7 +18,6 @@ use crate::seed::abort::Abort;
 use crate::seed::error::{Context, StoreError};
 use crate::seed::image::STORE_DIR;
 use crate::seed::nix_store::NixStore;
-use crate::seed::register::hex;
 use crate::seed::watch::{Unwatched, Watch};
 use crate::seed::{registration, room};
 

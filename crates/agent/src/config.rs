@@ -39,12 +39,7 @@ pub struct Watched {
 fn read(path: &Path) -> Result<(Option<String>, String), Error> {
     match fs::read_to_string(path) {
         Ok(text) => {
-            let digest = Sha256::digest(&text).iter().take(6).fold(String::new(), |mut hex, byte| {
-                use std::fmt::Write;
-                // Writing to a string cannot fail.
-                let _ = write!(hex, "{byte:02x}");
-                hex
-            });
+            let digest = contract::hex(&Sha256::digest(&text)[..6]);
             Ok((Some(text), digest))
         }
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok((None, "defaults".to_owned())),

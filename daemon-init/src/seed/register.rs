@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
+use contract::hex;
 use sha2::{Digest, Sha256};
 
 use super::Image;
@@ -79,9 +80,4 @@ fn remove_if_there(path: &Path) -> Result<(), StoreError> {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(StoreError::io("remove", path, error)),
         _ => Ok(()),
     }
-}
-
-/// Lower case.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }

@@ -22,7 +22,7 @@ pub(crate) fn fresh() -> Result<Mark, StoreError> {
     File::open(source).and_then(|mut f| f.read_exact(&mut random)).context("read", source)?;
     Ok(Mark {
         format: FORMAT,
-        store_id: random.iter().map(|b| format!("{b:02x}")).collect(),
+        store_id: contract::hex(&random),
         image: String::new(),
         nix_version: String::new(),
         adopted: false,

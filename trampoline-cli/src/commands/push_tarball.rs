@@ -6,6 +6,7 @@ use std::sync::Arc;
 use clap::Args;
 use contract::config::Text;
 use contract::exit::Exit;
+use contract::hex;
 use contract::job::{Generation, PushHeader};
 use contract::tree::Kind;
 use sha2::{Digest, Sha256};
@@ -16,7 +17,6 @@ use crate::error::{CliError, OnPath, Result};
 use crate::git::{Repo, Stopped, Tree};
 use crate::push::{self, Pushed};
 use crate::remote;
-use crate::render::hex;
 use crate::settings::owner;
 use crate::ui;
 

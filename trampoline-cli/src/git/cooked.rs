@@ -8,11 +8,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::process::Stdio;
 
 use contract::exit::Exit;
+use contract::hex;
 use sha2::{Digest, Sha256};
 
 use super::{Repo, Source, not_started};
 use crate::error::{CliError, Result, While};
-use crate::render::hex;
 
 /// A block of a tar archive, and fields of a header.
 const BLOCK: usize = 512;

@@ -130,12 +130,7 @@ impl Rendering {
 
 /// First 12 hex digits of the sha256: enough to tell two renderings of one builder apart.
 pub(crate) fn digest(bytes: &[u8]) -> String {
-    hex(&Sha256::digest(bytes))[..12].to_owned()
-}
-
-/// Lower-case hexadecimal.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    contract::hex(&Sha256::digest(bytes))[..12].to_owned()
 }
 
 /// A tar archive of these files, readable by all agents.

@@ -2,6 +2,7 @@
 
 use std::io::{self, Read};
 
+use contract::hex;
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
@@ -32,13 +33,6 @@ impl Hash {
             Self::Sha256(hash) => hex(&hash.finalize()),
         }
     }
-}
-
-/// Lower-case.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble & 15)]);
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(*byte)]).collect()
 }
 
 /// Whether what `from` holds has that id.

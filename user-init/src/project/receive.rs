@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use agent::files;
+use contract::hex;
 use contract::job::{PushAnswer, PushHeader};
 use contract::tree::{self, Entry, Kind};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -21,7 +22,6 @@ use nix::sys::stat::{Mode, umask};
 use sha2::{Digest, Sha256};
 
 use super::content::{Content, Copy};
-use super::id::hex;
 use super::{Links, Meta, Project, links, present};
 use crate::error::{Error, Result, io_error};
 use crate::tree::{Tree, set_time};
