@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::cli::Global;
 use crate::engine::{self, Chosen, Engine};
-use crate::error::{OnPath, Result};
+use crate::error::{OnPath, Result, While};
 use crate::settings::Settings;
 use crate::state::State;
 use crate::ui::Ui;
@@ -52,4 +52,9 @@ impl Context {
 /// The folder that the command was typed in.
 pub(crate) fn current_dir() -> Result<PathBuf> {
     std::env::current_dir().on("cannot find", std::path::Path::new("the current folder"))
+}
+
+/// A folder that goes when it is dropped.
+pub(crate) fn scratch_dir(prefix: &str) -> Result<tempfile::TempDir> {
+    tempfile::Builder::new().prefix(prefix).tempdir().during("cannot make a temporary folder")
 }

@@ -13,7 +13,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
 use crate::cli::Global;
-use crate::context::Context;
+use crate::context::{Context, scratch_dir};
 use crate::embedded;
 use crate::engine::Engine;
 use crate::engine::podman::Podman;
@@ -183,10 +183,7 @@ async fn build(context: &Context, image: &str, base: Option<&str>) -> Result<()>
                    TRAMPOLINE_AGENTS_DIR=DIR (the four agents, static) carries them",
         ));
     }
-    let dir = tempfile::Builder::new()
-        .prefix("trampoline-image-")
-        .tempdir()
-        .during("cannot make a temporary folder")?;
+    let dir = scratch_dir("trampoline-image-")?;
     unpack(&dir.path().join("container"), embedded::CONTAINER)?;
     unpack(&dir.path().join("agents"), embedded::AGENTS)?;
     let script = dir.path().join("container").join(SCRIPT);

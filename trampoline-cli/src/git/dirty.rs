@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 use super::{Repo, Source, not_started, read};
-use crate::error::{CliError, OnPath, Result, While};
+use crate::context::scratch_dir;
+use crate::error::{CliError, OnPath, Result};
 
 /// The working tree, to push. The folder must live as long as the source is used.
 pub(crate) struct Dirty {
@@ -19,10 +20,7 @@ pub(crate) struct Dirty {
 impl Repo {
     /// HEAD and all that is in the working tree, save what is ignored.
     pub(crate) fn working_tree(&self) -> Result<Dirty> {
-        let scratch = tempfile::Builder::new()
-            .prefix("trampoline-")
-            .tempdir()
-            .during("cannot make a temporary folder")?;
+        let scratch = scratch_dir("trampoline-")?;
         let env = self.scratch_env(scratch.path())?;
         // Nothing but the scratch index may be touched: no daemon that watches, no cache of its own.
         let add = [

@@ -11,6 +11,7 @@ use super::attributes::{Attributes, all_cooked};
 use super::cooked::Cooked;
 use super::tree::{Origin, Tree};
 use super::{Repo, Source, objects, output};
+use crate::context::scratch_dir;
 use crate::error::{CliError, OnPath, Result, While};
 
 /// A line of `git ls-tree`.
@@ -23,10 +24,7 @@ struct Listed {
 impl Tree {
     /// As `git archive` would hold it. Blocks.
     pub(crate) fn of(repo: &Repo, source: &Source) -> Result<Self> {
-        let scratch = tempfile::Builder::new()
-            .prefix("trampoline-")
-            .tempdir()
-            .during("cannot make a temporary folder")?;
+        let scratch = scratch_dir("trampoline-")?;
         let index = scratch.path().join("index");
         let (listed, all, ready) = std::thread::scope(|scope| {
             let ready = scope.spawn(|| make_index(repo, source, &index));

@@ -6,9 +6,9 @@ use std::process::Stdio;
 use contract::exit::Exit;
 use tokio::process::Command;
 
-use crate::context::Context;
+use crate::context::{Context, scratch_dir};
 use crate::engine::last_line;
-use crate::error::{CliError, OnPath, Result, While};
+use crate::error::{CliError, OnPath, Result};
 
 /// Puts the image on the nodes of a local cluster. `to` says how, where the cluster does not.
 pub(super) async fn load(context: &Context, image: &str, to: Option<&str>) -> Result<()> {
@@ -21,10 +21,7 @@ pub(super) async fn load(context: &Context, image: &str, to: Option<&str>) -> Re
             .hint("`--to 'PROGRAM ARGS'`: the archive's name is put behind them"));
     };
     super::local(context, image).await?;
-    let dir = tempfile::Builder::new()
-        .prefix("trampoline-image-")
-        .tempdir()
-        .during("cannot make a temporary folder")?;
+    let dir = scratch_dir("trampoline-image-")?;
     let archive = dir.path().join("image.tar");
     let step = context.ui.step(format!("loading {image}"));
     podman(context, &["save", "--quiet", "--format", "docker-archive", "--output"], &archive, image).await?;
@@ -43,10 +40,7 @@ pub(super) async fn push(
 ) -> Result<(String, String)> {
     let destination = full(destination)?;
     super::local(context, image).await?;
-    let dir = tempfile::Builder::new()
-        .prefix("trampoline-image-")
-        .tempdir()
-        .during("cannot make a temporary folder")?;
+    let dir = scratch_dir("trampoline-image-")?;
     let file = dir.path().join("digest");
     let digestfile = file.to_string_lossy();
     let mut args = vec!["push", "--quiet", "--digestfile", &digestfile];
