@@ -126,8 +126,15 @@ impl Observed {
 
     /// The first container that ended in failure. A signal from outside (a reboot, `podman kill`) is none.
     pub(crate) fn failed(&self) -> Option<&ContainerState> {
-        self.containers.iter().find(|c| !c.running && !c.created && !matches!(c.exit_code, 0 | 137 | 143))
+        self.containers
+            .iter()
+            .find(|c| !c.running && !c.created && c.exit_code != 0 && !killed_from_outside(c.exit_code))
     }
+}
+
+/// A signal from outside that nobody withstands, or that asks to leave.
+pub(super) fn killed_from_outside(exit_code: i32) -> bool {
+    matches!(exit_code, 137 | 143)
 }
 
 #[cfg(test)]

@@ -1,13 +1,14 @@
 //! A pod that has a node: images, volumes, and containers that end.
 
 use contract::exit::Exit;
-use k8s_openapi::api::core::v1::{ContainerStatus, Event, Pod};
+use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Event, Pod};
 use k8s_openapi::jiff::SignedDuration;
 use kube::ResourceExt;
 
 use super::judge::{at, of};
 use super::{Facts, Verdict};
 use crate::engine::kubernetes::observe::Seen;
+use crate::engine::observed::killed_from_outside;
 
 /// A node that prepares volumes for longer than this does something that deserves a word.
 const LONG: SignedDuration = SignedDuration::from_secs(45);
@@ -70,6 +71,9 @@ fn waiting(seen: &Seen, pod: &Pod, status: &ContainerStatus, facts: &Facts) -> O
         ),
         "CrashLoopBackOff" => {
             let ended = status.last_state.as_ref().and_then(|state| state.terminated.as_ref());
+            if let Some(ended) = ended.filter(|ended| was_killed(ended)) {
+                return Some(starts_again(status, ended));
+            }
             Some(Verdict::Crashes {
                 container: container.clone(),
                 exit_code: ended.map_or(0, |ended| ended.exit_code),
@@ -127,6 +131,7 @@ fn ended(pod: &Pod, status: &ContainerStatus) -> Option<Verdict> {
     let done = ended.exit_code == 0
         && !pod.spec.as_ref()?.containers.iter().any(|container| container.name == status.name);
     if !done
+        && !was_killed(ended)
         && status.restart_count > 0
         && status.last_state.as_ref().is_some_and(|last| last.terminated.is_some())
     {
@@ -136,12 +141,20 @@ fn ended(pod: &Pod, status: &ContainerStatus) -> Option<Verdict> {
             reason: ended.reason.clone(),
         });
     }
-    (ended.exit_code != 0).then(|| {
-        Verdict::Waiting(format!(
-            "the {} container ended with exit code {}; it starts again",
-            status.name, ended.exit_code
-        ))
-    })
+    (ended.exit_code != 0).then(|| starts_again(status, ended))
+}
+
+/// By a signal from outside: the next start is as good as the first, however often it happens. Too little memory is a cause of
+/// the container's own.
+fn was_killed(ended: &ContainerStateTerminated) -> bool {
+    killed_from_outside(ended.exit_code) && ended.reason.as_deref() != Some("OOMKilled")
+}
+
+fn starts_again(status: &ContainerStatus, ended: &ContainerStateTerminated) -> Verdict {
+    Verdict::Waiting(format!(
+        "the {} container ended with exit code {}; it starts again",
+        status.name, ended.exit_code
+    ))
 }
 
 fn mentions(event: &Event, word: &str) -> bool {

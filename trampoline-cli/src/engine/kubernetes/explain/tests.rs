@@ -142,6 +142,30 @@ fn a_container_that_ends_again_and_again_is_asked_for_its_last_words() {
     );
 }
 
+/// The daemon's ends of the recorded pod, turned into this one.
+fn ended_with(seen: &mut Seen, exit_code: i32, reason: &str) {
+    let statuses =
+        seen.pod.as_mut().unwrap().status.as_mut().unwrap().container_statuses.iter_mut().flatten();
+    for status in statuses.filter(|status| status.name == "daemon") {
+        for state in [&mut status.state, &mut status.last_state].into_iter().flatten() {
+            if let Some(ended) = &mut state.terminated {
+                (ended.exit_code, ended.reason) = (exit_code, Some(reason.to_owned()));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_container_that_is_killed_again_and_again_starts_again() {
+    let (mut seen, facts) = recorded(fixture!("crash"), 0);
+    ended_with(&mut seen, 137, "Error");
+    let verdict = judge(&seen, &facts);
+    assert!(matches!(&verdict, Verdict::Waiting(line) if line.contains("exit code 137")), "{verdict:?}");
+    ended_with(&mut seen, 137, "OOMKilled");
+    let verdict = judge(&seen, &facts);
+    assert!(matches!(&verdict, Verdict::Crashes { exit_code: 137, .. }), "{verdict:?}");
+}
+
 #[test]
 fn a_refusal_of_yesterday_is_none_of_today() {
     let (mut seen, facts) = recorded(fixture!("psa"), 0);
