@@ -19,13 +19,19 @@ pub fn serve(
     version: &str,
     work: impl FnOnce(&Life, &Signals, &mut Reporter) -> Result<String, (Exit, String)>,
 ) -> Exit {
-    let (signals, life) = match (Signals::install(), life::current(paths)) {
-        (Ok(signals), Ok(life)) => (signals, life),
-        (Err(error), _) | (_, Err(error)) => {
-            log::init(&Log::default());
-            tracing::error!(%error, "cannot start");
-            return Exit::Internal;
-        }
+    let cannot_start = |error: std::io::Error, exit: Exit| {
+        log::init(&Log::default());
+        tracing::error!(%error, "cannot start");
+        exit
+    };
+    let signals = match Signals::install() {
+        Ok(signals) => signals,
+        Err(error) => return cannot_start(error, Exit::Internal),
+    };
+    let life = match life::current(paths) {
+        Ok(life) => life,
+        // There is no `/proc`, or not the one that we need.
+        Err(error) => return cannot_start(error, Exit::Unsupported),
     };
     let mut reporter = Reporter::new(paths, &life, container, version);
     match work(&life, &signals, &mut reporter) {
