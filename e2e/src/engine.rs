@@ -55,6 +55,9 @@ pub trait Engine: Debug + Sync {
     /// Kills a container by a command of the engine's, where it has one that it takes for a wish.
     fn kill(&self, builder: &str, container: &str);
 
+    /// Starts an ended container again, as podman does by itself to one that has failed; podman's alone.
+    fn revive(&self, builder: &str, container: &str);
+
     /// Asks the whole pod to end, all containers at once, as a node that drains does.
     fn terminate(&self, builder: &str);
 

@@ -96,6 +96,10 @@ impl Engine for Cluster {
         self.crash(builder, container);
     }
 
+    fn revive(&self, builder: &str, container: &str) {
+        panic!("the kubelet alone starts containers: {container} of {builder}")
+    }
+
     fn terminate(&self, builder: &str) {
         // Whoever deletes the pod alone gets another one.
         kubectl(["scale", "statefulset", &pod_name(builder), "--replicas=0"]).run().ok();

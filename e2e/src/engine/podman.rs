@@ -74,6 +74,10 @@ impl Engine for Podman {
         self.podman().args(["kill", "-s", "KILL", &container_name(builder, container)]).run().ok();
     }
 
+    fn revive(&self, builder: &str, container: &str) {
+        self.podman().args(["start", &container_name(builder, container)]).run().ok();
+    }
+
     fn terminate(&self, builder: &str) {
         let containers = CONTAINERS.map(|container| container_name(builder, container));
         self.podman().args(["kill", "-s", "TERM"]).args(containers).run().ok();

@@ -15,6 +15,9 @@ crate::scenarios! {
         down_now_ends_the_build_and_says_why,
         terminated_pod_lets_the_build_end,
     ],
+    Podman: [
+        down_ends_a_container_that_has_not_heard_of_it,
+    ],
 }
 
 fn setup_again_changes_nothing_and_shows_what_would_change() {
@@ -98,6 +101,19 @@ fn down_now_ends_the_build_and_says_why() {
     // The job's own record names the reason.
     let ends = tree.shell("cat /home/nix/.local/state/trampoline/jobs/*/exit.json").ok();
     assert!(ends.stdout.contains("\"note\":"), "{ends}");
+}
+
+fn down_ends_a_container_that_has_not_heard_of_it() {
+    let (builder, _tree, build, _) = building(100);
+    let engine = setting().engine;
+    let mut down = builder.cli(["down"]).within(60).start();
+    down.line("waiting for ");
+    // A container that fails when the others are told is started again by podman, and knows nothing.
+    engine.crash(builder.name(), "daemon");
+    engine.revive(builder.name(), "daemon");
+    down.output().ok();
+    assert_eq!(builder.state(), "stopped");
+    drop(build);
 }
 
 fn terminated_pod_lets_the_build_end() {

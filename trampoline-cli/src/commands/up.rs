@@ -47,12 +47,14 @@ pub(crate) async fn drain(context: &Context, observed: &Observed, now: bool) -> 
         // Asked twice, agents do not wait for work.
         context.engine.stop(observed).await?;
     }
+    let mut told = observed.clone();
     let stopped = context.engine.stopped(observed);
     tokio::pin!(stopped);
     loop {
         tokio::select! {
             result = &mut stopped => { result?; break; }
             () = tokio::time::sleep(LOOK) => {
+                told = context.engine.stop_revived(told).await?;
                 if let Some(work) = waits_for(context).await {
                     step.at(&format!("waiting for {work} (`down --now` does not wait)"));
                 }

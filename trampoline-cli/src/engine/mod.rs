@@ -214,6 +214,12 @@ pub(crate) trait Engine: Send + Sync {
     /// Asks all containers to leave; asked twice, they leave without waiting for builds.
     async fn stop(&self, observed: &Observed) -> Result<()>;
 
+    /// Asks containers that run again since `told` was observed: one that was between two lives when the others were asked has not
+    /// heard it. What is known of them now.
+    async fn stop_revived(&self, told: Observed) -> Result<Observed> {
+        Ok(told)
+    }
+
     /// Returns when no container runs any more.
     async fn stopped(&self, observed: &Observed) -> Result<()>;
 

@@ -62,6 +62,8 @@ pub(crate) struct ContainerState {
     pub(crate) created: bool,
     /// Of its last end.
     pub(crate) exit_code: i32,
+    /// Its first process, where the engine tells: another one is another run of it.
+    pub(crate) pid: Option<u32>,
 }
 
 /// Where a pod stands.
@@ -142,7 +144,7 @@ mod tests {
     use super::*;
 
     fn container(name: &str, running: bool, created: bool, exit_code: i32) -> ContainerState {
-        ContainerState { name: name.to_owned(), running, created, exit_code }
+        ContainerState { name: name.to_owned(), running, created, exit_code, pid: None }
     }
 
     #[test]

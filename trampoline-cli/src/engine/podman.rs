@@ -99,6 +99,10 @@ impl Engine for Podman {
         pods::stop(self, observed).await
     }
 
+    async fn stop_revived(&self, told: Observed) -> Result<Observed> {
+        pods::stop_revived(self, &told).await
+    }
+
     async fn stopped(&self, observed: &Observed) -> Result<()> {
         pods::stopped(self, observed).await
     }

@@ -256,6 +256,7 @@ impl Seen {
                     running: state.is_some_and(|state| state.running.is_some()),
                     created: false,
                     exit_code: ended.map_or(0, |ended| ended.exit_code),
+                    pid: None,
                 }
             })
             .collect()

@@ -24,6 +24,8 @@ struct Ps {
     #[serde(default)]
     exit_code: i32,
     #[serde(default)]
+    pid: u32,
+    #[serde(default)]
     image: String,
     #[serde(default)]
     ports: Option<Vec<Port>>,
@@ -118,6 +120,7 @@ fn add_container(found: &mut BTreeMap<String, Observed>, line: Ps) {
         running: line.state == "running",
         created: matches!(line.state.as_str(), "created" | "configured" | "initialized"),
         exit_code: line.exit_code,
+        pid: Some(line.pid).filter(|pid| *pid != 0),
     });
     observed.digest = labels.get(label::DIGEST).cloned();
     observed.image = Some(line.image);

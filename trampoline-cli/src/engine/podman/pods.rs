@@ -4,7 +4,7 @@ use contract::places::Container;
 use tokio::task::JoinSet;
 
 use super::{Podman, command, container_name, observe};
-use crate::engine::{Engine, Observed, Volume, label, pod_name};
+use crate::engine::{ContainerState, Engine, Observed, Volume, label, pod_name};
 use crate::error::{CliError, Result};
 use crate::render::{Rendering, VolumeSpec};
 use crate::ui::Ui;
@@ -103,6 +103,17 @@ pub(super) async fn stop(podman: &Podman, observed: &Observed) -> Result<()> {
         .filter(|line| line.contains("rror"))
         .all(|line| line.contains("not running") || line.contains("state improper"));
     if output.code == 0 || only_ended { Ok(()) } else { Err(command::failure(&args, &output)) }
+}
+
+/// OnFailure starts a container again that ended by itself just before the signal came, and it would stay for ever.
+pub(super) async fn stop_revived(podman: &Podman, told: &Observed) -> Result<Observed> {
+    let (now, _) = observe::one(podman.ui, &told.builder).await?;
+    let heard = |container: &ContainerState| {
+        told.containers.iter().any(|known| known.name == container.name && known.pid == container.pid)
+    };
+    let revived = now.containers.iter().filter(|container| container.running && !heard(container));
+    stop(podman, &Observed { containers: revived.cloned().collect(), ..told.clone() }).await?;
+    Ok(now)
 }
 
 /// podman tells when each has ended; the pod's infra container follows by itself.
