@@ -1,4 +1,4 @@
-//! `container/k8s-pod.yaml`: one template for every engine.
+//! `container/pod/k8s-pod.yaml`: one template for every engine.
 
 use contract::exit::Exit;
 use k8s_openapi::api::apps::v1::StatefulSet;
@@ -9,7 +9,7 @@ use crate::embedded;
 use crate::error::{CliError, Result};
 
 /// Its name in `container/`.
-const TEMPLATE: &str = "k8s-pod.yaml";
+const TEMPLATE: &str = "pod/k8s-pod.yaml";
 
 /// All of its objects, in its order: what others refer to stands first.
 pub(super) fn objects() -> Result<Vec<Value>> {

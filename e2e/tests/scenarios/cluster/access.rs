@@ -39,8 +39,8 @@ fn kubectl_alone_makes_a_builder_that_the_client_adopts() {
     let person = Person::new();
     let container = Path::new(env!("CARGO_MANIFEST_DIR")).join("../container");
     let copy = person.work().join("container");
-    std::fs::create_dir(&copy).expect("a folder of ours");
-    for file in ["k8s-pod.yaml", "kustomization.yaml"] {
+    std::fs::create_dir_all(copy.join("pod")).expect("a folder of ours");
+    for file in ["kustomization.yaml", "pod/kustomization.yaml", "pod/k8s-pod.yaml"] {
         std::fs::copy(container.join(file), copy.join(file)).expect("it is in the repository");
     }
     let (name, tag) = setting().image.rsplit_once(':').expect("an image with a tag");
