@@ -185,31 +185,37 @@ impl<S: Read + Write> Connection<S> {
     }
 
     /// One question, what the daemon says meanwhile, and the answer.
-    fn ask<T>(
+    pub(crate) fn ask<T>(
         &mut self,
         request: &Request,
         log: &mut dyn FnMut(Message),
         answer: impl FnOnce(&mut BufReader<S>) -> Result<T>,
     ) -> Result<T> {
+        self.tell(request)?;
+        self.hear(log, answer)
+    }
+
+    /// The first half of [`Self::ask`].
+    pub(crate) fn tell(&mut self, request: &Request) -> Result<()> {
         if self.broken {
             return Err(std::io::Error::from(std::io::ErrorKind::NotConnected).into());
         }
-        let result = self.exchange(request, log, answer);
-        self.broken = !matches!(result, Ok(_) | Err(Error::Daemon(_)));
-        result
+        let stream = self.stream.get_mut();
+        let told = stream.write_all(request.bytes()).and_then(|()| stream.flush());
+        self.broken = told.is_err();
+        Ok(told?)
     }
 
-    fn exchange<T>(
+    /// The second half.
+    pub(crate) fn hear<T>(
         &mut self,
-        request: &Request,
         log: &mut dyn FnMut(Message),
         answer: impl FnOnce(&mut BufReader<S>) -> Result<T>,
     ) -> Result<T> {
-        let stream = self.stream.get_mut();
-        stream.write_all(request.bytes())?;
-        stream.flush()?;
-        stderr::until_last(&mut self.stream, self.hello.minor, log)?;
-        answer(&mut self.stream)
+        let said = stderr::until_last(&mut self.stream, self.hello.minor, log);
+        let result = said.and_then(|()| answer(&mut self.stream));
+        self.broken = !matches!(result, Ok(_) | Err(Error::Daemon(_)));
+        result
     }
 }
 

@@ -43,6 +43,9 @@ pub enum Error {
         /// What should have been text.
         what: &'static str,
     },
+    /// Something else where the archive of a store path should be.
+    #[error("the nix daemon sent something that is no archive of a store path")]
+    NotAnArchive,
     /// It did not do what was asked, and says why. The conversation may go on.
     #[error("{0}")]
     Daemon(DaemonError),

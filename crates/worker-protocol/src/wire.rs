@@ -34,7 +34,17 @@ pub(crate) fn read_count(from: &mut impl Read, what: &'static str, limit: u64) -
 
 /// Replaces the content of `into` by the bytes of a string.
 pub(crate) fn read_bytes(from: &mut impl Read, what: &'static str, into: &mut Vec<u8>) -> Result<()> {
-    let length = read_count(from, what, MAX_STRING)?;
+    read_limited(from, what, MAX_STRING, into)
+}
+
+/// The same of a string that has at most so many.
+pub(crate) fn read_limited(
+    from: &mut impl Read,
+    what: &'static str,
+    limit: u64,
+    into: &mut Vec<u8>,
+) -> Result<()> {
+    let length = read_count(from, what, limit)?;
     into.clear();
     // Grows with what comes: a length alone costs us nothing.
     if from.take(length).read_to_end(into)? as u64 != length {
@@ -82,6 +92,16 @@ pub(crate) fn read_each(
     Ok(count)
 }
 
+/// The same, kept.
+pub(crate) fn read_all(from: &mut impl Read, what: &'static str) -> Result<Vec<String>> {
+    let mut all = Vec::new();
+    read_each(from, what, |text| {
+        all.push(text.to_owned());
+        Ok(())
+    })?;
+    Ok(all)
+}
+
 /// A request under construction, to be written in one piece.
 #[derive(Debug, Default)]
 pub(crate) struct Request(Vec<u8>);
@@ -100,8 +120,13 @@ impl Request {
 
     /// Appends text.
     pub(crate) fn str(self, text: &str) -> Self {
-        let mut whole = self.u64(text.len() as u64);
-        whole.0.extend_from_slice(text.as_bytes());
+        self.bytes_of(text.as_bytes())
+    }
+
+    /// Appends bytes with their length before them.
+    pub(crate) fn bytes_of(self, bytes: &[u8]) -> Self {
+        let mut whole = self.u64(bytes.len() as u64);
+        whole.0.extend_from_slice(bytes);
         whole.0.resize(whole.0.len().next_multiple_of(8), 0);
         whole
     }

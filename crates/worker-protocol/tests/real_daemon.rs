@@ -3,12 +3,13 @@
 mod common;
 
 use std::fs;
+use std::io::Write;
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use common::Daemon;
-use worker_protocol::{Connection, Error, GcAction, Message, OUR_MINOR, handshake};
+use worker_protocol::{Connection, Error, Frames, GcAction, Message, OUR_MINOR, ValidPath, handshake};
 
 fn connect(daemon: &Daemon) -> UnixStream {
     let stream = UnixStream::connect(daemon.socket()).expect("it listens");
@@ -147,4 +148,57 @@ fn shutting_the_stream_down_ends_a_conversation() {
     other_end.shutdown(Shutdown::Both).unwrap();
     assert!(matches!(connection.all_valid_paths(|_| Ok(())), Err(Error::Io(_))));
     assert!(matches!(connection.path_info("/x"), Err(Error::Io(_))), "nothing can follow");
+}
+
+#[test]
+fn paths_leave_a_store_and_come_back() {
+    let daemon = Daemon::start();
+    let (small, large) = (daemon.add("small", b"1"), daemon.add("large", &[7; 300_000]));
+    let mut connection = Connection::open(connect(&daemon)).unwrap();
+    let mut kept = Vec::new();
+    for path in [&small, &large] {
+        let info = connection.valid_path(path).unwrap().unwrap();
+        let mut archive = Vec::new();
+        assert_eq!(connection.nar_from_path(path, &mut archive).unwrap(), info.nar_size);
+        assert_eq!(archive.len() as u64, info.nar_size);
+        assert!(!info.content_address.is_empty() && info.fingerprint().is_some(), "{info:?}");
+        kept.push((info, archive));
+    }
+    let both = [small.as_str(), large.as_str()];
+    let delete = GcAction::DeleteDead { max_freed: None };
+    connection.collect_garbage(&delete, &mut |_| {}, |_| {}).unwrap();
+    assert_eq!(connection.valid_of(both.into_iter()).unwrap(), [""; 0]);
+    assert_eq!(connection.valid_path(&small).unwrap(), None);
+
+    let stream = connect(&daemon);
+    let out = stream.try_clone().unwrap();
+    let mut adding = Connection::open(stream).unwrap();
+    adding.begin_adding().unwrap();
+    let mut frames = Frames::new(out.try_clone().unwrap(), 2).unwrap();
+    for (info, archive) in &kept {
+        frames.path(info).unwrap();
+        frames.write_all(archive).unwrap();
+    }
+    frames.finish().unwrap();
+    adding.added(&mut |_| {}).unwrap();
+    let mut there = adding.valid_of(both.into_iter()).unwrap();
+    there.sort();
+    let mut all = both.map(str::to_owned);
+    all.sort();
+    assert_eq!(there, all);
+    assert_eq!(fs::read(&large).unwrap(), [7; 300_000]);
+
+    // One whose bytes are not what is said of them is refused, and the conversation goes on.
+    let (info, archive) = &kept[0];
+    let forged = ValidPath { path: small.replace("-small", "-other"), ..info.clone() };
+    adding.begin_adding().unwrap();
+    let mut frames = Frames::new(out, 1).unwrap();
+    frames.path(&forged).unwrap();
+    let mut other = archive.clone();
+    let last = other.iter().rposition(|byte| *byte == b'1').unwrap();
+    other[last] = b'2';
+    frames.write_all(&other).unwrap();
+    frames.finish().unwrap();
+    assert!(matches!(adding.added(&mut |_| {}), Err(Error::Daemon(_))));
+    assert_eq!(adding.valid_path(&forged.path).unwrap(), None);
 }
