@@ -1,16 +1,17 @@
 #!/usr/bin/env bash
 # The one door to all tests.
 #
-# usage: ./test.sh [STAGE...]      without a stage: all of the first five
+# usage: ./test.sh [STAGE...]      without a stage: all of the first six
 #
 #   lint       formatting, clippy, shellcheck
+#   supply     licences, sources and known vulnerabilities of what we depend on
 #   unit       what needs nothing but a compiler
 #   seeding    the store volume under kills, power cuts and full disks; as root, without containers
 #   cli        the client against recorded engines; the flake against stand-ins for its inputs
 #   podman     scenarios that drive trampoline-cli against podman, rootful and, where it works, rootless
 #   kubernetes the same scenarios against a cluster: that of KUBECONFIG_FOR_TESTS, else minikube's where it is
-#              installed, else one of the tests' own, as root (e2e/cluster); not among the first five
-#   soak       seeding and podman at full length; hours rather than minutes
+#              installed, else one of the tests' own, as root (e2e/cluster); not among the first six
+#   soak       seeding, podman and kubernetes at full length; hours rather than minutes
 #
 # What is missing on a Debian machine is installed. Logs are kept in the folder that is named; of what failed, the
 # end is shown. The last line counts: N passed, N failed, N skipped.
@@ -33,14 +34,14 @@ own_cluster='' loader=''
 
 while (($#)); do
   case $1 in
-    lint | unit | seeding | cli | podman | kubernetes | soak) wanted+=("$1") ;;
-    all) wanted+=(lint unit seeding cli podman) ;;
+    lint | supply | unit | seeding | cli | podman | kubernetes | soak) wanted+=("$1") ;;
+    all) wanted+=(lint supply unit seeding cli podman) ;;
     -h | --help) sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "$0"; exit 0 ;;
     *) fail 64 "unknown stage $1 (see --help)" ;;
   esac
   shift
 done
-((${#wanted[@]})) || wanted=(lint unit seeding cli podman)
+((${#wanted[@]})) || wanted=(lint supply unit seeding cli podman)
 
 cd "$repo"
 # Two at once would take each other's leftovers for those of a dead run.
@@ -117,8 +118,25 @@ stage_lint() {
   checked shellcheck shellcheck -x "${scripts[@]}"
 }
 
+# cargo-deny, built once and kept, where the machine has none.
+need_cargo_deny() {
+  PATH=$PATH:$cache/tools/bin
+  command -v cargo-deny >/dev/null || built cargo-deny env -u CARGO_TARGET_DIR cargo install --locked --root "$cache/tools" cargo-deny@0.20.2
+  command -v cargo-deny >/dev/null
+}
+
+stage_supply() {
+  need_cargo_deny || return 0
+  checked deny cargo deny --locked --all-features check --hide-inclusion-graph bans licenses sources
+  if timeout 60 cargo deny --locked fetch db >"$logs/advisories-fetch.log" 2>&1; then
+    checked advisories cargo deny --locked check --hide-inclusion-graph advisories
+  else
+    skip "known vulnerabilities: RustSec's database cannot be fetched ($logs/advisories-fetch.log)"
+  fi
+}
+
 stage_unit() {
-  need git:git ssh-keygen:openssh-client tar:tar
+  need git:git ssh-keygen:openssh-client tar:tar nix-store:nix-bin
   logged unit cargo test --no-fail-fast --workspace --exclude trampoline-cli --exclude e2e --exclude daemon-init
   logged unit-daemon-init cargo test --no-fail-fast -p daemon-init --lib --bins
   logged layers cargo test --no-fail-fast -p e2e --lib --test layers
@@ -166,6 +184,8 @@ stage_podman() {
   podman_settings "$agents_dir" || { failed=$((failed + 1)); return; }
   leftovers
   built image container/build-image --agents "$agents_dir" --tag "$image" --base "${TRAMPOLINE_TEST_BASE:-auto}"
+  need jq:jq
+  checked sbom scripts/test-sbom "$image"
   scenarios podman podman "$CARGO_TARGET_DIR/release/trampoline-cli"
   rootless
   leftovers
@@ -228,7 +248,7 @@ no_rootless_user() {
 
 stage_kubernetes() {
   need_podman
-  need rsync:rsync curl:curl
+  need rsync:rsync curl:curl openssl:openssl
   built agents build_agents
   built client build_client
   podman_settings "$agents_dir" || { failed=$((failed + 1)); return; }
@@ -238,7 +258,9 @@ stage_kubernetes() {
   local cli=$CARGO_TARGET_DIR/release/trampoline-cli
   local settings=(TRAMPOLINE_TEST_NAMESPACE=trampoline-test TRAMPOLINE_TEST_KUBECONFIG="$KUBECONFIG" TRAMPOLINE_TEST_LOAD="$loader")
   # They wait for the cluster more than they work.
-  scenarios kubernetes kubernetes "$cli" "${settings[@]}" -- -- --test-threads 4 --skip cluster::lab
+  scenarios kubernetes kubernetes "$cli" "${settings[@]}" -- -- --test-threads 4 --skip cluster::lab --skip streams::
+  # A gigabyte through each way in, with nobody beside it.
+  scenarios kubernetes-streams kubernetes "$cli" "${settings[@]}" E2E_STREAM_MIB="${E2E_STREAM_MIB:-1024}" -- -- --test-threads 1 streams::
   if [[ -n $own_cluster ]]; then
     # These take parts of it away, so they are alone.
     scenarios kubernetes-parts kubernetes "$cli" "${settings[@]}" TRAMPOLINE_TEST_LAB="$own_cluster" -- -- --test-threads 1 cluster::lab
@@ -270,7 +292,7 @@ cluster_up() {
     export TRAMPOLINE_LAB_NUMBER=${TRAMPOLINE_LAB_NUMBER:-9}
     loader=$repo/e2e/cluster/cluster
     own_cluster=$loader
-    built cluster "$own_cluster" up
+    built cluster "$own_cluster" up --nodes 2
     ((failed == before)) || return 1
     eval "$("$own_cluster" env)"
   else
@@ -296,9 +318,11 @@ cluster_down() {
 
 stage_soak() {
   export TRAMPOLINE_KILL_POINTS=3000 TRAMPOLINE_IMAGE_KILL_POINTS=200
+  export E2E_STREAM_MIB=1024 E2E_STREAM_ROUNDS=20 E2E_AWAY_SECONDS=60
   scenarios_seconds=7200
   stage_seeding
   stage_podman
+  stage_kubernetes
 }
 
 # gone NAME: of a test process that has ended. Names of builders and of what belongs to them are t-PID-N.
