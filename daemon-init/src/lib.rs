@@ -8,7 +8,9 @@ pub mod last_stop;
 pub mod leave;
 pub mod nix_daemon;
 pub mod prepare;
+pub mod proof;
 pub mod seed;
+pub mod seed_ahead;
 pub mod serve;
 pub mod store;
 pub mod supervise;
@@ -18,6 +20,7 @@ use agent::args::Args;
 use agent::paths::Paths;
 use agent::status::chain;
 use contract::exit::Exit;
+use contract::handshake::Isolation;
 
 /// Runs the command that stands in `args`.
 #[must_use]
@@ -29,21 +32,36 @@ pub fn run(args: &Args) -> Exit {
     if args.check_config {
         return agent::config::check(&paths.config);
     }
-    match (args.command.as_deref().unwrap_or("serve"), args.rest.as_slice()) {
-        ("serve", []) => serve::serve(&paths, false),
-        // For a store that was copied onto the volume by other means.
-        ("serve", [adopt]) if adopt == "--adopt-store" => serve::serve(&paths, true),
+    let words: Vec<&str> = args.rest.iter().map(String::as_str).collect();
+    match (args.command.as_deref().unwrap_or("serve"), words.as_slice()) {
+        ("serve", [] | ["--isolation", "privileged"]) => serve::serve(&paths, Isolation::Privileged, false),
+        ("serve", ["--adopt-store"] | ["--isolation", "privileged", "--adopt-store"]) => {
+            serve::serve(&paths, Isolation::Privileged, true)
+        }
+        ("serve", ["--isolation", "userns"]) => {
+            serve::serve(&paths.volume_at_nix(), Isolation::Userns, false)
+        }
         ("prepare", []) => once(prepare::prepare(&paths), prepare::Error::exit),
+        ("prepare", ["--seed"]) => seed_ahead::seed(&paths, false),
+        ("prepare", ["--seed", "--adopt-store"]) => seed_ahead::seed(&paths, true),
         ("leave", []) => once(leave::leave(&paths), leave::Error::exit),
-        ("accept-home", []) => once(home::accept(&paths), seed::error::StoreError::exit),
-        ("bake", base) if base.len() <= 1 => {
+        ("accept-home", []) => once(home::accept(&beside_serve(paths)), seed::error::StoreError::exit),
+        (proof::namespaces::COMMAND, []) => proof::namespaces::child(false),
+        (proof::namespaces::COMMAND, [proof::namespaces::WITHIN]) => proof::namespaces::child(true),
+        ("bake", base @ ([] | [_])) => {
             // RUN without a shell expands nothing, but has the build arguments in its environment.
-            let base = base.first().cloned().or_else(|| std::env::var("BASE").ok()).unwrap_or_default();
+            let base = base.first().map(ToString::to_string).or_else(|| std::env::var("BASE").ok());
+            let base = base.unwrap_or_default();
             let baked = bake::run(&bake::Bake { root: "/".into(), base });
             once(baked.map(drop), seed::error::StoreError::exit)
         }
-        (command, rest) => agent::args::refuse("daemon-init", command, rest),
+        (command, _) => agent::args::refuse("daemon-init", command, &args.rest),
     }
+}
+
+/// Where the store volume is in the container of a daemon-init that serves.
+fn beside_serve(paths: Paths) -> Paths {
+    if paths.mark_dir().exists() { paths } else { paths.volume_at_nix() }
 }
 
 /// A command that does one thing and ends.

@@ -11,7 +11,7 @@ use agent::signals::Signals;
 use agent::status::{Reporter, chain};
 use agent::wait::Waiter;
 use contract::exit::Exit;
-use contract::handshake::{Life, file};
+use contract::handshake::{Isolation, Life, file};
 use contract::places::Container;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
@@ -19,7 +19,7 @@ use crate::seed::abort::Abort;
 use crate::seed::error::StoreError;
 use crate::supervise::{Ended, Supervisor};
 use crate::volume::Volume;
-use crate::{bind, home, last_stop, prepare, seed, store, supervise};
+use crate::{bind, home, last_stop, prepare, proof, seed, store, supervise};
 
 /// A step that failed.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +39,9 @@ pub enum Error {
     /// The volume, or bringing the image's store onto it.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The pod lacks what builds need.
+    #[error(transparent)]
+    Proof(#[from] proof::Error),
     /// `nix-daemon` and what surrounds it.
     #[error(transparent)]
     Supervise(#[from] supervise::Error),
@@ -59,42 +62,56 @@ impl Error {
             Self::Config(_) => Exit::Config,
             Self::Process(_) => Exit::Internal,
             Self::Bind(_) => Exit::Unsupported,
-            Self::Supervise(_) => Exit::ChildFailed,
+            Self::Proof(error) => error.exit(),
+            Self::Supervise(error) => error.exit(),
         }
     }
 }
 
-/// Runs until asked to leave; a failure waits before it ends (see [`agent::last_words`]).
-#[must_use]
-pub fn serve(paths: &Paths, adopt: bool) -> Exit {
-    entry::serve(paths, Container::Daemon, env!("CARGO_PKG_VERSION"), |life, signals, reporter| {
-        match steps(paths, adopt, life, signals, reporter) {
-            Ok(ended) => Ok(ended.reason),
-            Err(Error::Store(StoreError::Aborted)) => {
-                Err((Exit::Ok, "asked to leave while seeding; the next start goes on from here".to_owned()))
+impl From<Error> for (Exit, String) {
+    /// As a container ends with it.
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Store(StoreError::Aborted) => {
+                (Exit::Ok, "asked to leave while seeding; the next start goes on from here".to_owned())
             }
-            Err(error) => Err((error.exit(), chain(&error))),
+            error => (error.exit(), chain(&error)),
         }
+    }
+}
+
+/// Runs until asked to leave; a failure waits before it ends (see [`agent::last_words`]). `adopt`: take over a store without
+/// our mark, where it is this container that seeds.
+#[must_use]
+pub fn serve(paths: &Paths, isolation: Isolation, adopt: bool) -> Exit {
+    entry::serve(paths, Container::Daemon, env!("CARGO_PKG_VERSION"), |life, signals, reporter| {
+        Ok(steps(paths, isolation, adopt, life, signals, reporter)?.reason)
     })
 }
 
 fn steps(
     paths: &Paths,
+    isolation: Isolation,
     adopt: bool,
     life: &Life,
     signals: &Signals,
     reporter: &mut Reporter,
 ) -> Result<Ended, Error> {
-    // First of all, before anything can fail: a ready file of a daemon that was killed must not stand.
-    files::withdraw(&paths.run_dir(Container::Daemon).join(file::READY)).map_err(Error::Withdraw)?;
-    prepare::prepare(paths)?;
-    let config = Watched::load(&paths.config)?;
-    log::init(&config.config().log);
-    reporter.config(config.digest(), None);
+    let (config, home) = begin(paths, reporter)?;
     let settings = config.config().daemon.clone();
-    let home = home::identity(paths)?;
-    let store = store::open(paths, settings.copy_threads, adopt, &home, signals, reporter)?;
-    bind::bind(&paths.volume(), &paths.nix)?;
+    let store = match isolation {
+        Isolation::Privileged => {
+            let store = store::open(paths, settings.copy_threads, adopt, &home, signals, reporter)?;
+            bind::bind(&paths.volume(), &paths.nix)?;
+            store
+        }
+        Isolation::Userns => {
+            proof::of_the_pod(paths)?;
+            let store = store::seeded_ahead(paths)?;
+            proof::ids::prove_on(&paths.mark_dir())?;
+            store
+        }
+    };
     limit_processes(settings.max_processes).map_err(Error::Process)?;
     // Workers of a listener that has ended come to us, so that they can be waited for.
     nix::sys::prctl::set_child_subreaper(true).map_err(Error::Process)?;
@@ -102,7 +119,9 @@ fn steps(
     let store_id = store.volume.mark().map(|mark| mark.store_id.clone()).unwrap_or_default();
     let image = store.image.manifest().id.clone();
     let home = home::Guard::new(paths, home, store.volume.mark())?;
-    let mut supervisor = Supervisor { paths, life, config, reporter, waiter, store_id, image, home };
+    let on_trial = isolation == Isolation::Userns;
+    let mut supervisor =
+        Supervisor { paths, life, config, reporter, waiter, isolation, on_trial, store_id, image, home };
     let abort = Abort::new();
     thread::scope(|scope| {
         let ended = supervisor.run(|| {
@@ -113,6 +132,18 @@ fn steps(
         last_stop::record(paths, &ended);
         Ok(ended)
     })
+}
+
+/// The run volume, the configuration, and which home this is.
+pub(crate) fn begin(paths: &Paths, reporter: &mut Reporter) -> Result<(Watched, String), Error> {
+    // First of all, before anything can fail: a ready file of a daemon that was killed must not stand.
+    files::withdraw(&paths.run_dir(Container::Daemon).join(file::READY)).map_err(Error::Withdraw)?;
+    prepare::prepare(paths)?;
+    let config = Watched::load(&paths.config)?;
+    log::init(&config.config().log);
+    reporter.config(config.digest(), None);
+    let home = home::identity(paths)?;
+    Ok((config, home))
 }
 
 /// What killed seedings left behind goes when the builder serves.

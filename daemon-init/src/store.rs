@@ -45,11 +45,7 @@ pub fn open(
     signals: &Signals,
     reporter: &mut Reporter,
 ) -> Result<Store, StoreError> {
-    let image = Image::load(ImagePaths {
-        nix: paths.nix.clone(),
-        manifest: paths.image.join("image.json"),
-        registration: paths.image.join("registration"),
-    })?;
+    let image = load(paths)?;
     let abort = Abort::new();
     let progress = Progress::new(reporter.clone());
     let watch = Watch::new(&progress, &abort);
@@ -66,6 +62,36 @@ pub fn open(
         volume.remember_home(home)?;
     }
     Ok(Store { volume, image })
+}
+
+/// Opens a volume that `prepare --seed` has made ready: mounted at `/nix` it covers the image's own store, so nothing can be brought
+/// from here.
+///
+/// # Errors
+/// [`StoreError::NotSeeded`] where it is not this image's; else as [`open`].
+pub fn seeded_ahead(paths: &Paths) -> Result<Store, StoreError> {
+    let image = load(paths)?;
+    let abort = Abort::new();
+    let not_seeded = |found: &str| StoreError::NotSeeded { path: paths.volume(), found: found.to_owned() };
+    let volume =
+        match volume::open(&Open { root: &paths.volume_root, image: &image, adopt: false, abort: &abort }) {
+            Err(StoreError::Legacy { .. }) => return Err(not_seeded("a store without our mark")),
+            opened => opened?,
+        };
+    match volume.mark() {
+        Some(_) if volume.holds(&image) => Ok(Store { volume, image }),
+        Some(mark) if mark.image.is_empty() => Err(not_seeded("a store that is not whole")),
+        Some(_) => Err(not_seeded("the store of another image")),
+        None => Err(not_seeded("nothing")),
+    }
+}
+
+fn load(paths: &Paths) -> Result<Image, StoreError> {
+    Image::load(ImagePaths {
+        nix: paths.nix.clone(),
+        manifest: paths.image.join("image.json"),
+        registration: paths.image.join("registration"),
+    })
 }
 
 fn report(seeded: Seeded, image: &Image) {

@@ -11,8 +11,10 @@ use agent::published;
 use agent::signals::Signal;
 use agent::status::Reporter;
 use agent::wait::{Waiter, Wake};
+use contract::exit::Exit;
 use contract::handshake::{
-    Drain, IdleStatus, Life, Phase, Ready, StopAck, StopEnd, StopPhase, StopRequest, UserActivity, file,
+    Drain, IdleStatus, Isolation, Life, Phase, Ready, StopAck, StopEnd, StopPhase, StopRequest, UserActivity,
+    file,
 };
 use contract::places::Container;
 use nix::unistd::Pid;
@@ -20,6 +22,7 @@ use nix::unistd::Pid;
 use crate::evidence::Evidence;
 use crate::home::Guard;
 use crate::nix_daemon;
+use crate::proof::trial;
 
 /// A daemon that dies sooner than this after its start counts as a failed start.
 const SHORT_LIFE: Duration = Duration::from_secs(10);
@@ -43,6 +46,9 @@ pub enum Error {
     /// nix-daemon.
     #[error("keep nix-daemon running")]
     Daemon(#[from] nix_daemon::Error),
+    /// Builds do not work in this pod.
+    #[error(transparent)]
+    Trial(#[from] trial::Error),
     /// It died again and again.
     #[error(
         "nix-daemon ended {SHORT_LIVES} times in a row soon after its start ({0}): its own words are above in this container's log"
@@ -54,6 +60,17 @@ pub enum Error {
     /// Of the operating system.
     #[error("wait for events")]
     Io(#[from] io::Error),
+}
+
+impl Error {
+    /// The code to end with.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Trial(error) => error.exit(),
+            _ => Exit::ChildFailed,
+        }
+    }
 }
 
 /// What the loop works on.
@@ -68,6 +85,10 @@ pub struct Supervisor<'a> {
     pub reporter: &'a mut Reporter,
     /// Events.
     pub waiter: Waiter<'a>,
+    /// What keeps the builds apart from the machine.
+    pub isolation: Isolation,
+    /// Whether it must yet be shown that builds work.
+    pub on_trial: bool,
     /// Identity of the store.
     pub store_id: String,
     /// Identity of the image.
@@ -234,6 +255,10 @@ impl Supervisor<'_> {
         let timeout = config.daemon.ready_timeout;
         let daemon = nix_daemon::start(self.paths, config)?;
         let nix_version = nix_daemon::await_answer(self.paths, &mut self.waiter, daemon, timeout)?;
+        if self.on_trial {
+            trial::run(self.paths, &mut self.waiter, daemon)?;
+            self.on_trial = false;
+        }
         let pid = nix::unistd::getpid().as_raw();
         let ready = Ready {
             life: self.life.clone(),
@@ -242,6 +267,7 @@ impl Supervisor<'_> {
             store_id: self.store_id.clone(),
             nix_version,
             image: self.image.clone(),
+            isolation: Some(self.isolation),
             at: agent::unix_now(),
         };
         files::write_json(&self.paths.run_dir(Container::Daemon), file::READY, &ready)?;

@@ -57,7 +57,7 @@ impl Pod {
         let start_time = proc::start_time(&self.paths.proc, pid).expect("/proc").expect("we live");
         let (store_id, nix_version, image) = (String::new(), String::new(), String::new());
         let life = self.life.clone();
-        let ready = Ready { life, pid, start_time, store_id, nix_version, image, at: 0 };
+        let ready = Ready { life, pid, start_time, store_id, nix_version, image, isolation: None, at: 0 };
         write(&self.paths.run_dir(Container::Daemon), file::READY, &ready);
     }
 

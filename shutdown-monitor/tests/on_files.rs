@@ -84,7 +84,7 @@ fn it_stops_an_idle_builder_and_ignores_another_life() {
     write(
         &daemon,
         file::READY,
-        &Ready { life: life.clone(), pid, start_time, store_id, nix_version, image, at: 0 },
+        &Ready { life: life.clone(), pid, start_time, store_id, nix_version, image, isolation: None, at: 0 },
     );
     write(&daemon, file::ACTIVITY, &DaemonActivity { life: life.clone(), builds: 0, last_build: 0 });
     // Jobs of another life hold nothing up, and say nothing either.

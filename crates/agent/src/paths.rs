@@ -52,6 +52,13 @@ impl Paths {
         }
     }
 
+    /// The same, where the store volume is mounted at `/nix` itself and not beside the image's own store.
+    #[must_use]
+    pub fn volume_at_nix(mut self) -> Self {
+        self.volume_root = self.nix.parent().unwrap_or(&self.nix).to_owned();
+        self
+    }
+
     /// A container's folder on the run volume.
     #[must_use]
     pub fn run_dir(&self, container: Container) -> PathBuf {

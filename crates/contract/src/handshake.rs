@@ -54,8 +54,35 @@ pub struct Ready {
     pub nix_version: String,
     /// [`crate::image::ImageManifest::id`] of the running image.
     pub image: String,
+    /// In force; absent in what an earlier version wrote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub isolation: Option<Isolation>,
     /// Seconds since the epoch.
     pub at: u64,
+}
+
+/// What keeps the daemon container, and with it each build, apart from the machine. The volume's format is the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Isolation {
+    /// Root on the machine, who mounts the store and makes the sandbox.
+    Privileged,
+    /// Root in a user namespace of the pod's own, without privilege on the machine.
+    Userns,
+}
+
+impl Isolation {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Privileged, Self::Userns];
+
+    /// As `daemon-init serve --isolation` and `[daemon] isolation` call it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Privileged => "privileged",
+            Self::Userns => "userns",
+        }
+    }
 }
 
 /// What an agent is doing, in its own words; the last words of a failed one.

@@ -8,6 +8,7 @@
 //! The peer is not trusted: each length is bounded, memory is taken as bytes arrive, and lists of store paths are handed
 //! over one by one.
 
+mod build;
 mod connection;
 mod error;
 mod hello;
@@ -17,6 +18,7 @@ mod stderr;
 mod valid_path;
 mod wire;
 
+pub use build::{BuildMode, BuildOutcome, Derivation};
 pub use connection::{Connection, GcAction, GcOutcome, PathInfo};
 pub use error::{DaemonError, Error, Result};
 pub use hello::{Hello, OLDEST_MINOR, OUR_MINOR, handshake};

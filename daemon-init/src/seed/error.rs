@@ -113,6 +113,16 @@ pub enum StoreError {
         /// What was being written.
         path: PathBuf,
     },
+    /// Mounted over the image's store before that was brought onto it.
+    #[error(
+        "the store volume {path} holds {found} instead of this image's store: the pod's first container must be of the same image and run `daemon-init prepare --seed`, with the volume at /trampoline/volume/nix; `trampoline-cli setup` and `kubectl apply -k container/userns` make such a pod"
+    )]
+    NotSeeded {
+        /// The volume.
+        path: PathBuf,
+        /// What there is.
+        found: String,
+    },
     /// Asked to stop.
     #[error("stopped while the store was made ready; the next start goes on from here")]
     Aborted,
@@ -156,6 +166,7 @@ impl StoreError {
             Self::NotOurs { .. } | Self::Legacy { .. } | Self::LegacyDamaged { .. } => Exit::NotOurs,
             Self::StoreNewer { .. } | Self::SchemaNewer { .. } | Self::MarkNewer { .. } => Exit::StoreNewer,
             Self::NoRoom { .. } | Self::Full { .. } => Exit::NoRoom,
+            Self::NotSeeded { .. } => Exit::Unsupported,
             Self::Aborted => Exit::Stopping,
             Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => Exit::NoPermission,
             Self::Io { .. } => Exit::Io,

@@ -141,6 +141,7 @@ impl World {
             store_id: "s".into(),
             nix_version: "2.26.3".into(),
             image: "i".into(),
+            isolation: None,
             at: 1,
         };
         files::write_json(&self.paths.run_dir(Container::Daemon), file::READY, &ready).unwrap();
