@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, TcpListener};
 
 use contract::exit::Exit;
+use contract::handshake::Isolation;
 
 use crate::context::Context;
 use crate::engine::Observed;
@@ -19,17 +20,18 @@ const PORTS: std::ops::Range<u16> = 22_200..24_200;
 /// What the builder should look like on this machine.
 pub(crate) async fn rendering(context: &Context, observed: &Observed) -> Result<(Rendering, Resolved)> {
     let capacity = context.engine.capacity().await?;
-    let resolved = limits::resolve(&context.settings.config, &capacity, !observed.has_store())?;
-    let rendering = with_limits(context, observed, &resolved).await?;
+    let mut resolved = limits::resolve(&context.settings.config, &capacity, !observed.has_store())?;
+    let (rendering, note) = with_limits(context, observed, &resolved).await?;
+    resolved.notes.extend(note);
     Ok((rendering, resolved))
 }
 
-/// The same, where what the machine has is known.
-pub(crate) async fn with_limits(
+/// The same, where what the machine has is known; and what the user should know.
+async fn with_limits(
     context: &Context,
     observed: &Observed,
     resolved: &Resolved,
-) -> Result<Rendering> {
+) -> Result<(Rendering, Option<String>)> {
     let config = &context.settings.config;
     let ca_bundle = config.daemon.ca_bundle.as_deref().map(|path| read_bundle(context, path)).transpose()?;
     let me = owner();
@@ -41,8 +43,11 @@ pub(crate) async fn with_limits(
         owner: observed.owner.as_deref().unwrap_or(&me),
         ssh_port: port(context, observed)?,
         limits: resolved,
+        isolation: Isolation::Privileged,
     };
-    context.engine.render(&sources).await
+    let isolated = context.engine.isolation(&sources, observed).await?;
+    let sources = Sources { isolation: isolated.isolation, ..sources };
+    Ok((context.engine.render(&sources).await?, isolated.why))
 }
 
 /// Relative to the file that names it.

@@ -11,6 +11,9 @@ use crate::setting::variable;
 /// A program that brings an image of this machine's podman, named by its last argument, to the nodes.
 const LOAD: &str = "TRAMPOLINE_TEST_LOAD";
 
+/// `isolation` of all builders that ask for none; not set: that of the product.
+const ISOLATION: &str = "TRAMPOLINE_TEST_ISOLATION";
+
 /// The cluster of the environment.
 #[derive(Debug)]
 pub(super) struct Cluster;
@@ -62,6 +65,9 @@ impl Engine for Cluster {
         for container in ["daemon", "user", "maintenance", "shutdown-monitor"] {
             options.push((format!("builder.{container}.cpu-request"), "0.02".to_owned()));
             options.push((format!("builder.{container}.memory-request"), "\"64Mi\"".to_owned()));
+        }
+        if let Ok(isolation) = variable(ISOLATION) {
+            options.push(("daemon.isolation".to_owned(), format!("{isolation:?}")));
         }
         options
     }

@@ -1,6 +1,7 @@
 //! What only a cluster does to a builder.
 
 pub(crate) mod access;
+pub(crate) mod isolation;
 pub(crate) mod lab;
 pub(crate) mod life;
 pub(crate) mod start;

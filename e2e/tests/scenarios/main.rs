@@ -75,6 +75,7 @@ fn main() -> ExitCode {
         cluster::start::SCENARIOS,
         cluster::life::SCENARIOS,
         cluster::access::SCENARIOS,
+        cluster::isolation::SCENARIOS,
         cluster::lab::SCENARIOS,
     ];
     let runs =

@@ -44,6 +44,7 @@ impl List {
                         "name": observed.builder, "state": state, "owner": observed.owner,
                         "image": observed.image, "ssh_port": observed.ssh_port,
                         "namespace": observed.place.as_ref().map(|place| &place.namespace),
+                        "isolation": observed.isolation,
                     })
                 })
                 .collect();

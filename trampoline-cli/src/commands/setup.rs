@@ -70,7 +70,7 @@ impl Setup {
             // What would be made is known without asking anybody.
             Err(error) if self.dry_run => {
                 ui.detail(format!("shown as for a builder that does not exist: {error}"));
-                Observed { builder: context.name.clone(), ..Observed::default() }
+                Observed { builder: context.name.clone(), unseen: true, ..Observed::default() }
             }
             observed => observed?,
         };

@@ -1,7 +1,7 @@
 //! `status`: how a builder is. Never wakes it, never counts as activity.
 
 use clap::Args;
-use contract::handshake::{BuilderStatus, LastStop, Phase};
+use contract::handshake::{BuilderStatus, Isolation, LastStop, Phase};
 
 use crate::cli::Global;
 use crate::context::Context;
@@ -34,6 +34,8 @@ pub(crate) struct Report {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) node: Option<String>,
     pub(crate) ssh_port: Option<u16>,
+    /// What keeps its builds apart from the machine.
+    pub(crate) isolation: Option<Isolation>,
     /// Why it does not run.
     pub(crate) reason: Option<String>,
     pub(crate) last_stop: Option<LastStop>,
@@ -94,6 +96,8 @@ pub(crate) async fn report(context: &Context, observed: &Observed) -> Result<Rep
         namespace: observed.place.as_ref().map(|place| place.namespace.clone()),
         node: observed.place.as_ref().and_then(|place| place.node.clone()),
         ssh_port: observed.ssh_port,
+        // The pod knows best.
+        isolation: pod.as_ref().and_then(|pod| pod.ready.as_ref()?.isolation).or(observed.isolation),
         reason,
         last_stop,
         pod,
@@ -157,6 +161,9 @@ fn print(context: &Context, report: &Report) -> Result<()> {
     }
     if let Some(node) = &report.node {
         row("node", node.clone())?;
+    }
+    if let Some(isolation) = report.isolation {
+        row("isolation", isolation.name().to_owned())?;
     }
     if let Some(stop) = &report.last_stop {
         row("stopped", ago(stop.at, now()))?;

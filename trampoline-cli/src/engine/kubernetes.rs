@@ -14,6 +14,7 @@ mod fake;
 mod forward;
 mod grow;
 mod images;
+mod isolation;
 mod kubeconfig;
 mod logs;
 mod observe;
@@ -37,7 +38,7 @@ use kube::ResourceExt;
 use kube::api::PatchParams;
 use tokio::sync::OnceCell;
 
-use super::{Belonging, Capacity, Duplex, Engine, Observed, Output, Stream, Trouble, Volume, pod_name};
+use super::{Belonging, Capacity, Duplex, Engine, Isolated, Observed, Output, Stream, Trouble, Volume, pod_name};
 use crate::error::Result;
 use crate::render::{Rendering, Sources, diff::Difference};
 use crate::ui::{Step, Ui};
@@ -125,6 +126,15 @@ impl Engine for Kubernetes {
     async fn capacity(&self) -> Result<Capacity> {
         // The scheduler knows; limits are no reservation.
         Ok(Capacity { memory: u64::MAX, cpus: u32::MAX, limits: Ok(()), volumes_free: None })
+    }
+
+    async fn isolation(&self, sources: &Sources<'_>, observed: &Observed) -> Result<Isolated> {
+        let choice = sources.config.daemon.isolation;
+        match isolation::wished(choice) {
+            Some(chosen) => Ok(chosen),
+            None if observed.unseen => Ok(isolation::unasked()),
+            None => isolation::choose(self.cluster().await?, sources, observed).await,
+        }
     }
 
     async fn render(&self, sources: &Sources<'_>) -> Result<Rendering> {

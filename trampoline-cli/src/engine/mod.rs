@@ -10,7 +10,7 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use contract::handshake::LastStop;
+use contract::handshake::{Isolation, LastStop};
 use contract::places::Container;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -97,6 +97,22 @@ pub(crate) trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 
+/// What keeps the builds of a builder apart from the machine.
+#[derive(Debug)]
+pub(crate) struct Isolated {
+    /// It.
+    pub(crate) isolation: Isolation,
+    /// Why, for the user, where it was chosen.
+    pub(crate) why: Option<String>,
+}
+
+impl Isolated {
+    /// Chosen for this reason.
+    pub(crate) fn because(isolation: Isolation, why: &str) -> Self {
+        Self { isolation, why: Some(format!("isolation: {}, since {why}", isolation.name())) }
+    }
+}
+
 /// Something that was made for a builder.
 #[derive(Debug)]
 pub(crate) struct Belonging {
@@ -158,6 +174,9 @@ pub(crate) trait Engine: Send + Sync {
 
     /// What the machine has to give.
     async fn capacity(&self) -> Result<Capacity>;
+
+    /// What keeps builds apart from the machine: as the configuration says, or what fits the engine and the builder that is there.
+    async fn isolation(&self, sources: &Sources<'_>, observed: &Observed) -> Result<Isolated>;
 
     /// The pod and volumes as they should be.
     async fn render(&self, sources: &Sources<'_>) -> Result<Rendering>;

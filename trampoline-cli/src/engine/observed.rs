@@ -1,6 +1,6 @@
 //! A builder as the engine sees it.
 
-use contract::handshake::{BuilderStatus, LastStop};
+use contract::handshake::{BuilderStatus, Isolation, LastStop};
 use contract::places::Container;
 
 use super::Volume;
@@ -30,6 +30,10 @@ pub(crate) struct Observed {
     pub(crate) published: Published,
     /// Why it last stopped, if the engine keeps that.
     pub(crate) last_stop: Option<LastStop>,
+    /// What keeps its builds apart from the machine, by what makes its pod.
+    pub(crate) isolation: Option<Isolation>,
+    /// The engine could not be asked, and need not be.
+    pub(crate) unseen: bool,
 }
 
 /// Where in a cluster.

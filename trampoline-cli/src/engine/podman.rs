@@ -15,10 +15,12 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 
 use async_trait::async_trait;
-use contract::handshake::LastStop;
+use contract::config::IsolationChoice;
+use contract::exit::Exit;
+use contract::handshake::{Isolation, LastStop};
 use contract::places::Container;
 
-use super::{Capacity, Duplex, Engine, Observed, Output, Stream, Volume};
+use super::{Capacity, Duplex, Engine, Isolated, Observed, Output, Stream, Volume};
 use tokio::sync::{Mutex, OnceCell};
 
 use crate::error::{CliError, Result};
@@ -63,6 +65,22 @@ impl Engine for Podman {
 
     async fn capacity(&self) -> Result<Capacity> {
         Ok(self.info().await?.capacity())
+    }
+
+    async fn isolation(&self, sources: &Sources<'_>, _observed: &Observed) -> Result<Isolated> {
+        let config = sources.config;
+        if config.daemon.isolation == IsolationChoice::Userns {
+            let origin = config.origin("daemon.isolation");
+            return Err(CliError::new(
+                Exit::Config,
+                format!("{origin}: daemon.isolation = \"userns\": podman's pods have no user namespace of that kind"),
+            )
+            .hint(
+                "take it out, and run podman as an ordinary user: root of the builder is then that user, without any privilege \
+                 on this machine. In a cluster (`--engine kubernetes`) it works",
+            ));
+        }
+        Ok(Isolated { isolation: Isolation::Privileged, why: None })
     }
 
     async fn render(&self, sources: &Sources<'_>) -> Result<Rendering> {

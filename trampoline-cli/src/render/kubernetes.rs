@@ -4,6 +4,7 @@ mod extra;
 mod objects;
 mod pod;
 pub(crate) mod surface;
+mod userns;
 
 use std::collections::BTreeMap;
 
@@ -73,7 +74,7 @@ pub(crate) fn render(sources: &Sources<'_>, namespace: Option<&str>) -> Result<R
         annotations,
     };
     let files = sources.files();
-    let mut template = pod::template(&common, config, &surface)?;
+    let mut template = pod::template(&common, sources, &surface)?;
     let digest = stamp(&mut template)?;
     let made = objects::Made { common: &common, config, files: &files, template: &template, digest: &digest };
     let objects = template::objects()?

@@ -14,7 +14,8 @@ use std::io::Write;
 
 use contract::config::Config;
 use contract::exit::Exit;
-use contract::places::{BIN_DIR, Container};
+use contract::handshake::Isolation;
+use contract::places::Container;
 use k8s_openapi::api::core::v1::Pod;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -27,7 +28,15 @@ pub(crate) const CONFIG_KEY: &str = "trampoline.toml";
 /// The operator's certificates, beside it.
 pub(crate) const CA_KEY: &str = "ca-bundle.pem";
 
+/// Name of the init container.
+pub(crate) const PREPARE: &str = "prepare";
+/// Of the container that fills the store volume in the daemon container's place.
+const SEED: &str = "--seed";
+/// Of whoever fills the store volume: take over one without a mark.
+const ADOPT: &str = "--adopt-store";
+
 /// Everything that decides what a builder looks like.
+#[derive(Clone, Copy)]
 pub(crate) struct Sources<'a> {
     /// Its name.
     pub(crate) builder: &'a str,
@@ -43,6 +52,8 @@ pub(crate) struct Sources<'a> {
     pub(crate) ssh_port: u16,
     /// What each container gets on this machine.
     pub(crate) limits: &'a Resolved,
+    /// What keeps builds apart from the machine.
+    pub(crate) isolation: Isolation,
 }
 
 impl Sources<'_> {
@@ -93,24 +104,19 @@ impl Rendering {
     /// The same pod, which takes over a store without a mark. What is remembered is the other one: once is enough.
     pub(crate) fn adopting(&self) -> Self {
         let mut adopting = self.clone();
-        let command = [&format!("{BIN_DIR}/{}", Container::Daemon.agent()), "serve", "--adopt-store"]
-            .map(str::to_owned)
-            .to_vec();
-        let containers = adopting.pod.spec.iter_mut().flat_map(|spec| spec.containers.iter_mut());
-        for container in containers.filter(|container| container.name == Container::Daemon.name()) {
-            container.command = Some(command.clone());
-            container.args = None;
+        if let Some(spec) = &mut adopting.pod.spec {
+            let seeds = |command: &&mut Vec<String>| command.iter().any(|word| word == SEED);
+            let before = spec.init_containers.iter_mut().flatten();
+            let command = before.filter_map(|container| container.command.as_mut()).find(seeds);
+            let daemon = spec.containers.iter_mut().find(|c| c.name == Container::Daemon.name());
+            let command = command.or_else(|| daemon.and_then(|container| container.command.as_mut()));
+            command.into_iter().for_each(|command| command.push(ADOPT.to_owned()));
         }
         // The same in the object that makes the pod.
-        let containers = adopting
-            .objects
-            .iter_mut()
-            .filter_map(|object| object.pointer_mut("/spec/template/spec/containers")?.as_array_mut())
-            .flatten();
-        for container in containers.filter(|container| container["name"] == Container::Daemon.name()) {
-            container["command"] = command.clone().into();
-            container.as_object_mut().and_then(|container| container.remove("args"));
-        }
+        let spec = serde_json::to_value(&adopting.pod.spec).unwrap_or_default();
+        let specs =
+            adopting.objects.iter_mut().filter_map(|object| object.pointer_mut("/spec/template/spec"));
+        specs.for_each(|place| place.clone_from(&spec));
         adopting
     }
 

@@ -94,6 +94,35 @@ fn the_objects_of_a_cluster_are_as_they_were() {
     assert_eq!(run.code, 0, "{run:?}");
     assert_as_it_was("dry-run-kubernetes", &run);
     assert!(!run.stdout.contains("replicas"), "what is applied must not wake a builder");
+    assert!(run.stderr.contains("isolation: userns, since no cluster was asked"), "{run:?}");
+}
+
+#[test]
+fn an_isolation_that_was_given_is_not_explained() {
+    let sandbox = Sandbox::new();
+    for (isolation, privileged) in [("userns", false), ("privileged", true)] {
+        sandbox.write(
+            "trampoline.toml",
+            &format!("builder.engine = \"kubernetes\"\ndaemon.isolation = \"{isolation}\"\n"),
+        );
+        let run = sandbox.cli(["setup", "--dry-run"]);
+        assert_eq!(run.code, 0, "{run:?}");
+        assert_eq!(run.stdout.contains("privileged: true"), privileged, "{run:?}");
+        assert_eq!(run.stdout.contains("hostUsers: false"), !privileged, "{run:?}");
+        assert!(!run.stderr.contains("isolation:"), "{run:?}");
+    }
+}
+
+#[test]
+fn podman_has_no_user_namespaces_of_that_kind() {
+    let sandbox = Sandbox::new();
+    podman(&sandbox, &info(false, "v2", 64, 64 << 30, "overlay"));
+    sandbox.write("trampoline.toml", "[daemon]\nisolation = \"userns\"\n");
+    for args in [&["setup"][..], &["setup", "--dry-run"]] {
+        let run = sandbox.cli(args);
+        run.refused(78, "trampoline.toml:2: daemon.isolation = \"userns\": podman's pods have no user namespace");
+        run.hints("as an ordinary user");
+    }
 }
 
 #[test]

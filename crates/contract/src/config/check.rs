@@ -34,7 +34,14 @@ pub enum Text {
     ObjectName,
     /// A port of the pod, by number or name.
     Port,
+    /// A seccomp profile.
+    Seccomp,
 }
+
+/// No seccomp profile of our own choice.
+pub(super) const SECCOMP_UNSET: &str = "unset";
+/// Before the path of one that is on the nodes.
+pub(super) const SECCOMP_LOCALHOST: &str = "localhost/";
 
 /// The longest name: Kubernetes allows labels of 63 letters, and we append to it.
 pub const NAME_MAX: usize = 40;
@@ -86,6 +93,9 @@ impl Text {
                 "1 to 253 lower-case letters, digits, hyphens and dots, with a letter or digit at both ends"
             }
             Self::Port => "a port from 1 to 65535, or the name of one",
+            Self::Seccomp => {
+                "\"unset\", or \"localhost/\" and the path of a profile below the kubelet's folder of profiles, without \"..\""
+            }
         }
     }
 
@@ -106,6 +116,7 @@ impl Text {
             Self::Context => r"^\S(.*\S)?$",
             Self::ObjectName => "^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$",
             Self::Port => "^([1-9][0-9]{0,4}|[a-z0-9-]{1,15})$",
+            Self::Seccomp => r"^(unset|localhost/[^/\s]\S*)$",
         }
     }
 
@@ -166,6 +177,7 @@ impl Text {
             Self::Namespace => dns_name(text, 63, false),
             Self::ObjectName => dns_name(text, 253, true),
             Self::Port => port(text),
+            Self::Seccomp => seccomp(text),
         }
     }
 }
@@ -208,6 +220,21 @@ fn port(text: &str) -> Result<(), String> {
         };
     }
     dns_name(text, 15, false)
+}
+
+fn seccomp(text: &str) -> Result<(), String> {
+    if text == SECCOMP_UNSET {
+        return Ok(());
+    }
+    let Some(path) = text.strip_prefix(SECCOMP_LOCALHOST) else {
+        return Err(format!("neither {SECCOMP_UNSET:?} nor a path behind {SECCOMP_LOCALHOST:?}"));
+    };
+    only(path, |c| !c.is_whitespace())?;
+    // As the API server checks it.
+    match path.split('/').find(|part| part.is_empty() || *part == "..") {
+        Some(part) => Err(format!("its path {path:?} holds the part {part:?}")),
+        None => Ok(()),
+    }
 }
 
 fn name(text: &str) -> Result<(), String> {

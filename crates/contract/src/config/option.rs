@@ -6,7 +6,7 @@ use std::fmt;
 use super::Config;
 use super::check::Text;
 use super::keyed::Keyed;
-use super::types::{AccessMode, DnsPolicy, Engine, LogFormat, LogLevel, PullPolicy};
+use super::types::{AccessMode, DnsPolicy, Engine, IsolationChoice, LogFormat, LogLevel, PullPolicy};
 use super::units::{self, Size};
 use super::value::Value;
 
@@ -257,6 +257,11 @@ impl Word for AccessMode {
     const VALUES: &'static [Self] = &[Self::ReadWriteOnce, Self::ReadWriteOncePod, Self::ReadWriteMany];
 }
 
+impl Word for IsolationChoice {
+    const NAMES: &'static [&'static str] = &["auto", "userns", "privileged"];
+    const VALUES: &'static [Self] = &[Self::Auto, Self::Userns, Self::Privileged];
+}
+
 impl Word for PullPolicy {
     const NAMES: &'static [&'static str] = &["Always", "IfNotPresent", "Never"];
     const VALUES: &'static [Self] = &[Self::Always, Self::IfNotPresent, Self::Never];
@@ -285,4 +290,4 @@ macro_rules! as_str {
         }
     )+ };
 }
-as_str!(Engine, LogLevel, LogFormat, AccessMode, PullPolicy, DnsPolicy);
+as_str!(Engine, LogLevel, LogFormat, AccessMode, PullPolicy, DnsPolicy, IsolationChoice);

@@ -2,6 +2,7 @@
 
 use super::Config;
 use super::error::ConfigError;
+use super::types::IsolationChoice;
 
 /// Refuses contradictions, each at the line of a key that takes part in it.
 pub(super) fn check(config: &Config) -> Vec<ConfigError> {
@@ -27,6 +28,15 @@ pub(super) fn check(config: &Config) -> Vec<ConfigError> {
             key: "daemon.no-proxy".to_owned(),
             problem: "does nothing without `proxy`".to_owned(),
             accepted: "`no-proxy` together with `proxy`".to_owned(),
+            nearest: None,
+        });
+    }
+    if config.daemon.isolation == IsolationChoice::Privileged && config.daemon.seccomp_profile().is_some() {
+        errors.push(ConfigError {
+            line: config.line("daemon.seccomp").unwrap_or(0),
+            key: "daemon.seccomp".to_owned(),
+            problem: "a privileged container has no seccomp profile, and `isolation` is \"privileged\"".to_owned(),
+            accepted: "`seccomp` together with `isolation` \"userns\" or \"auto\"".to_owned(),
             nearest: None,
         });
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::check::{SECCOMP_LOCALHOST, SECCOMP_UNSET};
 use super::units::Size;
 
 /// `[builder]`: the pod as the client makes it.
@@ -120,6 +121,19 @@ pub enum AccessMode {
     ReadWriteMany,
 }
 
+/// What `[daemon] isolation` asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(test, derive(serde::Serialize), serde(rename_all = "kebab-case"))]
+pub enum IsolationChoice {
+    /// What fits where the builder runs.
+    #[default]
+    Auto,
+    /// See [`crate::handshake::Isolation::Userns`].
+    Userns,
+    /// See [`crate::handshake::Isolation::Privileged`].
+    Privileged,
+}
+
 /// When a node asks the registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[cfg_attr(test, derive(serde::Serialize))]
@@ -151,6 +165,10 @@ pub enum DnsPolicy {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(test, derive(serde::Serialize), serde(rename_all = "kebab-case"))]
 pub struct Daemon {
+    /// What the daemon container, and with it each build, is kept apart by.
+    pub isolation: IsolationChoice,
+    /// Of the daemon container in a user namespace: `unset`, or `localhost/PATH`.
+    pub seccomp: String,
     /// From the start of the pod until the daemon answers, a first seeding included.
     pub ready_timeout: Duration,
     /// Threads that copy the image's store onto the volume; 0: as many as fit the CPU limit.
@@ -291,6 +309,8 @@ impl Default for Builder {
 impl Default for Daemon {
     fn default() -> Self {
         Self {
+            isolation: IsolationChoice::Auto,
+            seccomp: SECCOMP_UNSET.to_owned(),
             ready_timeout: Duration::from_secs(600),
             copy_threads: 0,
             max_processes: 8192,
@@ -304,6 +324,14 @@ impl Default for Daemon {
             ca_bundle: None,
             nix: BTreeMap::new(),
         }
+    }
+}
+
+impl Daemon {
+    /// Path of [`Self::seccomp`] below the kubelet's folder of profiles, if there is one.
+    #[must_use]
+    pub fn seccomp_profile(&self) -> Option<&str> {
+        self.seccomp.strip_prefix(SECCOMP_LOCALHOST)
     }
 }
 

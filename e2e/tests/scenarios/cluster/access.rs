@@ -18,7 +18,7 @@ crate::scenarios! {
 }
 
 /// What the client asks for, from `setup --rbac`.
-fn rules(namespace: &Namespace, builder: &Builder) -> Value {
+pub(super) fn rules(namespace: &Namespace, builder: &Builder) -> Value {
     let printed = builder.cli(["setup", "--rbac"]).run().ok();
     let parsed = namespace
         .kubectl(["create", "--dry-run=client", "-o", "json", "-f", "-"])

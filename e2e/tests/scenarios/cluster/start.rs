@@ -123,8 +123,8 @@ fn quota_that_is_used_up() {
 fn pod_security_that_refuses_it() {
     let namespace = Namespace::new(&json!({ "pod-security.kubernetes.io/enforce": "restricted" }));
     let builder = Builder::new(Person::new(), &[("kubernetes.namespace", &namespace.option())]);
-    let cause = ["does not admit the pod", "securityContext.privileged"];
-    explained(&builder, &cause, "pod-security.kubernetes.io/enforce=privileged");
+    let cause = ["does not admit the pod", "PodSecurity \"restricted"];
+    explained(&builder, &cause, "pod-security.kubernetes.io/enforce=baseline");
 }
 
 /// A `user` container that says why and ends.

@@ -83,7 +83,7 @@ impl Target {
     ) -> Result<(Incoming<impl AsyncRead + AsyncWrite + Unpin + Send + use<>>, mpsc::Sender<Bytes>)> {
         let pod = pod_of(&self.builder);
         let url = Pod::url_path(&(), Some(&cluster.namespace));
-        let params = AttachParams { container: Some(self.container.name().to_owned()), ..params };
+        let params = AttachParams { container: Some(self.container.to_owned()), ..params };
         let client = &cluster.client;
         let open = || async {
             let argv = argv.iter().copied();
@@ -112,7 +112,7 @@ impl Target {
             Cause::NodeAway => Err(self.node_away(words)),
             Cause::Unknown => Err(CliError::engine(format!(
                 "the cluster did not run a command in the {} container of builder {}: {words}",
-                self.container.name(),
+                self.container,
                 self.builder
             ))),
         }

@@ -3,6 +3,7 @@
 mod containers;
 mod judge;
 mod policy;
+mod prepare;
 mod schedule;
 #[cfg(test)]
 mod tests;
@@ -19,7 +20,8 @@ use super::observe::Seen;
 use crate::engine::{Trouble, pod_name};
 use crate::error::{CliError, Result};
 
-pub(super) use policy::hint as policy_hint;
+pub(super) use policy::{cause as policy_cause, hint as policy_hint};
+pub(super) use schedule::tolerated;
 
 /// Lines of a log that go into a message.
 const LAST_WORDS: i64 = 8;
@@ -50,7 +52,11 @@ enum Verdict {
         container: String,
         exit_code: i32,
         reason: Option<String>,
+        /// Not for the first time.
+        again: bool,
     },
+    /// The first container is at work, and tells how far it is.
+    Prepares,
 }
 
 /// Looks once.
@@ -63,9 +69,11 @@ pub(super) async fn trouble(cluster: &Cluster, seen: &Seen) -> Result<Trouble> {
         Verdict::None => Trouble::None,
         Verdict::Waiting(line) => Trouble::Waiting(line),
         Verdict::Fatal { exit, message, hint } => Trouble::Fatal(CliError::new(exit, message).hint(hint)),
-        Verdict::Crashes { container, exit_code, reason } => {
-            Trouble::Fatal(crash(cluster, seen, &container, exit_code, reason.as_deref()).await)
+        Verdict::Crashes { container, exit_code, reason, again } => {
+            let ended = Ended { container: &container, exit_code, reason: reason.as_deref(), again };
+            Trouble::Fatal(crash(cluster, seen, &ended).await)
         }
+        Verdict::Prepares => prepare::told(cluster, &seen.builder).await,
     })
 }
 
@@ -103,13 +111,20 @@ async fn node(cluster: &Cluster, seen: &Seen) -> Option<Node> {
     cluster.attempt(|| nodes.get(&name)).await.ok()
 }
 
+/// A container that does not run any more.
+struct Ended<'a> {
+    container: &'a str,
+    exit_code: i32,
+    reason: Option<&'a str>,
+    again: bool,
+}
+
 async fn crash(
     cluster: &Cluster,
     seen: &Seen,
-    container: &str,
-    exit_code: i32,
-    reason: Option<&str>,
+    ended: &Ended<'_>,
 ) -> CliError {
+    let Ended { container, exit_code, reason, again } = *ended;
     let pods = cluster.api::<Pod>();
     let pod = super::pod_of(&seen.builder);
     let params = |previous| LogParams {
@@ -133,7 +148,8 @@ async fn crash(
     let words = if words.trim().is_empty() { "it wrote nothing" } else { words.trim_end() };
     let why = match reason {
         Some("OOMKilled") => "was killed for using more memory than its limit".to_owned(),
-        _ => format!("ends again and again (exit code {exit_code})"),
+        _ if again => format!("ends again and again (exit code {exit_code})"),
+        _ => format!("ended with exit code {exit_code}"),
     };
     let shown = Container::ALL.iter().any(|known| known.name() == container);
     let error = CliError::new(

@@ -15,6 +15,11 @@ fn names_a_namespace(status: &Status) -> bool {
     status.details.as_ref().is_some_and(|details| details.kind == "namespaces")
 }
 
+/// Somebody has no permission, which is no policy.
+pub(super) fn is_denied(status: &Status) -> bool {
+    status.code == 403 && Denied::parse(&status.message).is_some()
+}
+
 /// Why the server did not answer, where asking again may help.
 pub(super) fn away(error: &kube::Error) -> Option<String> {
     match error {
@@ -145,8 +150,12 @@ pub(super) fn refusal(place: &str, namespace: &str, doing: &str, status: &Status
             ))
         }
         409 if !causes(status).is_empty() => conflict(doing, status),
-        422 => CliError::new(Exit::Config, format!("{doing}: {}", invalid(status)))
-            .hint("`trampoline-cli setup --dry-run` prints what the cluster is given"),
+        422 => {
+            let words = invalid(status);
+            let hint = super::explain::policy_hint(&words)
+                .unwrap_or_else(|| "`trampoline-cli setup --dry-run` prints what the cluster is given".to_owned());
+            CliError::new(Exit::Config, format!("{doing}: {words}")).hint(hint)
+        }
         _ => admission(doing, status),
     }
 }

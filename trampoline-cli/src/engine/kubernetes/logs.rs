@@ -79,7 +79,7 @@ fn last_lines(text: &[u8], lines: u32) -> &[u8] {
 
 fn params(target: &Target, previous: bool, tail: Option<u32>) -> LogParams {
     LogParams {
-        container: Some(target.container.name().to_owned()),
+        container: Some(target.container.to_owned()),
         previous,
         tail_lines: tail.map(i64::from),
         ..LogParams::default()
@@ -118,13 +118,13 @@ fn explain(cluster: &Cluster, target: &Target, failed: Failed) -> CliError {
         Failed::Error(kube::Error::Api(status)) if status.code == 404 => target.not_running(),
         Failed::Error(kube::Error::Api(status)) if status.code == 400 => CliError::engine(format!(
             "the {} container of builder {} has no log yet: {}",
-            target.container.name(),
+            target.container,
             target.builder,
             status.message
         ))
         .hint("`trampoline-cli status` shows what it waits for"),
         failed => {
-            let doing = format!("cannot read the log of the {} container", target.container.name());
+            let doing = format!("cannot read the log of the {} container", target.container);
             failure::explain(cluster, &doing, failed)
         }
     }
@@ -206,7 +206,7 @@ async fn runs(cluster: &Cluster, target: &Target) -> Result<bool> {
     let pod = cluster.call(&format!("cannot read pod {name}"), || pods.get_opt(&name)).await?;
     let statuses = pod.and_then(|pod| pod.status?.container_statuses).unwrap_or_default();
     let state =
-        statuses.into_iter().find(|status| status.name == target.container.name()).and_then(|s| s.state);
+        statuses.into_iter().find(|status| status.name == target.container).and_then(|s| s.state);
     Ok(state.is_some_and(|state| state.running.is_some()))
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use contract::cluster::{self, ClusterState, ClusterStatus};
-use contract::handshake::LastStop;
+use contract::handshake::{Isolation, LastStop};
 use contract::places::Container;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod};
@@ -184,6 +184,8 @@ impl Seen {
             }),
             published: Published::Read(self.published().map(|status| Box::new(status.builder))),
             last_stop: self.last_stop(),
+            isolation: self.isolation(),
+            unseen: false,
         }
     }
 
@@ -197,6 +199,14 @@ impl Seen {
                 note(&annotations.unwrap_or_default(), &labels.unwrap_or_default(), label::DIGEST)
             }
         }
+    }
+
+    /// Of the next pod, which is that of the present one but for a `setup` that waits for a build.
+    fn isolation(&self) -> Option<Isolation> {
+        let next = self.set.as_ref().and_then(|set| set.spec.template.spec.as_ref());
+        let spec = next.or_else(|| self.pod.as_ref()?.spec.as_ref())?;
+        let mapped = spec.host_users == Some(false);
+        Some(if mapped { Isolation::Userns } else { Isolation::Privileged })
     }
 
     pub(super) fn replicas(&self) -> i32 {

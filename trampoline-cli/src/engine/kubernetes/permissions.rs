@@ -2,7 +2,9 @@
 //! the Role that `setup --rbac` prints.
 
 use contract::exit::Exit;
-use k8s_openapi::api::rbac::v1::{PolicyRule, Role, RoleBinding, RoleRef, Subject};
+use k8s_openapi::api::rbac::v1::{
+    ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef, Subject,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::{ApiResource, GroupVersionKind};
 
@@ -54,15 +56,17 @@ impl Kind {
     }
 }
 
-/// What the client asks of a namespace, as rules of a Role. Nodes and storage classes, which explain more where they
-/// may be read, belong to the whole cluster and are not in it.
-pub(crate) fn rules() -> Vec<PolicyRule> {
-    let rule = |group: &str, resources: &[&str], verbs: &[&str]| PolicyRule {
+fn rule(group: &str, resources: &[&str], verbs: &[&str]) -> PolicyRule {
+    PolicyRule {
         api_groups: Some(vec![group.to_owned()]),
         resources: Some(resources.iter().map(|&resource| resource.to_owned()).collect()),
         verbs: verbs.iter().map(|&verb| verb.to_owned()).collect(),
         ..PolicyRule::default()
-    };
+    }
+}
+
+/// What the client asks of a namespace, as rules of a Role.
+pub(crate) fn rules() -> Vec<PolicyRule> {
     let mut rules: Vec<PolicyRule> = Vec::new();
     for kind in KINDS {
         // `create`: server-side apply makes what is not there.
@@ -75,7 +79,8 @@ pub(crate) fn rules() -> Vec<PolicyRule> {
     rules.extend([
         // Nobody may give a role, the monitor's, that holds more than what is his own.
         rule("apps", &["statefulsets/scale"], &["get", "patch"]),
-        rule("", &["pods"], &["get", "list", "watch", "patch", "delete"]),
+        // `create` is only ever a dry run: whether policies admit a pod.
+        rule("", &["pods"], &["get", "list", "watch", "create", "patch", "delete"]),
         rule("", &["pods/log"], &["get"]),
         // `get` opens the web socket of older servers, `create` that of newer ones.
         rule("", &["pods/exec", "pods/portforward"], &["get", "create"]),
@@ -84,41 +89,52 @@ pub(crate) fn rules() -> Vec<PolicyRule> {
     rules
 }
 
-/// A Role with these rules and its binding, for an administrator to apply.
+/// What it asks of the whole cluster, and does without.
+fn cluster_rules() -> Vec<PolicyRule> {
+    vec![
+        rule("", &["nodes"], &["get", "list"]),
+        rule("node.k8s.io", &["runtimeclasses"], &["get"]),
+        rule("storage.k8s.io", &["storageclasses"], &["get"]),
+    ]
+}
+
+const GROUP: &str = "rbac.authorization.k8s.io";
+
+fn reference(kind: &str, name: &str) -> RoleRef {
+    RoleRef { api_group: Some(GROUP.to_owned()), kind: kind.to_owned(), name: name.to_owned() }
+}
+
+fn yaml(object: &impl serde::Serialize) -> Result<String> {
+    serde_json::to_value(object)
+        .map_err(|error| error.to_string())
+        .and_then(|value| serde_saphyr::to_string(&value).map_err(|error| error.to_string()))
+        .map_err(|error| CliError::new(Exit::Internal, format!("cannot write a Role as YAML: {error}")))
+}
+
+/// Roles with these rules and their bindings, for an administrator to apply.
 pub(crate) fn manifest(builder: &str, namespace: Option<&str>) -> Result<String> {
     let name = format!("{}-client", pod_name(builder));
-    let metadata = ObjectMeta {
-        name: Some(name.clone()),
-        namespace: namespace.map(str::to_owned),
-        ..ObjectMeta::default()
-    };
-    let role = Role { metadata: metadata.clone(), rules: Some(rules()) };
-    let binding = RoleBinding {
-        metadata,
-        role_ref: RoleRef {
-            api_group: Some("rbac.authorization.k8s.io".to_owned()),
-            kind: "Role".to_owned(),
-            name,
-        },
-        subjects: Some(vec![Subject {
-            api_group: Some("rbac.authorization.k8s.io".to_owned()),
-            kind: "User".to_owned(),
-            name: "NAME".to_owned(),
-            namespace: None,
-        }]),
-    };
-    let written = |object: serde_json::Result<serde_json::Value>| {
-        object
-            .map_err(|error| error.to_string())
-            .and_then(|value| serde_saphyr::to_string(&value).map_err(|error| error.to_string()))
-            .map_err(|error| CliError::new(Exit::Internal, format!("cannot write a Role as YAML: {error}")))
-    };
+    let global = ObjectMeta { name: Some(name.clone()), ..ObjectMeta::default() };
+    let metadata = ObjectMeta { namespace: namespace.map(str::to_owned), ..global.clone() };
+    let subjects = Some(vec![Subject {
+        api_group: Some(GROUP.to_owned()),
+        kind: "User".to_owned(),
+        name: "NAME".to_owned(),
+        namespace: None,
+    }]);
+    let documents = [
+        yaml(&Role { metadata: metadata.clone(), rules: Some(rules()) })?,
+        yaml(&RoleBinding { metadata, role_ref: reference("Role", &name), subjects: subjects.clone() })?,
+        yaml(&ClusterRole { metadata: global.clone(), rules: Some(cluster_rules()), ..ClusterRole::default() })?,
+        yaml(&ClusterRoleBinding { metadata: global, role_ref: reference("ClusterRole", &name), subjects })?,
+    ];
+    let [role, binding, cluster_role, cluster_binding] = documents;
     Ok(format!(
         "# What trampoline-cli asks of a namespace, for builders of any name. Put your user's name for NAME.\n\
-         # Reading nodes and storage classes is a matter of the whole cluster: without it less is explained, and nothing fails.\n\
-         {}---\n{}",
-        written(serde_json::to_value(role))?,
-        written(serde_json::to_value(binding))?,
+         {role}---\n{binding}\
+         # From here on it is optional, and a matter of the whole cluster: with it `isolation = \"auto\"` looks at the nodes\n\
+         # themselves, and more is explained. Without it nothing fails.\n\
+         ---\n{cluster_role}---\n{cluster_binding}"
     ))
 }
 

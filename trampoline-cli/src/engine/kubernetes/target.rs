@@ -13,6 +13,7 @@ use super::channel::{Alive, Lost};
 use super::client::{Cluster, Failed};
 use super::{failure, pod_of};
 use crate::error::{CliError, Result};
+use crate::render::PREPARE;
 
 /// The API server is given this long to say that a pod is there.
 const ALIVE: Duration = Duration::from_secs(5);
@@ -26,19 +27,24 @@ const REFUSED: &str = "connection refused";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Target {
     pub(super) builder: String,
-    pub(super) container: Container,
+    pub(super) container: &'static str,
 }
 
 impl Target {
     pub(super) fn new(builder: &str, container: Container) -> Self {
-        Self { builder: builder.to_owned(), container }
+        Self { builder: builder.to_owned(), container: container.name() }
+    }
+
+    /// The one that runs before all others.
+    pub(super) fn prepare(builder: &str) -> Self {
+        Self { builder: builder.to_owned(), container: PREPARE }
     }
 
     /// It does not run: whoever waits for a start or a stop tries again after it.
     pub(super) fn not_running(&self) -> CliError {
         CliError::new(
             Exit::Stopping,
-            format!("the {} container of builder {} does not run", self.container.name(), self.builder),
+            format!("the {} container of builder {} does not run", self.container, self.builder),
         )
         .hint("`trampoline-cli status` shows how the builder is")
     }

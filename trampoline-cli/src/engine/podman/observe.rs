@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use contract::handshake::{LastStop, file};
+use contract::handshake::{Isolation, LastStop, file};
 use contract::places::{Container, MARK_DIR, VOLUME};
 use serde::Deserialize;
 
@@ -124,6 +124,8 @@ fn add_container(found: &mut BTreeMap<String, Observed>, line: Ps) {
     });
     observed.digest = labels.get(label::DIGEST).cloned();
     observed.image = Some(line.image);
+    // The only one that its pods know.
+    observed.isolation = Some(Isolation::Privileged);
     observed.ssh_port = line.ports.unwrap_or_default().first().map(|port| port.host_port);
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use contract::cluster::STATEFUL_SET_ENV;
 use contract::config::{Config, Limits, Size};
 use contract::exit::Exit;
+use contract::handshake::Isolation;
 use contract::places::Container as Agent;
 use k8s_openapi::api::core::v1::{
     Container, EnvVar, HostAlias, LocalObjectReference, PodSpec, PodTemplateSpec, ResourceRequirements,
@@ -14,10 +15,10 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::surface::{self, Surface};
-use super::{Common, template};
+use super::{Common, template, userns};
 use crate::engine::{label, pod_name};
 use crate::error::{CliError, Result};
-use crate::render::{limits, strategic, strict};
+use crate::render::{PREPARE, Sources, limits, strategic, strict};
 
 /// What the agents need after running builds have had their time: to end, and to say so.
 const BEYOND_GRACE: Duration = Duration::from_secs(30);
@@ -36,7 +37,12 @@ const ARCHITECTURES: [(&str, &str); 8] = [
 ];
 
 /// With everything that the configuration says of it, the patch last.
-pub(super) fn template(common: &Common, config: &Config, surface: &Surface) -> Result<PodTemplateSpec> {
+pub(super) fn template(
+    common: &Common,
+    sources: &Sources<'_>,
+    surface: &Surface,
+) -> Result<PodTemplateSpec> {
+    let config = sources.config;
     let mut labels = BTreeMap::from([
         ("app.kubernetes.io/name".to_owned(), "nix-trampoline".to_owned()),
         (label::BUILDER.to_owned(), common.builder.clone()),
@@ -49,6 +55,9 @@ pub(super) fn template(common: &Common, config: &Config, surface: &Surface) -> R
         ..ObjectMeta::default()
     };
     let mut spec = template::pod_spec()?;
+    if sources.isolation == Isolation::Userns {
+        userns::apply(&mut spec, config);
+    }
     fill(&mut spec, common, config, surface)?;
     let template = PodTemplateSpec { metadata: Some(metadata), spec: Some(spec) };
     match &surface.patch {
@@ -61,6 +70,11 @@ fn fill(spec: &mut PodSpec, common: &Common, config: &Config, surface: &Surface)
     let tables = &config.kubernetes;
     for container in spec.init_containers.iter_mut().flatten().chain(&mut spec.containers) {
         fill_container(container, common, config, surface);
+        // It fills the volume then, as the daemon container does otherwise.
+        if container.name == PREPARE && spec.host_users == Some(false) {
+            let of_daemon = resources(&limits::wanted(config, Agent::Daemon).1);
+            container.resources.get_or_insert_default().limits = of_daemon.limits;
+        }
     }
     for volume in spec.volumes.iter_mut().flatten() {
         if let Some(claim) = &mut volume.persistent_volume_claim {

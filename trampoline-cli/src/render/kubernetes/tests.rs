@@ -1,12 +1,17 @@
 use contract::config::Config;
+use contract::handshake::Isolation;
 use serde_json::{Value, json};
 
 use super::*;
 use crate::render::limits::Resolved;
 use crate::render::strict;
 
-/// The rendering of this trampoline.toml.
+/// The rendering of this trampoline.toml, privileged.
 fn rendered(builder: &str, text: &str) -> Result<Rendering> {
+    isolated(builder, text, Isolation::Privileged)
+}
+
+fn isolated(builder: &str, text: &str, isolation: Isolation) -> Result<Rendering> {
     let config = Config::parse(text, "trampoline.toml").unwrap_or_else(|errors| panic!("{errors}"));
     let sources = Sources {
         builder,
@@ -16,12 +21,17 @@ fn rendered(builder: &str, text: &str) -> Result<Rendering> {
         owner: "alice@laptop",
         ssh_port: 22_222,
         limits: &Resolved::default(),
+        isolation,
     };
     render(&sources, config.kubernetes.namespace.as_deref())
 }
 
 fn right(text: &str) -> Rendering {
     rendered("gpu", text).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn userns(text: &str) -> Rendering {
+    isolated("gpu", text, Isolation::Userns).unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// The object of this kind, the first of its name's end.
@@ -163,6 +173,12 @@ fn a_store_is_adopted_by_the_object_that_makes_the_pod_as_well() {
     assert_eq!(daemon["command"], json!(["/opt/trampoline/bin/daemon-init", "serve", "--adopt-store"]));
     let user = container(&pod(&adopting), "user");
     assert_eq!(user["command"], json!(["/opt/trampoline/bin/user-init", "serve"]));
+    let adopting = userns("").adopting();
+    let command = |name: &str| container(&pod(&adopting), name)["command"].clone();
+    let binary = "/opt/trampoline/bin/daemon-init";
+    assert_eq!(command("prepare"), json!([binary, "prepare", "--seed", "--adopt-store"]));
+    assert_eq!(command("daemon"), json!([binary, "serve", "--isolation", "userns"]));
+    assert_eq!(serde_json::to_value(&adopting.pod.spec).unwrap(), pod(&adopting));
 }
 
 /// What is printed is what is applied, whatever stands in it.
@@ -177,4 +193,6 @@ fn the_manifest_reads_back_as_the_objects() {
 
 mod refusals;
 mod security;
+mod standard;
 mod surface;
+mod userns;

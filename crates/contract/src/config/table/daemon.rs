@@ -2,9 +2,35 @@
 
 use super::DAY;
 use crate::config::check::Text;
-use crate::config::option::{Effect, Kind, Opt, Reader, field};
+use crate::config::option::{Effect, Kind, Opt, Reader, Word, field};
+use crate::config::types::IsolationChoice;
 
-pub(super) static DAEMON: [Opt; 12] = [
+pub(super) static DAEMON: [Opt; 14] = [
+    Opt {
+        table: "daemon",
+        key: "isolation",
+        kind: Kind::Word(IsolationChoice::NAMES),
+        example: "",
+        doc: "What keeps builds apart from the machine in a cluster: \"userns\", a user namespace of the pod's own, \
+              without any privilege on the node, or \"privileged\", a privileged container. \"auto\": \"userns\" where the \
+              nodes can do it. Under podman the container is privileged, and rootless podman is what gives it no \
+              privilege on the machine. One volume serves both.",
+        readers: &[Reader::Client],
+        effect: Effect::Setup,
+        field: field!(daemon.isolation),
+    },
+    Opt {
+        table: "daemon",
+        key: "seccomp",
+        kind: Kind::Text(Text::Seccomp),
+        example: "",
+        doc: "Seccomp profile of the daemon container in \"userns\": \"unset\" is that of the node, which must not be \
+              the runtime's default; \"localhost/profiles/nix-trampoline.json\" is one that an administrator has put \
+              on the nodes (docs/userns.md).",
+        readers: &[Reader::Client],
+        effect: Effect::Setup,
+        field: field!(daemon.seccomp),
+    },
     Opt {
         table: "daemon",
         key: "ready-timeout",

@@ -9,9 +9,15 @@ use super::judge::{at, of};
 use super::{Facts, Verdict};
 use crate::engine::kubernetes::observe::Seen;
 use crate::engine::observed::killed_from_outside;
+use crate::render::PREPARE;
 
 /// A node that prepares volumes for longer than this does something that deserves a word.
 const LONG: SignedDuration = SignedDuration::from_secs(45);
+
+/// What runc and crun say where a volume cannot be mounted for the users of a pod.
+const IDMAP: &str = "MOUNT_ATTR_IDMAP";
+/// What a kubelet says of a container runtime without user namespaces.
+const NO_USERS: &str = "does not support user namespaces";
 
 /// See the module.
 pub(super) fn judge(seen: &Seen, pod: &Pod, facts: &Facts) -> Verdict {
@@ -32,6 +38,15 @@ pub(super) fn judge(seen: &Seen, pod: &Pod, facts: &Facts) -> Verdict {
         }
     }
     if let Some(verdict) = statuses.iter().find_map(|status| ended(pod, status)) {
+        return verdict;
+    }
+    let at_work = |status: &ContainerStatus| {
+        status.name == PREPARE && status.state.as_ref().is_some_and(|state| state.running.is_some())
+    };
+    if statuses.iter().any(at_work) {
+        return Verdict::Prepares;
+    }
+    if let Some(verdict) = without_users(seen, pod, facts) {
         return verdict;
     }
     let pending = statuses.iter().any(|status| {
@@ -78,6 +93,7 @@ fn waiting(seen: &Seen, pod: &Pod, status: &ContainerStatus, facts: &Facts) -> O
                 container: container.clone(),
                 exit_code: ended.map_or(0, |ended| ended.exit_code),
                 reason: ended.and_then(|ended| ended.reason.clone()),
+                again: true,
             })
         }
         _ => None,
@@ -117,7 +133,15 @@ fn image_hint(image: &str, why: &str) -> String {
 }
 
 fn config_hint(message: &str) -> String {
-    if message.contains("not found") {
+    if message.contains("seccomp profile") {
+        "the profile that `seccomp` under [daemon] names is not on that node: its administrator puts it there (docs/userns.md), or \
+         `seccomp = \"unset\"` does without, then `trampoline-cli setup`"
+            .to_owned()
+    } else if message.contains(IDMAP) {
+        "the filesystem of that volume maps no users, as NFS and most of FUSE do not: another `storage-class` under [kubernetes] \
+         (for claims that are made anew), or `isolation = \"privileged\"` under [daemon], then `trampoline-cli setup`"
+            .to_owned()
+    } else if message.contains("not found") {
         "make what is missing, or take it out of [kubernetes], then `trampoline-cli setup`".to_owned()
     } else {
         "`trampoline-cli setup` after a change of trampoline.toml makes the pod again".to_owned()
@@ -130,18 +154,27 @@ fn ended(pod: &Pod, status: &ContainerStatus) -> Option<Verdict> {
     // An init container that has ended well stays that way.
     let done = ended.exit_code == 0
         && !pod.spec.as_ref()?.containers.iter().any(|container| container.name == status.name);
-    if !done
-        && !was_killed(ended)
-        && status.restart_count > 0
-        && status.last_state.as_ref().is_some_and(|last| last.terminated.is_some())
-    {
+    let again =
+        status.restart_count > 0 && status.last_state.as_ref().is_some_and(|last| last.terminated.is_some());
+    // What it refuses it will refuse again, and nobody else can say so before it has ended well.
+    let refuses = status.name == PREPARE && Exit::from_code(ended.exit_code).is_some_and(is_refusal);
+    if !done && !was_killed(ended) && (again || refuses) {
         return Some(Verdict::Crashes {
             container: status.name.clone(),
             exit_code: ended.exit_code,
             reason: ended.reason.clone(),
+            again,
         });
     }
     (ended.exit_code != 0).then(|| starts_again(status, ended))
+}
+
+/// The volume, the node or the configuration is not what it should be.
+fn is_refusal(exit: Exit) -> bool {
+    matches!(
+        exit,
+        Exit::NotOurs | Exit::StoreNewer | Exit::ReadOnly | Exit::NoRoom | Exit::Unsupported | Exit::Config
+    )
 }
 
 /// By a signal from outside: the next start is as good as the first, however often it happens. Too little memory is a cause of
@@ -159,6 +192,20 @@ fn starts_again(status: &ContainerStatus, ended: &ContainerStateTerminated) -> V
 
 fn mentions(event: &Event, word: &str) -> bool {
     event.message.as_ref().is_some_and(|message| message.contains(word))
+}
+
+/// Of a node that does not map users, which it says of every try.
+fn without_users(seen: &Seen, pod: &Pod, facts: &Facts) -> Option<Verdict> {
+    let uid = pod.uid().unwrap_or_default();
+    let said = of(facts, &uid).rfind(|event| mentions(event, NO_USERS))?.message.clone().unwrap_or_default();
+    let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).unwrap_or_default();
+    Some(Verdict::Fatal {
+        exit: Exit::Unsupported,
+        message: format!("node {node} cannot run the pod of builder {}: {}", seen.builder, last_cause(&said)),
+        hint: "it needs containerd 2.0 or CRI-O 1.25: `node-selector` under [kubernetes] chooses a node that has it, \
+               `isolation = \"privileged\"` under [daemon] needs no user namespaces; then `trampoline-cli setup`"
+            .to_owned(),
+    })
 }
 
 /// What takes long on a node: images, volumes.

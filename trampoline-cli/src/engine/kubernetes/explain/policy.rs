@@ -1,18 +1,35 @@
 //! Refusals by the cluster's own policies: Pod Security, quotas, limits, webhooks.
 
 /// What is refused and why, without how it was asked for.
-pub(super) fn cause(message: &str) -> String {
+pub(crate) fn cause(message: &str) -> String {
     let after = message.split_once(" is forbidden: ").map_or(message, |(_, after)| after);
     after.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Each level of the standard refuses other fields of ours.
+fn pod_security(message: &str) -> &'static str {
+    if message.contains("PodSecurity \"restricted") {
+        "no pod of that level can make the sandbox of a build: use a namespace with `pod-security.kubernetes.io/enforce=baseline` \
+         (--namespace), or ask its administrator for that label"
+    } else if message.contains("privileged=true") {
+        "`isolation = \"userns\"` under [daemon] makes a pod that this level admits; else use a namespace with \
+         `pod-security.kubernetes.io/enforce=privileged` (--namespace), or ask its administrator for that label"
+    } else if message.contains("procMount") {
+        "the level \"baseline\" admits it since version 1.35: ask the namespace's administrator for \
+         `pod-security.kubernetes.io/enforce-version=latest`; on an older cluster, for `pod-security.kubernetes.io/enforce=privileged`"
+    } else {
+        "the namespace does not let pods have these fields: leave out the options of [kubernetes] that ask for them, or use a \
+         namespace with `pod-security.kubernetes.io/enforce=privileged` (--namespace)"
+    }
 }
 
 /// What to do about it, for those that are known.
 pub(crate) fn hint(message: &str) -> Option<String> {
     const KNOWN: [(&str, &str); 8] = [
         (
-            "violates PodSecurity",
-            "the namespace does not let pods have these fields, and the daemon container needs them: use a namespace with \
-             `pod-security.kubernetes.io/enforce=privileged` (--namespace), or ask its administrator for that label",
+            "must be false to use",
+            "the API server knows no user namespaces, which Kubernetes 1.33 does, or `pod-patch` takes `hostUsers` away: \
+             `isolation = \"privileged\"` under [daemon] is the other way",
         ),
         (
             "exceeded quota",
@@ -44,6 +61,9 @@ pub(crate) fn hint(message: &str) -> Option<String> {
             "its storage class lets no claim grow: set the size back, or make the builder again with another `storage-class`",
         ),
     ];
+    if message.contains("violates PodSecurity") {
+        return Some(pod_security(message).to_owned());
+    }
     if message.contains("serviceaccount") && message.contains("not found") {
         return Some("`service-account` under [kubernetes] names one that is not in the namespace: make it, or leave the option out".to_owned());
     }

@@ -1,7 +1,7 @@
 //! A pod without a node, and claims without a volume.
 
 use contract::exit::Exit;
-use k8s_openapi::api::core::v1::{Event, Node, PersistentVolumeClaim, Pod, PodCondition, Taint};
+use k8s_openapi::api::core::v1::{Event, Node, PersistentVolumeClaim, Pod, PodCondition, Taint, Toleration};
 use k8s_openapi::jiff::SignedDuration;
 use kube::ResourceExt;
 
@@ -117,24 +117,27 @@ fn cause(builder: &str, pod: &Pod, said: &str, nodes: &[Node]) -> (String, Strin
     (format!("no node can take builder {builder}: {said}{asks}"), hint.to_owned())
 }
 
+/// Whether one of these lets a pod go where this taint is.
+pub(in crate::engine::kubernetes) fn tolerated(tolerations: &[Toleration], taint: &Taint) -> bool {
+    tolerations.iter().any(|toleration| {
+        let exists = toleration.operator.as_deref() == Some("Exists");
+        let key = toleration.key.as_deref().is_none_or(|key| key == taint.key)
+            && (toleration.key.is_some() || exists);
+        let value = exists
+            || toleration.value.as_deref().unwrap_or_default() == taint.value.as_deref().unwrap_or_default();
+        key && value && toleration.effect.as_deref().is_none_or(|effect| effect == taint.effect)
+    })
+}
+
 /// `node: key=value:Effect` of each that the pod does not tolerate.
 fn taints(pod: &Pod, nodes: &[Node]) -> Vec<String> {
     let tolerations = pod.spec.as_ref().and_then(|spec| spec.tolerations.clone()).unwrap_or_default();
-    let tolerated = |taint: &Taint| {
-        tolerations.iter().any(|toleration| {
-            let exists = toleration.operator.as_deref() == Some("Exists");
-            let key = toleration.key.as_deref().is_none_or(|key| key == taint.key)
-                && (toleration.key.is_some() || exists);
-            let value = exists
-                || toleration.value.as_deref().unwrap_or_default()
-                    == taint.value.as_deref().unwrap_or_default();
-            key && value && toleration.effect.as_deref().is_none_or(|effect| effect == taint.effect)
-        })
-    };
     let mut found = Vec::new();
     for node in nodes {
         let all = node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
-        for taint in all.iter().filter(|taint| taint.effect != "PreferNoSchedule" && !tolerated(taint)) {
+        for taint in
+            all.iter().filter(|taint| taint.effect != "PreferNoSchedule" && !tolerated(&tolerations, taint))
+        {
             let value = taint.value.as_ref().map(|value| format!("={value}")).unwrap_or_default();
             found.push(format!("{} has {}{value}:{}", node.name_any(), taint.key, taint.effect));
         }

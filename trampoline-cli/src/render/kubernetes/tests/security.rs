@@ -4,134 +4,57 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::{container, object, pod, right};
+use super::standard::{
+    BASELINE_OF_A_CONTAINER, OF_A_CONTAINER, OF_THE_POD, VOLUME_TYPES, values, violations,
+};
+use super::{container, object, pod, right, userns};
 
-/// What a field may be.
-enum Allowed {
-    /// It must be there, and one of these.
-    Required(&'static [&'static str]),
-    /// One of these, where it is there.
-    Only(&'static [&'static str]),
-    /// Not there at all, or nothing but zeros.
-    Absent,
-}
-use Allowed::{Absent, Only, Required};
-
-/// One control: its name in the standard, the field, what it may be.
-type Control = (&'static str, &'static str, Allowed);
-
-/// The Pod Security Standard "restricted" (which includes "baseline"), for a container. Values are JSON.
-/// <https://kubernetes.io/docs/concepts/security/pod-security-standards/>
-const OF_A_CONTAINER: [Control; 16] = [
-    ("Privilege Escalation", "securityContext/allowPrivilegeEscalation", Required(&["false"])),
-    ("Running as Non-root", "securityContext/runAsNonRoot", Required(&["true"])),
-    ("Seccomp", "securityContext/seccompProfile/type", Required(&["\"RuntimeDefault\"", "\"Localhost\""])),
-    ("Capabilities", "securityContext/capabilities/drop", Required(&["[\"ALL\"]"])),
-    ("Capabilities", "securityContext/capabilities/add", Only(&["[]", "[\"NET_BIND_SERVICE\"]"])),
-    ("Privileged Containers", "securityContext/privileged", Only(&["false"])),
-    ("HostProcess", "securityContext/windowsOptions/hostProcess", Only(&["false"])),
-    ("/proc Mount Type", "securityContext/procMount", Only(&["\"Default\""])),
-    (
-        "SELinux",
-        "securityContext/seLinuxOptions/type",
-        Only(&[
-            "\"\"",
-            "\"container_t\"",
-            "\"container_init_t\"",
-            "\"container_kvm_t\"",
-            "\"container_engine_t\"",
-        ]),
-    ),
-    ("SELinux", "securityContext/seLinuxOptions/user", Absent),
-    ("SELinux", "securityContext/seLinuxOptions/role", Absent),
-    ("AppArmor", "securityContext/appArmorProfile/type", Only(&["\"RuntimeDefault\"", "\"Localhost\""])),
-    ("Host Ports", "ports/*/hostPort", Absent),
-    ("Host Probes", "livenessProbe/*/host", Absent),
-    ("Host Probes", "readinessProbe/*/host", Absent),
-    ("Host Probes", "startupProbe/*/host", Absent),
-];
-
-/// The same for the pod, whose fields all containers share.
-const OF_THE_POD: [Control; 11] = [
-    ("Host Namespaces", "hostNetwork", Only(&["false"])),
-    ("Host Namespaces", "hostPID", Only(&["false"])),
-    ("Host Namespaces", "hostIPC", Only(&["false"])),
-    ("HostProcess", "securityContext/windowsOptions/hostProcess", Only(&["false"])),
-    ("SELinux", "securityContext/seLinuxOptions/user", Absent),
-    ("SELinux", "securityContext/seLinuxOptions/role", Absent),
-    ("Running as Non-root", "securityContext/runAsNonRoot", Only(&["true"])),
-    ("Running as Non-root user", "securityContext/runAsUser", Absent),
-    ("Sysctls", "securityContext/sysctls", Absent),
-    ("Seccomp", "securityContext/seccompProfile/type", Only(&["\"RuntimeDefault\"", "\"Localhost\""])),
-    ("Host Path Volumes", "volumes/*/hostPath", Absent),
-];
-
-/// Types of volumes that "restricted" allows.
-const VOLUME_TYPES: [&str; 8] = [
-    "configMap",
-    "csi",
-    "downwardAPI",
-    "emptyDir",
-    "ephemeral",
-    "persistentVolumeClaim",
-    "projected",
-    "secret",
-];
-
-/// All values of a path; `*` is every element, or every member.
-fn values<'a>(value: &'a Value, path: &str) -> Vec<&'a Value> {
-    path.split('/').fold(vec![value], |values, step| {
-        values
-            .into_iter()
-            .flat_map(|value| match (step, value) {
-                ("*", Value::Array(items)) => items.iter().collect(),
-                ("*", Value::Object(map)) => map.values().collect(),
-                _ => value.get(step).into_iter().collect::<Vec<_>>(),
-            })
-            .collect()
-    })
-}
-
-/// Controls that a value does not meet.
-fn violations(value: &Value, controls: &[Control]) -> Vec<String> {
-    let mut wrong = Vec::new();
-    for (control, path, allowed) in controls {
-        let found = values(value, path);
-        let one_of =
-            |accepted: &[&str]| found.iter().all(|value| accepted.contains(&value.to_string().as_str()));
-        let meets = match allowed {
-            Required(accepted) => !found.is_empty() && one_of(accepted),
-            Only(accepted) => one_of(accepted),
-            Absent => found.iter().all(|value| **value == json!(0)),
-        };
-        if !meets {
-            wrong.push(format!("{control}: {path} is {found:?}"));
-        }
-    }
-    wrong
-}
+/// Who runs for more than a moment.
+const OTHERS: [&str; 3] = ["user", "maintenance", "shutdown-monitor"];
 
 #[test]
 fn all_but_the_daemon_meet_restricted() {
-    let pod = pod(&right(""));
-    for name in ["user", "maintenance", "shutdown-monitor"] {
-        let container = container(&pod, name);
-        assert_eq!(violations(&container, &OF_A_CONTAINER), Vec::<String>::new(), "{name}");
-        let uid = container["securityContext"]["runAsUser"].as_u64();
-        assert!(
-            uid.is_some_and(|uid| uid > 0),
-            "{name}: a number, so that the kubelet need not ask the image"
-        );
+    for pod in [pod(&right("")), pod(&userns(""))] {
+        for name in OTHERS {
+            let container = container(&pod, name);
+            assert_eq!(violations(&container, &OF_A_CONTAINER), Vec::<String>::new(), "{name}");
+            let uid = container["securityContext"]["runAsUser"].as_u64();
+            assert!(
+                uid.is_some_and(|uid| uid > 0),
+                "{name}: a number, so that the kubelet need not ask the image"
+            );
+        }
+        assert_eq!(violations(&pod, &OF_THE_POD), Vec::<String>::new());
+        for volume in pod["volumes"].as_array().unwrap() {
+            let kinds: Vec<&String> =
+                volume.as_object().unwrap().keys().filter(|key| *key != "name").collect();
+            assert!(kinds.iter().all(|kind| VOLUME_TYPES.contains(&kind.as_str())), "{volume}");
+        }
+        // The list itself finds what is wrong.
+        assert!(!violations(&container(&pod, "daemon"), &OF_A_CONTAINER).is_empty());
     }
-    assert_eq!(violations(&pod, &OF_THE_POD), Vec::<String>::new());
-    for volume in pod["volumes"].as_array().unwrap() {
-        let kinds: Vec<&String> = volume.as_object().unwrap().keys().filter(|key| *key != "name").collect();
-        assert!(kinds.iter().all(|kind| VOLUME_TYPES.contains(&kind.as_str())), "{volume}");
-    }
-    // The list itself finds what is wrong.
-    assert!(!violations(&container(&pod, "daemon"), &OF_A_CONTAINER).is_empty());
     let open = json!({ "ports": [{ "hostPort": 1 }], "securityContext": { "capabilities": { "add": ["SYS_ADMIN"] } } });
     assert_eq!(violations(&open, &OF_A_CONTAINER).len(), 6);
+}
+
+#[test]
+fn all_of_a_user_namespace_meet_baseline() {
+    for profile in ["", "[daemon]\nseccomp = \"localhost/a.json\"\n"] {
+        let pod = pod(&userns(profile));
+        assert_eq!(pod["hostUsers"], false, "else /proc must stay masked");
+        for name in ["prepare", "daemon"].iter().chain(&OTHERS) {
+            let found = violations(&container(&pod, name), &BASELINE_OF_A_CONTAINER);
+            assert_eq!(found, Vec::<String>::new(), "{name}");
+        }
+        // What "restricted" asks of the pod, "baseline" does not even ask.
+        assert_eq!(violations(&pod, &OF_THE_POD), Vec::<String>::new());
+    }
+    let privileged = violations(&container(&pod(&right("")), "daemon"), &BASELINE_OF_A_CONTAINER);
+    assert!(privileged.len() == 1 && privileged[0].starts_with("Privileged Containers"), "{privileged:?}");
+    let open = json!({ "securityContext": {
+        "seccompProfile": { "type": "Unconfined" }, "capabilities": { "add": ["CHOWN", "SYS_PTRACE"] },
+    } });
+    assert_eq!(violations(&open, &BASELINE_OF_A_CONTAINER).len(), 2);
 }
 
 #[test]
