@@ -4,6 +4,7 @@ pub mod bake;
 pub mod bind;
 pub mod evidence;
 pub mod home;
+pub mod keys;
 pub mod last_stop;
 pub mod leave;
 pub mod nix_daemon;
@@ -46,6 +47,10 @@ pub fn run(args: &Args) -> Exit {
         ("prepare", ["--seed", "--adopt-store"]) => seed_ahead::seed(&paths, true),
         ("leave", []) => once(leave::leave(&paths), leave::Error::exit),
         ("accept-home", []) => once(home::accept(&beside_serve(paths)), seed::error::StoreError::exit),
+        ("keys", [change @ ("add" | "rm")]) => {
+            let change = if *change == "add" { keys::Change::Add } else { keys::Change::Remove };
+            plainly(keys::change(&beside_serve(paths), change), keys::Error::exit)
+        }
         (proof::namespaces::COMMAND, []) => proof::namespaces::child(false),
         (proof::namespaces::COMMAND, [proof::namespaces::WITHIN]) => proof::namespaces::child(true),
         ("bake", base @ ([] | [_])) => {
@@ -62,6 +67,15 @@ pub fn run(args: &Args) -> Exit {
 /// Where the store volume is in the container of a daemon-init that serves.
 fn beside_serve(paths: Paths) -> Paths {
     if paths.mark_dir().exists() { paths } else { paths.volume_at_nix() }
+}
+
+/// A command of the client's, who shows its last line.
+fn plainly<E: std::error::Error>(done: Result<(), E>, exit: impl FnOnce(&E) -> Exit) -> Exit {
+    use std::io::Write;
+    let Err(error) = done else { return Exit::Ok };
+    // Nobody may be there to read it.
+    let _ = writeln!(std::io::stderr(), "daemon-init: {}", chain(&error));
+    exit(&error)
 }
 
 /// A command that does one thing and ends.

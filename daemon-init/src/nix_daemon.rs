@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -16,6 +16,11 @@ use contract::places::Container;
 use nix::sys::signal::{Signal as Number, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
+
+use crate::keys;
+
+/// For another listener beside one that serves.
+const REPLACE: Duration = Duration::from_secs(20);
 
 /// Starting or asking it failed.
 #[derive(Debug, thiserror::Error)]
@@ -68,16 +73,24 @@ pub fn write_settings(paths: &Paths, config: &Config) -> Result<(), files::Error
 /// # Errors
 /// When it cannot be started.
 pub fn start(paths: &Paths, config: &Config) -> Result<Pid, Error> {
-    let program = paths.default_profile().join("bin/nix-daemon");
     // A socket left by an earlier life would answer "connection refused" and tell nothing.
     files::withdraw(&paths.daemon_socket())?;
     if let Some(dir) = paths.daemon_socket().parent() {
         fs::DirBuilder::new().recursive(true).mode(0o755).create(dir)?;
     }
+    spawn(paths, config)
+}
+
+fn spawn(paths: &Paths, config: &Config) -> Result<Pid, Error> {
+    let program = paths.default_profile().join("bin/nix-daemon");
+    let mut settings = std::env::var("NIX_CONFIG").unwrap_or_default();
+    settings.push('\n');
+    settings.push_str(&keys::signing_setting(paths));
     let child = Command::new(&program)
         // The image's environment may name the daemon itself, and `auto` takes an existing socket for another daemon's: it would
         // become its own client and fork without end.
         .env("NIX_REMOTE", "local")
+        .env("NIX_CONFIG", settings)
         // Meant for this process alone.
         .env_remove("MALLOC_ARENA_MAX")
         .envs(contract::config::environment(config))
@@ -86,6 +99,30 @@ pub fn start(paths: &Paths, config: &Config) -> Result<Pid, Error> {
         .map_err(|source| Error::Start { program, source })?;
     // Reaped by pid together with its orphans, so the handle is not needed.
     Ok(Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX)))
+}
+
+/// Lets another listener, which reads the settings anew, take the place of `old`: it puts its socket where that of the other is,
+/// so that nobody is refused for longer than between bind(2) and listen(2). Connections go on.
+///
+/// # Errors
+/// When it does not answer; then `old` serves on, or, if its socket is gone, ends.
+pub fn replace(paths: &Paths, config: &Config, waiter: &mut Waiter<'_>, old: Pid) -> Result<Pid, Error> {
+    let before = inode(paths);
+    let new = spawn(paths, config)?;
+    let Err(error) = await_listener(paths, waiter, new, REPLACE, before) else {
+        end_listener(old);
+        return Ok(new);
+    };
+    end_listener(new);
+    if inode(paths) != before {
+        end_listener(old);
+    }
+    Err(error)
+}
+
+/// Of the socket; the file of one that somebody holds open keeps its number.
+fn inode(paths: &Paths) -> Option<u64> {
+    fs::symlink_metadata(paths.daemon_socket()).ok().map(|meta| meta.ino())
 }
 
 /// Waits until it speaks its protocol; returns its version.
@@ -98,6 +135,17 @@ pub fn await_answer(
     daemon: Pid,
     timeout: Duration,
 ) -> Result<String, Error> {
+    await_listener(paths, waiter, daemon, timeout, None)
+}
+
+/// The same, where `other` is the socket of another listener.
+fn await_listener(
+    paths: &Paths,
+    waiter: &mut Waiter<'_>,
+    daemon: Pid,
+    timeout: Duration,
+    other: Option<u64>,
+) -> Result<String, Error> {
     let socket = paths.daemon_socket();
     if let Some(dir) = socket.parent() {
         waiter.watch_dir(dir)?;
@@ -106,7 +154,12 @@ pub fn await_answer(
     // Between bind(2), which is told, and listen(2), which is not, a connection is refused for a moment.
     let mut next = Instant::now();
     loop {
-        let source = match ready::ask_daemon(paths) {
+        let answer = if other.is_some() && inode(paths) == other {
+            Err(io::Error::other("the socket is still that of the other listener"))
+        } else {
+            ready::ask_daemon(paths)
+        };
+        let source = match answer {
             Ok(version) => return Ok(version),
             Err(error) => error,
         };

@@ -19,7 +19,7 @@ use crate::seed::abort::Abort;
 use crate::seed::error::StoreError;
 use crate::supervise::{Ended, Supervisor};
 use crate::volume::Volume;
-use crate::{bind, home, last_stop, prepare, proof, seed, store, supervise};
+use crate::{bind, home, keys, last_stop, prepare, proof, seed, store, supervise};
 
 /// A step that failed.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +45,9 @@ pub enum Error {
     /// `nix-daemon` and what surrounds it.
     #[error(transparent)]
     Supervise(#[from] supervise::Error),
+    /// Keys that sign store paths.
+    #[error(transparent)]
+    Keys(#[from] keys::Error),
     /// The bind mount.
     #[error(transparent)]
     Bind(#[from] bind::Error),
@@ -59,6 +62,7 @@ impl Error {
             Self::Withdraw(_) | Self::Watch(_) => Exit::Io,
             Self::Prepare(error) => error.exit(),
             Self::Store(error) => error.exit(),
+            Self::Keys(error) => error.exit(),
             Self::Config(_) => Exit::Config,
             Self::Process(_) => Exit::Internal,
             Self::Bind(_) => Exit::Unsupported,
@@ -119,9 +123,21 @@ fn steps(
     let store_id = store.volume.mark().map(|mark| mark.store_id.clone()).unwrap_or_default();
     let image = store.image.manifest().id.clone();
     let home = home::Guard::new(paths, home, store.volume.mark())?;
+    let keyring = keys::Keyring::open(paths)?;
     let on_trial = isolation == Isolation::Userns;
-    let mut supervisor =
-        Supervisor { paths, life, config, reporter, waiter, isolation, on_trial, store_id, image, home };
+    let mut supervisor = Supervisor {
+        paths,
+        life,
+        config,
+        reporter,
+        waiter,
+        isolation,
+        on_trial,
+        store_id,
+        image,
+        home,
+        keyring,
+    };
     let abort = Abort::new();
     thread::scope(|scope| {
         let ended = supervisor.run(|| {

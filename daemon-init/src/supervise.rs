@@ -21,6 +21,7 @@ use nix::unistd::Pid;
 
 use crate::evidence::Evidence;
 use crate::home::Guard;
+use crate::keys::{self, Keyring};
 use crate::nix_daemon;
 use crate::proof::trial;
 
@@ -54,6 +55,9 @@ pub enum Error {
         "nix-daemon ended {SHORT_LIVES} times in a row soon after its start ({0}): its own words are above in this container's log"
     )]
     Flapping(String),
+    /// Keys that sign store paths.
+    #[error(transparent)]
+    Keys(#[from] keys::Error),
     /// Publishing failed.
     #[error("publish on the run volume")]
     Publish(#[from] files::Error),
@@ -95,6 +99,8 @@ pub struct Supervisor<'a> {
     pub image: String,
     /// Is this the home that the store knows?
     pub home: Guard,
+    /// Whose signatures are taken.
+    pub keyring: Keyring,
 }
 
 struct State {
@@ -147,6 +153,7 @@ impl Supervisor<'_> {
                 Wake::Changed => {
                     self.reload();
                     self.home.look(self.reporter);
+                    self.look_at_keys(&mut state)?;
                     state.evidence.look();
                 }
                 Wake::Deadline | Wake::Fd(_) => state.evidence.settle(),
@@ -252,6 +259,7 @@ impl Supervisor<'_> {
     fn start_daemon(&mut self) -> Result<Pid, Error> {
         let config = self.config.config();
         nix_daemon::write_settings(self.paths, config)?;
+        self.keyring.write(self.paths, Some(config))?;
         let timeout = config.daemon.ready_timeout;
         let daemon = nix_daemon::start(self.paths, config)?;
         let nix_version = nix_daemon::await_answer(self.paths, &mut self.waiter, daemon, timeout)?;
@@ -270,11 +278,40 @@ impl Supervisor<'_> {
             isolation: Some(self.isolation),
             at: agent::unix_now(),
         };
+        self.keyring.publish(self.paths, self.life)?;
         files::write_json(&self.paths.run_dir(Container::Daemon), file::READY, &ready)?;
         tracing::info!(nix = ready.nix_version, "ready");
         self.reporter.phase(Phase::Running, format!("nix-daemon {} serves", ready.nix_version));
         self.home.report(self.reporter);
         Ok(daemon)
+    }
+
+    /// Keys that were added or removed count for the connections of a new listener; those that are open go on as they are.
+    fn look_at_keys(&mut self, state: &mut State) -> Result<(), Error> {
+        if state.drain.is_some() {
+            return Ok(());
+        }
+        match self.keyring.changed(self.paths) {
+            Ok(false) => return Ok(()),
+            Ok(true) => {}
+            Err(error) => {
+                tracing::warn!("the keys stay as they are: {}", agent::status::chain(&error));
+                return Ok(());
+            }
+        }
+        self.keyring.write(self.paths, None)?;
+        match nix_daemon::replace(self.paths, self.config.config(), &mut self.waiter, state.daemon) {
+            Ok(daemon) => {
+                (state.daemon, state.started) = (daemon, Instant::now());
+                self.keyring.publish(self.paths, self.life)?;
+                tracing::info!("keys have changed; a new listener of nix-daemon has taken over");
+            }
+            Err(nix_daemon::Error::Terminated) => self.terminate(state)?,
+            // Its end is noticed like any other, and the next one reads the keys.
+            Err(error) => tracing::error!("{}", agent::status::chain(&error)),
+        }
+        state.evidence.look();
+        Ok(())
     }
 
     /// Withdraws ready, ends the daemon and tells the others that nothing is left.

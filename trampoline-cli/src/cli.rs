@@ -105,6 +105,7 @@ pub(crate) enum Command {
     Proxy(commands::proxy::Proxy),
     CopyClosure(commands::copy_closure::CopyClosure),
     PushFlake(commands::push_flake::PushFlake),
+    Keys(commands::keys::KeysCommand),
     Maintenance(commands::maintenance::Maintenance),
     Clean(commands::clean::Clean),
     Config(commands::config::ConfigCommand),

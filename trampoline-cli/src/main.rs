@@ -1,6 +1,7 @@
 //! `trampoline-cli`: makes a builder on an engine, and works with it.
 
 mod cli;
+mod closure;
 mod commands;
 mod context;
 mod embedded;
@@ -15,6 +16,7 @@ mod push;
 mod remote;
 mod render;
 mod settings;
+mod signing;
 mod sshconfig;
 mod state;
 mod ui;

@@ -91,11 +91,14 @@ pub(crate) fn failed_with(doing: &str, code: i32, stderr: &[u8]) -> CliError {
     }
 }
 
-/// What user-init says, or the last line of whoever could not run it.
+/// What the agent says, or the last line of whoever could not run it.
 fn reason(stderr: &[u8]) -> String {
     let text = String::from_utf8_lossy(stderr);
-    let said = text.lines().rev().find_map(|line| line.trim().strip_prefix("user-init: "));
-    said.map_or_else(|| last_line(stderr).trim_start_matches("Error: ").to_owned(), str::to_owned)
+    let said = |line: &'_ str| {
+        ["user-init: ", "daemon-init: "].iter().find_map(|who| line.strip_prefix(who).map(str::to_owned))
+    };
+    let said = text.lines().rev().find_map(|line| said(line.trim()));
+    said.unwrap_or_else(|| last_line(stderr).trim_start_matches("Error: ").to_owned())
 }
 
 /// The tree of the checkout around the current folder, if it was pushed. The builder must run.

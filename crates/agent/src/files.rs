@@ -120,7 +120,8 @@ living!(
     hs::StopRequest,
     hs::StopAck,
     hs::IdleStatus,
-    hs::StoreStatus
+    hs::StoreStatus,
+    contract::keys::BuilderKeys
 );
 
 /// As [`read_json`]; also `None` for a file of another life.

@@ -36,6 +36,7 @@ pub fn status(paths: &Paths, life: &Life, pids_limit: Option<u64>) -> BuilderSta
         stop: read(paths, life, Container::ShutdownMonitor, file::STOP),
         drain: read(paths, life, Container::Daemon, file::DRAIN),
         store: read(paths, life, Container::Maintenance, file::STORE),
+        keys: read(paths, life, Container::Daemon, file::KEYS),
         pids_limit,
     }
 }

@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::exit::Exit;
+use crate::keys::BuilderKeys;
 use crate::places::Container;
 
 /// File names, each in the folder of its writer.
@@ -25,6 +26,8 @@ pub mod file {
     pub const ACK: &str = "ack.json";
     /// `shutdown-monitor`: [`super::IdleStatus`].
     pub const IDLE: &str = "idle.json";
+    /// `daemon`: [`crate::keys::BuilderKeys`].
+    pub const KEYS: &str = "keys.json";
     /// `maintenance`: [`super::StoreStatus`].
     pub const STORE: &str = "store.json";
     /// `user`: socket of user-init (sessions and jobs), for its own id alone.
@@ -339,6 +342,9 @@ pub struct BuilderStatus {
     pub drain: Option<Drain>,
     /// From maintenance.
     pub store: Option<StoreStatus>,
+    /// From the daemon container; absent in what an earlier version wrote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keys: Option<BuilderKeys>,
     /// Limit on processes in force for the user (hazard: none under `kube play`).
     pub pids_limit: Option<u64>,
 }

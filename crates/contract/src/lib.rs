@@ -3,12 +3,14 @@
 //!
 //! Pure: no I/O, no threads, not async. Whoever reads a file hands its text in.
 
+pub mod base64;
 pub mod cluster;
 pub mod config;
 pub mod exit;
 pub mod handshake;
 pub mod image;
 pub mod job;
+pub mod keys;
 pub mod places;
 pub mod tree;
 

@@ -51,7 +51,7 @@ fn caches_keys_and_settings_are_written() {
     let key = "cache.example-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY=";
     let text = format!(
         "[daemon]\nmax-jobs = 3\ncores = 2\nsubstituters = [\"https://a.example\", \"https://b.example\"]\n\
-         extra-substituters = [\"/cache\"]\ntrusted-public-keys = [\"{key}\"]\n\
+         extra-substituters = [\"/cache\"]\ntrusted-public-keys = [\"{key}\"]\ntrusted-users = [\"nix\", \"@team\"]\n\
          nix = {{ keep-outputs = true, system-features = [\"kvm\", \"benchmark\"], narinfo-cache-negative-ttl = 0 }}\n"
     );
     let capacity = Capacity { cpus: 1.0, memory: Size::gib(1) };
@@ -59,8 +59,8 @@ fn caches_keys_and_settings_are_written() {
         nix_conf(&config(&text), capacity),
         format!(
             "max-jobs = 3\ncores = 2\nsubstituters = https://a.example https://b.example\n\
-             extra-substituters = /cache\nextra-trusted-public-keys = {key}\nkeep-outputs = true\n\
-             narinfo-cache-negative-ttl = 0\nsystem-features = kvm benchmark\n"
+             extra-substituters = /cache\nextra-trusted-public-keys = {key}\nextra-trusted-users = nix @team\n\
+             keep-outputs = true\nnarinfo-cache-negative-ttl = 0\nsystem-features = kvm benchmark\n"
         )
     );
     let none = nix_conf(&config("daemon.substituters = []"), capacity);

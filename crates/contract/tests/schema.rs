@@ -62,7 +62,9 @@ fn patterns_match_what_is_accepted_and_not_all_that_is_refused() {
                 Text::TrustedKey => (&["c-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY="], "c-1"),
                 Text::Proxy => (&["http://u:p@h:1", "socks5h://h"], "h:1"),
                 Text::NoProxy => (&["localhost", ".example", "::1", "10.0.0.0/8"], "a,b"),
-                Text::Seccomp => (&["unset", "localhost/a.json", "localhost/profiles/a-1.json"], "Unconfined"),
+                Text::Seccomp => {
+                    (&["unset", "localhost/a.json", "localhost/profiles/a-1.json"], "Unconfined")
+                }
                 Text::Path => (&["a", "/a b/c.pem", "../ä"], " a"),
                 Text::SshKey => (
                     &[
@@ -74,6 +76,7 @@ fn patterns_match_what_is_accepted_and_not_all_that_is_refused() {
                 Text::Context => (&["minikube", "me@cluster:1/a"], " a"),
                 Text::ObjectName => (&["a", "fast.ssd-1"], "-a"),
                 Text::Port => (&["9100", "65535", "metrics"], "Metrics"),
+                Text::NixUser => (&["nix", "@wheel", "_a-1"], "*"),
             },
             Kind::Keyed(Keyed::NodeLabels) => (&["kubernetes.io/arch", "gpu"], "a/b/c"),
             Kind::Keyed(Keyed::Labels | Keyed::Annotations) => (&["example.org/Team_1", "team"], "-a"),

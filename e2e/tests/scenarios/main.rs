@@ -7,6 +7,7 @@ mod config;
 mod faults;
 mod idle;
 mod images;
+mod keys;
 mod people;
 mod prune;
 mod pushes;
@@ -69,6 +70,7 @@ fn main() -> ExitCode {
         sandbox::SCENARIOS,
         ssh::SCENARIOS,
         transfers::SCENARIOS,
+        keys::SCENARIOS,
         streams::SCENARIOS,
         people::SCENARIOS,
         config::SCENARIOS,

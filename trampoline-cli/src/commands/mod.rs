@@ -7,6 +7,7 @@ pub(crate) mod config;
 pub(crate) mod copy_closure;
 pub(crate) mod down;
 pub(crate) mod image;
+pub(crate) mod keys;
 pub(crate) mod list;
 pub(crate) mod logs;
 pub(crate) mod maintenance;
@@ -42,6 +43,7 @@ pub(crate) async fn run(cli: &Cli) -> Result<u8> {
         Command::Proxy(command) => command.run(global).await,
         Command::CopyClosure(command) => command.run(global).await,
         Command::PushFlake(command) => command.run(global).await,
+        Command::Keys(command) => command.run(global).await,
         Command::Maintenance(command) => command.run(global).await,
         Command::Clean(command) => command.run(global).await,
         Command::Config(command) => command.run(global).await,

@@ -12,6 +12,7 @@ use crate::error::{CliError, Result};
 use crate::keys::{self, Keys};
 use crate::render::{Rendering, diff, diff::Difference};
 use crate::settings::owner;
+use crate::signing;
 use crate::wake::USER_INIT;
 use crate::{prepare, remote, wake};
 
@@ -155,10 +156,13 @@ impl Setup {
             && same
             && serves(status)
         {
-            return let_in(context, keys).await;
+            let_in(context, keys).await?;
+            return signing::introduce(context, status.keys.as_ref()).await;
         }
         let what = if observed.exists() { "starting builder" } else { "making builder" };
-        wake::ready_for(context, &format!("{what} {}", context.name), Some(&keys.text())).await
+        let status =
+            wake::ready_for(context, &format!("{what} {}", context.name), Some(&keys.text())).await?;
+        signing::introduce(context, status.keys.as_ref()).await
     }
 
     /// On a builder that somebody else made, a key is all that we change.
@@ -166,10 +170,11 @@ impl Setup {
         let name = &context.name;
         context.ui.say(format!(
             "builder {name} belongs to {other}. Everybody whose key is in it works as the same user there: \
-             you could read and change what {other} keeps in it, and the other way round."
+             you could read and change what {other} keeps in it, and the other way round. Store paths that you send are \
+             taken on your word."
         ));
         if !self.yes {
-            let question = format!("add your SSH key to builder {name}, and change nothing else?");
+            let question = format!("add your keys to builder {name}, and change nothing else?");
             let otherwise =
                 "`setup --yes` adds it without asking; `--name OTHER setup` makes a builder of your own";
             if !context.ui.ask(&question, otherwise)? {
@@ -179,7 +184,9 @@ impl Setup {
         }
         wake::running(context).await?;
         let keys = keys::find(&context.state, context.ui).await?;
-        wake::ready_for(context, &format!("reaching builder {name}"), Some(&keys.text())).await?;
+        let status =
+            wake::ready_for(context, &format!("reaching builder {name}"), Some(&keys.text())).await?;
+        signing::introduce(context, status.keys.as_ref()).await?;
         context.ui.detail(format!("let in over SSH: {}", keys.source));
         self.report(context, "open to you")
     }

@@ -201,6 +201,9 @@ fn print_pod(row: &impl Fn(&str, String) -> Result<()>, pod: &BuilderStatus) -> 
             row("stops", ago(at, now()))?;
         }
     }
+    if let Some(keys) = &pod.keys {
+        row("signs with", keys.own.clone())?;
+    }
     if let Some(limit) = pod.pids_limit {
         row("processes", format!("at most {limit}"))?;
     }

@@ -38,7 +38,9 @@ use kube::ResourceExt;
 use kube::api::PatchParams;
 use tokio::sync::OnceCell;
 
-use super::{Belonging, Capacity, Duplex, Engine, Isolated, Observed, Output, Stream, Trouble, Volume, pod_name};
+use super::{
+    Belonging, Capacity, Duplex, Engine, Isolated, Observed, Output, Stream, Trouble, Volume, pod_name,
+};
 use crate::error::Result;
 use crate::render::{Rendering, Sources, diff::Difference};
 use crate::ui::{Step, Ui};

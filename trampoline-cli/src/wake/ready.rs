@@ -39,11 +39,11 @@ fn read(text: &[u8]) -> Result<BuilderStatus> {
 
 /// Waits until the daemon answers and sessions are served.
 pub(crate) async fn ready(context: &Context, what: &str) -> Result<()> {
-    ready_for(context, what, None).await
+    ready_for(context, what, None).await.map(drop)
 }
 
-/// The same; whoever has one of these keys may come in then.
-pub(crate) async fn ready_for(context: &Context, what: &str, keys: Option<&str>) -> Result<()> {
+/// The same; whoever has one of these keys may come in then. What the pod publishes now.
+pub(crate) async fn ready_for(context: &Context, what: &str, keys: Option<&str>) -> Result<BuilderStatus> {
     // The agents give up first, and say why.
     let deadline = Instant::now() + context.settings.config.daemon.ready_timeout + Duration::from_secs(30);
     let mut step = context.ui.step(what);
@@ -76,7 +76,7 @@ pub(crate) async fn ready_for(context: &Context, what: &str, keys: Option<&str>)
                         context.name
                     ));
                 }
-                return Ok(());
+                return Ok(*status);
             }
             Some(Told::Failed(failed)) => {
                 step.clear();

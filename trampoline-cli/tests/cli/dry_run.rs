@@ -120,7 +120,10 @@ fn podman_has_no_user_namespaces_of_that_kind() {
     sandbox.write("trampoline.toml", "[daemon]\nisolation = \"userns\"\n");
     for args in [&["setup"][..], &["setup", "--dry-run"]] {
         let run = sandbox.cli(args);
-        run.refused(78, "trampoline.toml:2: daemon.isolation = \"userns\": podman's pods have no user namespace");
+        run.refused(
+            78,
+            "trampoline.toml:2: daemon.isolation = \"userns\": podman's pods have no user namespace",
+        );
         run.hints("as an ordinary user");
     }
 }

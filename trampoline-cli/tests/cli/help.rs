@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::sandbox::Sandbox;
 
-const COMMANDS: [&[&str]; 29] = [
+const COMMANDS: [&[&str]; 33] = [
     &[],
     &["setup"],
     &["up"],
@@ -20,6 +20,10 @@ const COMMANDS: [&[&str]; 29] = [
     &["proxy"],
     &["copy-closure"],
     &["push-flake"],
+    &["keys"],
+    &["keys", "ls"],
+    &["keys", "add"],
+    &["keys", "rm"],
     &["maintenance"],
     &["clean"],
     &["config"],

@@ -1,6 +1,6 @@
 //! Strings with a form of their own.
 
-use super::base64;
+use crate::base64;
 
 /// The form of a string. Each has its words for messages and docs, its pattern for the JSON schema (never
 /// stricter than the check) and its check.
@@ -18,6 +18,8 @@ pub enum Text {
     Substituter,
     /// A key that signs paths.
     TrustedKey,
+    /// A user or group of the daemon container.
+    NixUser,
     /// A proxy.
     Proxy,
     /// A host that is reached without the proxy.
@@ -77,6 +79,9 @@ impl Text {
             Self::TrustedKey => {
                 "a public key of the form \"NAME:BASE64\" (32 bytes), as `nix key convert-secret-to-public` prints it"
             }
+            Self::NixUser => {
+                "the name of a user of the builder such as \"nix\", or \"@\" and the name of a group"
+            }
             Self::Proxy => {
                 "a URL such as \"http://proxy.example:3128\" (http, https, socks4, socks4a, socks5, socks5h)"
             }
@@ -108,6 +113,7 @@ impl Text {
             Self::Project => "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
             Self::Substituter => r"^((https?|s3|file|ssh|ssh-ng|unix)://|/)\S+$",
             Self::TrustedKey => "^[^:\\s]+:[A-Za-z0-9+/]{43}=$",
+            Self::NixUser => "^@?[a-z_][a-z0-9_-]{0,31}$",
             Self::Proxy => r"^(https?|socks4a?|socks5h?)://\S+$",
             Self::NoProxy => r"^[^\s,]+$",
             Self::Path => r"^\S(.*\S)?$",
@@ -167,6 +173,7 @@ impl Text {
             Self::Substituter if text.starts_with('/') => only(text, |c| !c.is_whitespace() && c != '#'),
             Self::Substituter => url(text, &SUBSTITUTER_SCHEMES),
             Self::TrustedKey => trusted_key(text),
+            Self::NixUser => nix_user(text),
             Self::Proxy => url(text, &PROXY_SCHEMES),
             Self::NoProxy => only(text, |c| !c.is_whitespace() && c != ','),
             Self::Path | Self::Context if text.trim() != text => {
@@ -271,6 +278,16 @@ fn trusted_key(text: &str) -> Result<(), String> {
         Some(bytes) if bytes.len() != 32 => Err(format!("{} bytes long, not 32", bytes.len())),
         Some(_) => Ok(()),
     }
+}
+
+/// Not `*`: who trusts everybody has to say whom that is.
+fn nix_user(text: &str) -> Result<(), String> {
+    let name = text.strip_prefix('@').unwrap_or(text);
+    if name.is_empty() || name.len() > 32 {
+        return Err(format!("a name of {} letters", name.len()));
+    }
+    starts(name, |c| c.is_ascii_lowercase() || c == '_')?;
+    only(name, |c| c.is_ascii_lowercase() || c.is_ascii_digit() || "_-".contains(c))
 }
 
 fn ssh_key(text: &str) -> Result<(), String> {

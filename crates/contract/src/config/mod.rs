@@ -4,7 +4,6 @@
 //! [`Config::parse`] takes the text of a file and either gives a configuration in which every value has been
 //! checked, or [all that is wrong](ConfigErrors) with it. Reading the file is up to the caller.
 
-mod base64;
 mod changes;
 mod check;
 mod docs;
@@ -30,7 +29,7 @@ pub use check::{NAME_MAX, Text};
 pub use docs::{default_file, markdown};
 pub use error::{ConfigError, ConfigErrors};
 pub use keyed::Keyed;
-pub use nix_conf::{Capacity, environment, nix_conf};
+pub use nix_conf::{Capacity, environment, nix_conf, trusted_keys};
 pub use option::{Effect, Kind, Opt, Reader};
 pub use schema::json_schema;
 pub use table::{TABLES, Table, option, options};

@@ -61,11 +61,20 @@ pub fn nix_conf(config: &Config, capacity: Capacity) -> String {
         lines.push(format!("extra-substituters = {}", daemon.extra_substituters.join(" ")));
     }
     if !daemon.trusted_public_keys.is_empty() {
-        lines.push(format!("extra-trusted-public-keys = {}", daemon.trusted_public_keys.join(" ")));
+        lines.push(trusted_keys(daemon.trusted_public_keys.iter().map(String::as_str)));
+    }
+    if !daemon.trusted_users.is_empty() {
+        lines.push(format!("extra-trusted-users = {}", daemon.trusted_users.join(" ")));
     }
     lines.extend(daemon.nix.iter().map(|(key, value)| format!("{key} = {value}").trim_end().to_owned()));
     lines.push(String::new());
     lines.join("\n")
+}
+
+/// A line of nix.conf; several of them add up.
+#[must_use]
+pub fn trusted_keys<'a>(keys: impl Iterator<Item = &'a str>) -> String {
+    keys.fold("extra-trusted-public-keys =".to_owned(), |line, key| line + " " + key)
 }
 
 /// Variables for nix-daemon, for sshd's sessions and for jobs. Both spellings of the proxy's, because programs

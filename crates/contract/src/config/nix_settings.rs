@@ -5,7 +5,7 @@ pub(crate) const VALUE_FORM: &str =
     "a string on one line without `#`, a whole number, a boolean, or a list of strings without spaces";
 
 /// Where a setting with a key of its own is set.
-const ELSEWHERE: [(&str, &str); 13] = [
+const ELSEWHERE: [(&str, &str); 15] = [
     ("max-jobs", "max-jobs"),
     ("build-max-jobs", "max-jobs"),
     ("cores", "cores"),
@@ -19,18 +19,22 @@ const ELSEWHERE: [(&str, &str); 13] = [
     ("extra-trusted-public-keys", "trusted-public-keys"),
     ("extra-binary-cache-public-keys", "trusted-public-keys"),
     ("ssl-cert-file", "ca-bundle"),
+    ("trusted-users", "trusted-users"),
+    ("extra-trusted-users", "trusted-users"),
 ];
 
 /// Settings that the builder relies on, and why.
-const OURS: [(&str, &str); 13] = [
+const OURS: [(&str, &str); 15] = [
     ("sandbox", "builds are always sandboxed"),
     ("build-use-sandbox", "builds are always sandboxed"),
     ("build-use-chroot", "builds are always sandboxed"),
     ("sandbox-fallback", "a build never runs without its sandbox"),
     ("build-users-group", "running builds are seen by their build users"),
     ("auto-allocate-uids", "running builds are seen by their build users"),
-    ("trusted-users", "the user of the builder is not trusted by the daemon"),
-    ("extra-trusted-users", "the user of the builder is not trusted by the daemon"),
+    ("secret-key-files", "the builder signs with a key of its own"),
+    ("extra-secret-key-files", "the builder signs with a key of its own"),
+    ("require-sigs", "what is neither signed nor content-addressed stays out"),
+    ("signed-binary-caches", "what is neither signed nor content-addressed stays out"),
     ("allowed-users", "maintenance and user both speak to the daemon"),
     ("extra-allowed-users", "maintenance and user both speak to the daemon"),
     ("store", "the store is the builder's volume"),

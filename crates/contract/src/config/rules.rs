@@ -35,7 +35,8 @@ pub(super) fn check(config: &Config) -> Vec<ConfigError> {
         errors.push(ConfigError {
             line: config.line("daemon.seccomp").unwrap_or(0),
             key: "daemon.seccomp".to_owned(),
-            problem: "a privileged container has no seccomp profile, and `isolation` is \"privileged\"".to_owned(),
+            problem: "a privileged container has no seccomp profile, and `isolation` is \"privileged\""
+                .to_owned(),
             accepted: "`seccomp` together with `isolation` \"userns\" or \"auto\"".to_owned(),
             nearest: None,
         });

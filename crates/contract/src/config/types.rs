@@ -185,6 +185,8 @@ pub struct Daemon {
     pub extra_substituters: Vec<String>,
     /// Besides Nix's own.
     pub trusted_public_keys: Vec<String>,
+    /// Users, and groups behind `@`, besides root. Each is as good as root there.
+    pub trusted_users: Vec<String>,
     /// URL for http and https.
     pub proxy: Option<String>,
     /// Hosts that are reached without it.
@@ -319,6 +321,7 @@ impl Default for Daemon {
             substituters: None,
             extra_substituters: Vec::new(),
             trusted_public_keys: Vec::new(),
+            trusted_users: Vec::new(),
             proxy: None,
             no_proxy: ["localhost", "127.0.0.1", "::1"].map(str::to_owned).to_vec(),
             ca_bundle: None,

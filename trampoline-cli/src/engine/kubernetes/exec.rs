@@ -112,8 +112,7 @@ impl Target {
             Cause::NodeAway => Err(self.node_away(words)),
             Cause::Unknown => Err(CliError::engine(format!(
                 "the cluster did not run a command in the {} container of builder {}: {words}",
-                self.container,
-                self.builder
+                self.container, self.builder
             ))),
         }
     }

@@ -119,11 +119,7 @@ struct Ended<'a> {
     again: bool,
 }
 
-async fn crash(
-    cluster: &Cluster,
-    seen: &Seen,
-    ended: &Ended<'_>,
-) -> CliError {
+async fn crash(cluster: &Cluster, seen: &Seen, ended: &Ended<'_>) -> CliError {
     let Ended { container, exit_code, reason, again } = *ended;
     let pods = cluster.api::<Pod>();
     let pod = super::pod_of(&seen.builder);

@@ -152,8 +152,9 @@ pub(super) fn refusal(place: &str, namespace: &str, doing: &str, status: &Status
         409 if !causes(status).is_empty() => conflict(doing, status),
         422 => {
             let words = invalid(status);
-            let hint = super::explain::policy_hint(&words)
-                .unwrap_or_else(|| "`trampoline-cli setup --dry-run` prints what the cluster is given".to_owned());
+            let hint = super::explain::policy_hint(&words).unwrap_or_else(|| {
+                "`trampoline-cli setup --dry-run` prints what the cluster is given".to_owned()
+            });
             CliError::new(Exit::Config, format!("{doing}: {words}")).hint(hint)
         }
         _ => admission(doing, status),

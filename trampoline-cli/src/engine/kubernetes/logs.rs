@@ -118,9 +118,7 @@ fn explain(cluster: &Cluster, target: &Target, failed: Failed) -> CliError {
         Failed::Error(kube::Error::Api(status)) if status.code == 404 => target.not_running(),
         Failed::Error(kube::Error::Api(status)) if status.code == 400 => CliError::engine(format!(
             "the {} container of builder {} has no log yet: {}",
-            target.container,
-            target.builder,
-            status.message
+            target.container, target.builder, status.message
         ))
         .hint("`trampoline-cli status` shows what it waits for"),
         failed => {
@@ -205,8 +203,7 @@ async fn runs(cluster: &Cluster, target: &Target) -> Result<bool> {
     let name = pod_of(&target.builder);
     let pod = cluster.call(&format!("cannot read pod {name}"), || pods.get_opt(&name)).await?;
     let statuses = pod.and_then(|pod| pod.status?.container_statuses).unwrap_or_default();
-    let state =
-        statuses.into_iter().find(|status| status.name == target.container).and_then(|s| s.state);
+    let state = statuses.into_iter().find(|status| status.name == target.container).and_then(|s| s.state);
     Ok(state.is_some_and(|state| state.running.is_some()))
 }
 

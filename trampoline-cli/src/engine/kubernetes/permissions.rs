@@ -125,7 +125,11 @@ pub(crate) fn manifest(builder: &str, namespace: Option<&str>) -> Result<String>
     let documents = [
         yaml(&Role { metadata: metadata.clone(), rules: Some(rules()) })?,
         yaml(&RoleBinding { metadata, role_ref: reference("Role", &name), subjects: subjects.clone() })?,
-        yaml(&ClusterRole { metadata: global.clone(), rules: Some(cluster_rules()), ..ClusterRole::default() })?,
+        yaml(&ClusterRole {
+            metadata: global.clone(),
+            rules: Some(cluster_rules()),
+            ..ClusterRole::default()
+        })?,
         yaml(&ClusterRoleBinding { metadata: global, role_ref: reference("ClusterRole", &name), subjects })?,
     ];
     let [role, binding, cluster_role, cluster_binding] = documents;

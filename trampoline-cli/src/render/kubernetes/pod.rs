@@ -37,11 +37,7 @@ const ARCHITECTURES: [(&str, &str); 8] = [
 ];
 
 /// With everything that the configuration says of it, the patch last.
-pub(super) fn template(
-    common: &Common,
-    sources: &Sources<'_>,
-    surface: &Surface,
-) -> Result<PodTemplateSpec> {
+pub(super) fn template(common: &Common, sources: &Sources<'_>, surface: &Surface) -> Result<PodTemplateSpec> {
     let config = sources.config;
     let mut labels = BTreeMap::from([
         ("app.kubernetes.io/name".to_owned(), "nix-trampoline".to_owned()),

@@ -5,7 +5,7 @@ use crate::config::check::Text;
 use crate::config::option::{Effect, Kind, Opt, Reader, Word, field};
 use crate::config::types::IsolationChoice;
 
-pub(super) static DAEMON: [Opt; 14] = [
+pub(super) static DAEMON: [Opt; 15] = [
     Opt {
         table: "daemon",
         key: "isolation",
@@ -112,10 +112,23 @@ pub(super) static DAEMON: [Opt; 14] = [
         key: "trusted-public-keys",
         kind: Kind::List(Text::TrustedKey),
         example: "",
-        doc: "Keys that sign what these caches hold, besides Nix's own.",
+        doc: "Keys that sign what these caches hold, besides Nix's own. `trampoline-cli keys` adds those of people.",
         readers: &[Reader::Daemon],
         effect: Effect::Restart,
         field: field!(daemon.trusted_public_keys),
+    },
+    Opt {
+        table: "daemon",
+        key: "trusted-users",
+        kind: Kind::List(Text::NixUser),
+        example: "",
+        doc: "Users whom the daemon trusts besides root. Each may bring in any path, signed by nobody, and set any \
+              option of the daemon: that is as good as root in the daemon container, and where that one is \
+              privileged, root on the node. `nix` is everybody who may log in. What `trampoline-cli keys` does \
+              needs no such trust.",
+        readers: &[Reader::Daemon],
+        effect: Effect::Restart,
+        field: field!(daemon.trusted_users),
     },
     Opt {
         table: "daemon",
