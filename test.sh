@@ -248,7 +248,8 @@ no_rootless_user() {
 
 stage_kubernetes() {
   need_podman
-  need rsync:rsync curl:curl openssl:openssl
+  # The last one serves a volume that cannot be mounted with other ids.
+  need rsync:rsync curl:curl openssl:openssl fuse-overlayfs:fuse-overlayfs
   built agents build_agents
   built client build_client
   podman_settings "$agents_dir" || { failed=$((failed + 1)); return; }
@@ -262,6 +263,8 @@ stage_kubernetes() {
   # A gigabyte through each way in, with nobody beside it.
   scenarios kubernetes-streams kubernetes "$cli" "${settings[@]}" E2E_STREAM_MIB="${E2E_STREAM_MIB:-1024}" -- -- --test-threads 1 streams::
   if [[ -n $own_cluster ]]; then
+    # The cluster has brought Go, and the source that it is made from.
+    checked seccomp-profile container/seccomp/make-profile --check
     # These take parts of it away, so they are alone.
     scenarios kubernetes-parts kubernetes "$cli" "${settings[@]}" TRAMPOLINE_TEST_LAB="$own_cluster" -- -- --test-threads 1 cluster::lab
   else

@@ -79,6 +79,7 @@ impl From<Error> for (Exit, String) {
             Error::Store(StoreError::Aborted) => {
                 (Exit::Ok, "asked to leave while seeding; the next start goes on from here".to_owned())
             }
+            Error::Supervise(error) if error.is_a_wish() => (Exit::Ok, chain(&error)),
             error => (error.exit(), chain(&error)),
         }
     }

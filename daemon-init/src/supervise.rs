@@ -75,6 +75,11 @@ impl Error {
             _ => Exit::ChildFailed,
         }
     }
+
+    /// Somebody wanted it to end, before it served.
+    pub(crate) fn is_a_wish(&self) -> bool {
+        matches!(self, Self::Trial(trial::Error::Terminated) | Self::Daemon(nix_daemon::Error::Terminated))
+    }
 }
 
 /// What the loop works on.

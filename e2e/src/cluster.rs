@@ -186,8 +186,17 @@ pub fn field(object: &str, path: &str) -> String {
 /// # Panics
 /// Where the cluster is somebody else's.
 #[must_use]
-pub fn lab(command: &str) -> Output {
-    Call::new(variable(LAB)).arg(command).within(120).run()
+pub fn lab(words: &[&str]) -> Output {
+    Call::new(variable(LAB)).args(words).within(120).run()
+}
+
+/// Runs a shell line in the first node's namespaces.
+///
+/// # Panics
+/// See [`lab`].
+#[must_use]
+pub fn on_node(line: &str) -> Output {
+    Call::new(variable(LAB)).arg("shell").input(format!("set -eu\n{line}\n")).run()
 }
 
 /// Whether parts of the cluster may be stopped.
@@ -204,14 +213,14 @@ impl Away {
     /// `apiserver` or `kubelet`.
     #[must_use]
     pub fn new(what: &'static str) -> Self {
-        lab(&format!("stop-{what}")).ok();
+        lab(&[&format!("stop-{what}")]).ok();
         Self(what)
     }
 }
 
 impl Drop for Away {
     fn drop(&mut self) {
-        let back = lab(&format!("start-{}", self.0));
+        let back = lab(&[&format!("start-{}", self.0)]);
         assert!(back.code == 0 || std::thread::panicking(), "{back}");
     }
 }

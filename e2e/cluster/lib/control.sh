@@ -159,6 +159,7 @@ authorization: {mode: Webhook}
 cgroupDriver: cgroupfs
 cgroupRoot: /$cgroup/node-$node
 failCgroupV1: false
+seccompDefault: false
 failSwapOn: false
 clusterDomain: cluster.local
 clusterDNS: [$(node_address "$node")]

@@ -3,8 +3,10 @@
 pub(crate) mod access;
 pub(crate) mod isolation;
 pub(crate) mod lab;
+pub(crate) mod lab_userns;
 pub(crate) mod life;
 pub(crate) mod start;
+pub(crate) mod userns;
 
 use e2e::builder::Builder;
 use e2e::checkout::Checkout;

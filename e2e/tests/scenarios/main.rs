@@ -79,6 +79,8 @@ fn main() -> ExitCode {
         cluster::access::SCENARIOS,
         cluster::isolation::SCENARIOS,
         cluster::lab::SCENARIOS,
+        cluster::lab_userns::SCENARIOS,
+        cluster::userns::SCENARIOS,
     ];
     let runs =
         |scenario: &Scenario| setting.as_ref().is_ok_and(|setting| setting.engine.meets(scenario.need));

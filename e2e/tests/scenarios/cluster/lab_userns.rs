@@ -1,0 +1,113 @@
+//! What a node's administrator decides about pods without privilege: these change the node for all.
+
+use std::path::PathBuf;
+
+use e2e::builder::Builder;
+use e2e::cluster::{self, Global, lab};
+use e2e::person::Person;
+use serde_json::json;
+
+use super::userns::{USERNS, builds_sandboxed, refused, status_line};
+
+crate::scenarios! {
+    Lab: [
+        installed_profile_is_in_force_and_suffices,
+        default_profile_of_the_node_is_named_and_the_installed_one_helps,
+        volume_in_user_space_is_named,
+    ],
+}
+
+const PROFILE: (&str, &str) = ("daemon.seccomp", "\"localhost/profiles/nix-trampoline.json\"");
+
+fn install() {
+    let profile = concat!(env!("CARGO_MANIFEST_DIR"), "/../container/seccomp/nix-trampoline.json");
+    lab(&["seccomp-profile", profile]).ok();
+}
+
+fn installed_profile_is_in_force_and_suffices() {
+    install();
+    let builder = Builder::set_up(&[USERNS, PROFILE]);
+    assert_eq!(status_line(&builder, "daemon", "Seccomp:"), "2", "a filter");
+    builds_sandboxed(&builder, "t-profile");
+}
+
+/// Of all nodes, for as long as this is held.
+struct SeccompDefault;
+
+impl SeccompDefault {
+    fn new() -> Self {
+        lab(&["seccomp-default", "on"]).ok();
+        Self
+    }
+}
+
+impl Drop for SeccompDefault {
+    fn drop(&mut self) {
+        let off = lab(&["seccomp-default", "off"]);
+        assert!(off.code == 0 || std::thread::panicking(), "{off}");
+    }
+}
+
+fn default_profile_of_the_node_is_named_and_the_installed_one_helps() {
+    install();
+    let _default = SeccompDefault::new();
+    let builder = Builder::new(Person::new(), &[USERNS]);
+    refused(&builder, 71, &["seccomp profile of the daemon container refuses `unshare`", "seccompDefault"]);
+    builder.configure(&[USERNS, PROFILE]);
+    builder.cli(["setup", "--yes"]).within(120).run().ok();
+    builds_sandboxed(&builder, "t-seccomp-default");
+}
+
+/// A folder of the node that a program of its own serves.
+struct InUserSpace(PathBuf);
+
+impl InUserSpace {
+    fn new() -> Self {
+        let place = PathBuf::from("/tmp").join(cluster::unique("fuse"));
+        let line = format!(
+            "mkdir -p {0}/lower {0}/upper {0}/work {0}/merged && \
+             fuse-overlayfs -o lowerdir={0}/lower,upperdir={0}/upper,workdir={0}/work {0}/merged",
+            place.display()
+        );
+        cluster::on_node(&line).ok();
+        Self(place)
+    }
+
+    fn volume(&self, class: &str) -> Global {
+        Global::new(
+            "persistentvolume",
+            json!({
+                "apiVersion": "v1",
+                "kind": "PersistentVolume",
+                "metadata": {},
+                "spec": {
+                    "storageClassName": class,
+                    "capacity": { "storage": "100Gi" },
+                    "accessModes": ["ReadWriteOnce"],
+                    "hostPath": { "path": self.0.join("merged") },
+                },
+            }),
+        )
+    }
+}
+
+impl Drop for InUserSpace {
+    fn drop(&mut self) {
+        let _ = cluster::on_node(&format!("umount -l {0}/merged; rm -rf {0}", self.0.display()));
+    }
+}
+
+fn volume_in_user_space_is_named() {
+    let folder = InUserSpace::new();
+    let class = cluster::unique("class");
+    // For the store and for the home.
+    let _volumes = [folder.volume(&class), folder.volume(&class)];
+    let option = format!("{class:?}");
+    let builder = Builder::new(Person::new(), &[USERNS, ("kubernetes.storage-class", &option)]);
+    let refused = builder.cli(["setup", "--yes"]).within(120).run();
+    assert_ne!(refused.code, 0, "{refused}");
+    assert!(
+        refused.stderr.contains("MOUNT_ATTR_IDMAP") && refused.stderr.contains("storage-class"),
+        "{refused}"
+    );
+}
