@@ -2,6 +2,7 @@
 
 mod containers;
 mod judge;
+mod making;
 mod policy;
 mod prepare;
 mod schedule;

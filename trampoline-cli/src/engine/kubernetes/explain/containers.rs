@@ -6,6 +6,7 @@ use k8s_openapi::jiff::SignedDuration;
 use kube::ResourceExt;
 
 use super::judge::{at, of};
+use super::making::{never_ran, not_made, without_users};
 use super::{Facts, Verdict};
 use crate::engine::kubernetes::observe::Seen;
 use crate::engine::observed::killed_from_outside;
@@ -13,11 +14,6 @@ use crate::render::PREPARE;
 
 /// A node that prepares volumes for longer than this does something that deserves a word.
 const LONG: SignedDuration = SignedDuration::from_secs(45);
-
-/// What runc and crun say where a volume cannot be mounted for the users of a pod.
-const IDMAP: &str = "MOUNT_ATTR_IDMAP";
-/// What a kubelet says of a container runtime without user namespaces.
-const NO_USERS: &str = "does not support user namespaces";
 
 /// See the module.
 pub(super) fn judge(seen: &Seen, pod: &Pod, facts: &Facts) -> Verdict {
@@ -37,7 +33,7 @@ pub(super) fn judge(seen: &Seen, pod: &Pod, facts: &Facts) -> Verdict {
             return verdict;
         }
     }
-    if let Some(verdict) = statuses.iter().find_map(|status| ended(pod, status)) {
+    if let Some(verdict) = statuses.iter().find_map(|status| ended(seen, pod, status)) {
         return verdict;
     }
     let at_work = |status: &ContainerStatus| {
@@ -80,12 +76,14 @@ fn waiting(seen: &Seen, pod: &Pod, status: &ContainerStatus, facts: &Facts) -> O
                 image_hint(&image, &why),
             )
         }
-        "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" | "StartError" => fatal(
-            format!("the {container} container of builder {} cannot be made: {message}", seen.builder),
-            config_hint(&message),
-        ),
+        "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" | "StartError" => {
+            Some(not_made(seen, container, &message))
+        }
         "CrashLoopBackOff" => {
             let ended = status.last_state.as_ref().and_then(|state| state.terminated.as_ref());
+            if let Some(ended) = ended.filter(|ended| never_ran(ended)) {
+                return Some(not_made(seen, container, ended.message.as_deref().unwrap_or_default()));
+            }
             if let Some(ended) = ended.filter(|ended| was_killed(ended)) {
                 return Some(starts_again(status, ended));
             }
@@ -107,7 +105,7 @@ fn image(pod: &Pod, container: &str) -> Option<String> {
 }
 
 /// `Back-off pulling image "x": ErrImagePull: rpc error: code = NotFound desc = failed to pull ...: CAUSE`
-fn last_cause(message: &str) -> String {
+pub(super) fn last_cause(message: &str) -> String {
     let after = message.split_once(" desc = ").map_or(message, |(_, after)| after);
     let parts: Vec<&str> = after.split(": ").collect();
     parts[parts.len().saturating_sub(3)..].join(": ")
@@ -132,25 +130,12 @@ fn image_hint(image: &str, why: &str) -> String {
     }
 }
 
-fn config_hint(message: &str) -> String {
-    if message.contains("seccomp profile") {
-        "the profile that `seccomp` under [daemon] names is not on that node: its administrator puts it there (docs/userns.md), or \
-         `seccomp = \"unset\"` does without, then `trampoline-cli setup`"
-            .to_owned()
-    } else if message.contains(IDMAP) {
-        "the filesystem of that volume maps no users, as NFS and most of FUSE do not: another `storage-class` under [kubernetes] \
-         (for claims that are made anew), or `isolation = \"privileged\"` under [daemon], then `trampoline-cli setup`"
-            .to_owned()
-    } else if message.contains("not found") {
-        "make what is missing, or take it out of [kubernetes], then `trampoline-cli setup`".to_owned()
-    } else {
-        "`trampoline-cli setup` after a change of trampoline.toml makes the pod again".to_owned()
-    }
-}
-
 /// Between an end and the next start: once is an accident, twice is a habit.
-fn ended(pod: &Pod, status: &ContainerStatus) -> Option<Verdict> {
+fn ended(seen: &Seen, pod: &Pod, status: &ContainerStatus) -> Option<Verdict> {
     let ended = status.state.as_ref()?.terminated.as_ref()?;
+    if never_ran(ended) {
+        return Some(not_made(seen, &status.name, ended.message.as_deref().unwrap_or_default()));
+    }
     // An init container that has ended well stays that way.
     let done = ended.exit_code == 0
         && !pod.spec.as_ref()?.containers.iter().any(|container| container.name == status.name);
@@ -192,20 +177,6 @@ fn starts_again(status: &ContainerStatus, ended: &ContainerStateTerminated) -> V
 
 fn mentions(event: &Event, word: &str) -> bool {
     event.message.as_ref().is_some_and(|message| message.contains(word))
-}
-
-/// Of a node that does not map users, which it says of every try.
-fn without_users(seen: &Seen, pod: &Pod, facts: &Facts) -> Option<Verdict> {
-    let uid = pod.uid().unwrap_or_default();
-    let said = of(facts, &uid).rfind(|event| mentions(event, NO_USERS))?.message.clone().unwrap_or_default();
-    let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).unwrap_or_default();
-    Some(Verdict::Fatal {
-        exit: Exit::Unsupported,
-        message: format!("node {node} cannot run the pod of builder {}: {}", seen.builder, last_cause(&said)),
-        hint: "it needs containerd 2.0 or CRI-O 1.25: `node-selector` under [kubernetes] chooses a node that has it, \
-               `isolation = \"privileged\"` under [daemon] needs no user namespaces; then `trampoline-cli setup`"
-            .to_owned(),
-    })
 }
 
 /// What takes long on a node: images, volumes.

@@ -18,8 +18,8 @@ pub(super) async fn told(cluster: &Cluster, builder: &str) -> Trouble {
     let status = asked.ok().and_then(|output| serde_json::from_slice::<BuilderStatus>(&output.stdout).ok());
     match status.as_ref().and_then(|status| status.agent(Container::Daemon)) {
         Some(agent) if agent.phase == Phase::Failed => Trouble::Fatal(failed(cluster, builder, agent)),
-        Some(agent) => Trouble::Waiting(line(agent)),
-        None => Trouble::Waiting("its volumes are being prepared".to_owned()),
+        Some(agent) if agent.phase == Phase::Starting => Trouble::Waiting(line(agent)),
+        _ => Trouble::Waiting("its volumes are being prepared".to_owned()),
     }
 }
 

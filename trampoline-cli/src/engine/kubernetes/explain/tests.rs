@@ -77,13 +77,23 @@ fn each_cause_is_named_with_what_to_do() {
         (
             fixture!("psa"),
             "container \"daemon\" must not set securityContext.privileged=true",
-            "enforce=privileged",
+            "`isolation = \"userns\"` under [daemon]",
         ),
         (fixture!("lr"), "maximum memory usage per Container is 2Gi", "kubectl describe limitrange"),
         (
             fixture!("configmap"),
             "the user container of builder f cannot be made: configmap \"nope\" not found",
             "take it out of [kubernetes]",
+        ),
+        (
+            fixture!("seccomp"),
+            "the daemon container of builder f cannot be made: cannot load seccomp profile",
+            "`seccomp = \"unset\"`",
+        ),
+        (
+            fixture!("idmap"),
+            "the prepare container of builder f cannot be made: failed to fulfil mount request: failed to set MOUNT_ATTR_IDMAP",
+            "storage-class",
         ),
     ] {
         let (_, message, hint) = fatal(text, 10);
@@ -164,6 +174,58 @@ fn a_container_that_is_killed_again_and_again_starts_again() {
     ended_with(&mut seen, 137, "OOMKilled");
     let verdict = judge(&seen, &facts);
     assert!(matches!(&verdict, Verdict::Crashes { exit_code: 137, .. }), "{verdict:?}");
+}
+
+#[test]
+fn a_runtime_without_user_namespaces_is_named_with_its_node() {
+    let (mut seen, mut facts) = recorded(fixture!("idmap"), 0);
+    let status = seen.pod.as_mut().unwrap().status.as_mut().unwrap();
+    (status.container_statuses, status.init_container_statuses) = (None, None);
+    let event = facts.events.last_mut().unwrap();
+    event.reason = Some("FailedCreatePodSandBox".to_owned());
+    // As a kubelet says it of containerd 1.
+    event.message = Some(
+        "Failed to create pod sandbox: can't set `spec.hostUsers: false`, runtime does not support user namespaces".to_owned(),
+    );
+    match judge(&seen, &facts) {
+        Verdict::Fatal { exit: Exit::Unsupported, message, hint } => {
+            assert!(
+                message.contains("node node-1 cannot run the pod") && message.contains("hostUsers"),
+                "{message}"
+            );
+            assert!(
+                hint.contains("containerd 2.0") && hint.contains("`isolation = \"privileged\"`"),
+                "{hint}"
+            );
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The first container's end in a recorded pod.
+fn prepare_ended(seen: &mut Seen, exit_code: i32, restarts: i32) {
+    let status = seen.pod.as_mut().unwrap().status.as_mut().unwrap();
+    let prepare = status.init_container_statuses.as_mut().unwrap().first_mut().unwrap();
+    prepare.last_state = None;
+    prepare.restart_count = restarts;
+    prepare.state = serde_json::from_value(serde_json::json!({
+        "terminated": { "exitCode": exit_code, "reason": "Error" },
+    }))
+    .ok();
+}
+
+#[test]
+fn what_the_first_container_refuses_it_refuses_once() {
+    let (mut seen, facts) = recorded(fixture!("idmap"), 0);
+    for (exit, refuses) in
+        [(Exit::NotOurs, true), (Exit::NoRoom, true), (Exit::Io, false), (Exit::Stopping, false)]
+    {
+        prepare_ended(&mut seen, i32::from(exit.code()), 0);
+        let verdict = judge(&seen, &facts);
+        let crashes =
+            matches!(&verdict, Verdict::Crashes { container, again: false, .. } if container == "prepare");
+        assert_eq!(crashes, refuses, "{verdict:?}");
+    }
 }
 
 #[test]
