@@ -4,6 +4,7 @@ pub mod bake;
 pub mod bind;
 pub mod evidence;
 pub mod home;
+pub mod in_use;
 pub mod keys;
 pub mod last_stop;
 pub mod leave;

@@ -19,7 +19,7 @@ use crate::seed::abort::Abort;
 use crate::seed::error::StoreError;
 use crate::supervise::{Ended, Supervisor};
 use crate::volume::Volume;
-use crate::{bind, home, keys, last_stop, prepare, proof, seed, store, supervise};
+use crate::{bind, home, in_use, keys, last_stop, prepare, proof, seed, store, supervise};
 
 /// A step that failed.
 #[derive(Debug, thiserror::Error)]
@@ -124,6 +124,7 @@ fn steps(
     let store_id = store.volume.mark().map(|mark| mark.store_id.clone()).unwrap_or_default();
     let image = store.image.manifest().id.clone();
     let home = home::Guard::new(paths, home, store.volume.mark())?;
+    in_use::gate::close(paths, life)?;
     let keyring = keys::Keyring::open(paths)?;
     let on_trial = isolation == Isolation::Userns;
     let mut supervisor = Supervisor {
@@ -146,6 +147,7 @@ fn steps(
         });
         abort.trigger();
         let ended = ended?;
+        in_use::forget(paths);
         last_stop::record(paths, &ended);
         Ok(ended)
     })

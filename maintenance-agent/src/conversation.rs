@@ -8,7 +8,11 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use agent::in_use;
 use agent::paths::Paths;
+use contract::handshake::Life;
+use contract::in_use::is_name;
+use contract::places::Container;
 use worker_protocol::{Connection, GcAction, GcOutcome, Message};
 
 /// A daemon that accepted a connection and says nothing for so long is not well.
@@ -33,6 +37,9 @@ pub enum Error {
     /// It said no, or the conversation broke.
     #[error(transparent)]
     Protocol(#[from] worker_protocol::Error),
+    /// What must be spared is not known.
+    #[error("nothing is collected: try again, or start the builder anew (down --now, up)")]
+    InUse(#[from] in_use::Error),
 }
 
 /// Ends conversations from another thread: the daemon notices, and stops what it does for us.
@@ -104,18 +111,47 @@ pub fn measure(paths: &Paths, cut: &Cut) -> Result<(u64, u64), Error> {
     Ok((count, bytes))
 }
 
+/// Opens a conversation in which the daemon spares what the user's processes use: a root for each path, for as long as it
+/// lasts. The daemon itself may not be able to see them.
+fn open_sparing(paths: &Paths, life: &Life, cut: &Cut) -> Result<Connection<UnixStream>, Error> {
+    let seen = in_use::ask(paths, life, Container::Maintenance, in_use::PATIENCE)?;
+    // Of a user-init that does not serve, what it saw last.
+    let seen = seen.or_else(|| in_use::last(paths, life));
+    let store = paths.nix.join("store");
+    let names = seen.into_iter().flat_map(|seen| seen.names).filter(|name| is_name(name));
+    let spared: Vec<String> = names.map(|name| store.join(name).to_string_lossy().into_owned()).collect();
+    match open_with_roots(paths, cut, &spared) {
+        // A root needs a file, for which a full disk has no room. A collection of nothing gives free what Nix keeps for this.
+        Err(Error::Protocol(worker_protocol::Error::Daemon(_))) => {
+            let mut connection = open(paths, cut, None)?;
+            connection.collect_garbage(&GcAction::DeleteSpecific(Vec::new()), &mut |_| {}, |_| {})?;
+            open_with_roots(paths, cut, &spared)
+        }
+        done => done,
+    }
+}
+
+fn open_with_roots(paths: &Paths, cut: &Cut, spared: &[String]) -> Result<Connection<UnixStream>, Error> {
+    let mut connection = open(paths, cut, None)?;
+    connection.set_verbosity(INFO)?;
+    for path in spared {
+        connection.add_temp_root(path)?;
+    }
+    Ok(connection)
+}
+
 /// Deletes what is dead, until `max_freed` bytes are free again where that is given.
 ///
 /// # Errors
 /// See [`Error`]. What was deleted until then stays deleted.
 pub fn collect(
     paths: &Paths,
+    life: &Life,
     cut: &Cut,
     max_freed: Option<u64>,
     log: &mut dyn FnMut(&str),
 ) -> Result<GcOutcome, Error> {
-    let mut connection = open(paths, cut, None)?;
-    connection.set_verbosity(INFO)?;
+    let mut connection = open_sparing(paths, life, cut)?;
     let action = GcAction::DeleteDead { max_freed };
     Ok(connection.collect_garbage(&action, &mut lines(log), |_| {})?)
 }
@@ -124,9 +160,13 @@ pub fn collect(
 ///
 /// # Errors
 /// See [`Error`].
-pub fn find_dead(paths: &Paths, cut: &Cut, log: &mut dyn FnMut(&str)) -> Result<GcOutcome, Error> {
-    let mut connection = open(paths, cut, None)?;
-    connection.set_verbosity(INFO)?;
+pub fn find_dead(
+    paths: &Paths,
+    life: &Life,
+    cut: &Cut,
+    log: &mut dyn FnMut(&str),
+) -> Result<GcOutcome, Error> {
+    let mut connection = open_sparing(paths, life, cut)?;
     let mut dead = Vec::new();
     let keep = |path: &str| dead.push(path.to_owned());
     let mut outcome = connection.collect_garbage(&GcAction::ReturnDead, &mut lines(log), keep)?;

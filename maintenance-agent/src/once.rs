@@ -85,9 +85,9 @@ fn steps(paths: &Paths, wish: &Wish, err: &mut impl Write) -> Result<GcSummary, 
     let cut = Cut::default();
     let mut progress = Progress { err, deleted: 0, told: Instant::now() };
     let outcome = if wish.dry_run {
-        conversation::find_dead(paths, &cut, &mut |line| progress.line(line))
+        conversation::find_dead(paths, &life, &cut, &mut |line| progress.line(line))
     } else {
-        conversation::collect(paths, &cut, wish.max_freed, &mut |line| progress.line(line))
+        conversation::collect(paths, &life, &cut, wish.max_freed, &mut |line| progress.line(line))
     };
     let outcome = outcome.map_err(daemon_failed)?;
     let err = progress.err;
@@ -121,7 +121,10 @@ fn steps(paths: &Paths, wish: &Wish, err: &mut impl Write) -> Result<GcSummary, 
 
 #[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
 fn daemon_failed(error: conversation::Error) -> Refusal {
-    (Exit::ChildFailed, format!("the daemon did not collect: {}", chain(&error)))
+    match error {
+        conversation::Error::InUse(_) => (Exit::Deadline, chain(&error)),
+        _ => (Exit::ChildFailed, format!("the daemon did not collect: {}", chain(&error))),
+    }
 }
 
 /// The monitor has asked for a stop, or decided on one.

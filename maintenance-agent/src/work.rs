@@ -50,7 +50,7 @@ impl Work {
             let mut log = |line: &str| tracing::debug!("nix: {line}");
             match kind {
                 Kind::Measure => Done::Measured(store::publish(&paths, &life, &ours, gc)),
-                Kind::Collect => Done::Collected(conversation::collect(&paths, &ours, None, &mut log)),
+                Kind::Collect => Done::Collected(conversation::collect(&paths, &life, &ours, None, &mut log)),
                 Kind::Optimise => Done::Optimised(conversation::optimise(&paths, &ours, &mut log)),
             }
         });

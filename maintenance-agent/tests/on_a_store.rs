@@ -9,13 +9,17 @@ use std::time::{Duration, Instant};
 
 use agent::paths::Paths;
 use agent::signals::Signals;
+use agent::status::Reporter;
 use agent::wait::{Waiter, Wake};
+use agent::watch::DirWatch;
 use agent::{files, life, proc};
 use common::Daemon;
 use contract::exit::Exit;
 use contract::handshake::{
-    DaemonActivity, GcSummary, Life, Ready, StopEnd, StopPhase, StopRequest, StoreStatus, UserActivity, file,
+    DaemonActivity, GcSummary, Life, Phase, Ready, StopEnd, StopPhase, StopRequest, StoreStatus,
+    UserActivity, file,
 };
+use contract::in_use::{IN_USE, InUse, LOOK, Look};
 use contract::places::Container;
 use maintenance_agent::once::{Wish, once};
 use maintenance_agent::schedule::Schedule;
@@ -36,14 +40,11 @@ impl Pod {
     /// With a daemon that is ready, idle, and listens where ours would.
     fn new() -> Self {
         let root = tempfile::tempdir().expect("a scratch folder");
-        let paths = Paths::scratch(root.path());
+        let daemon = Daemon::start();
+        let paths = Paths { nix: daemon.nix().to_owned(), ..Paths::scratch(root.path()) };
         for container in Container::ALL {
             std::fs::create_dir_all(paths.run_dir(container)).expect("scratch");
         }
-        let socket = paths.daemon_socket();
-        std::fs::create_dir_all(socket.parent().expect("it is in a folder")).expect("scratch");
-        let daemon = Daemon::start();
-        std::os::unix::fs::symlink(daemon.socket(), socket).expect("scratch");
         let life = life::current(&paths).expect("/proc is there");
         let pod = Self { root, paths, life, daemon };
         pod.builds(0);
@@ -161,6 +162,60 @@ fn a_collection_that_was_asked_for() {
     let summary: GcSummary = serde_json::from_str(&out).expect("JSON");
     assert!(summary.optimised && summary.cause == "asked", "{out}");
     assert_eq!(pod.store().and_then(|s| s.last_gc), Some(summary));
+}
+
+/// As user-init does once it has been asked; it does not serve, so that nobody waits for it.
+fn in_use(pod: &Pod, names: &[&str]) {
+    let names = names.iter().map(ToString::to_string).collect();
+    let seen = InUse { life: pod.life.clone(), looked: 0, names };
+    write(&pod.paths.run_dir(Container::User), IN_USE, &seen);
+}
+
+#[test]
+fn what_is_in_use_is_spared() {
+    let pod = Pod::new();
+    pod.ready();
+    let (used, dead) = (pod.daemon.add("used", &[1; 5000]), pod.daemon.add("dead", &[2; 5000]));
+    let name = Path::new(&used).file_name().and_then(|name| name.to_str()).expect("it has one");
+    in_use(&pod, &[name, "../../etc/passwd", "", "no name"]);
+    let (_, out, err) = pod.once(&Wish { dry_run: true, json: true, ..Wish::default() });
+    let summary: GcSummary = serde_json::from_str(&out).expect("JSON");
+    assert_eq!(summary.paths, 1, "{out} {err}");
+    let (exit, _, err) = pod.once(&Wish::default());
+    assert_eq!(exit, Exit::Ok, "{err}");
+    assert!(Path::new(&used).exists() && !Path::new(&dead).exists());
+
+    in_use(&pod, &[]);
+    assert_eq!(pod.once(&Wish::default()).0, Exit::Ok);
+    assert!(!Path::new(&used).exists());
+}
+
+#[test]
+fn it_is_looked_at_anew_before_each_collection() {
+    let pod = Pod::new();
+    pod.ready();
+    let used = pod.daemon.add("used", &[1; 5000]);
+    let name = Path::new(&used).file_name().and_then(|name| name.to_str()).expect("it has one");
+    in_use(&pod, &[]);
+    Reporter::new(&pod.paths, &pod.life, Container::User, "1").phase(Phase::Running, "serves");
+    let mut watch = DirWatch::new().expect("inotify");
+    watch.add(&pod.paths.run_dir(Container::Maintenance)).expect("it is there");
+    let exit = std::thread::scope(|scope| {
+        let once = scope.spawn(|| pod.once(&Wish::default()));
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let asked = loop {
+            let look = agent::published::read::<Look>(&pod.paths, &pod.life, Container::Maintenance, LOOK);
+            match look {
+                Some(look) => break look.asked,
+                None => assert!(watch.wait(Some(deadline)).expect("waiting works"), "nobody asks"),
+            }
+        };
+        let seen = InUse { life: pod.life.clone(), looked: asked, names: [name.to_owned()].into() };
+        write(&pod.paths.run_dir(Container::User), IN_USE, &seen);
+        once.join().expect("it ends").0
+    });
+    assert_eq!(exit, Exit::Ok);
+    assert!(Path::new(&used).exists());
 }
 
 #[test]

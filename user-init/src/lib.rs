@@ -8,6 +8,7 @@ pub mod control;
 pub mod environment;
 pub mod error;
 pub mod home;
+pub mod in_use;
 pub mod job;
 pub mod project;
 pub mod serve;

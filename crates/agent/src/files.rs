@@ -6,6 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use contract::handshake as hs;
+use contract::in_use;
 use nix::libc::{O_CLOEXEC, O_NOFOLLOW, O_NONBLOCK};
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -121,7 +122,9 @@ living!(
     hs::StopAck,
     hs::IdleStatus,
     hs::StoreStatus,
-    contract::keys::BuilderKeys
+    contract::keys::BuilderKeys,
+    in_use::Look,
+    in_use::InUse
 );
 
 /// As [`read_json`]; also `None` for a file of another life.

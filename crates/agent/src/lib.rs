@@ -10,6 +10,7 @@ pub mod entry;
 #[cfg(feature = "tokio")]
 pub mod events;
 pub mod files;
+pub mod in_use;
 pub mod last_words;
 pub mod life;
 pub mod log;

@@ -77,16 +77,38 @@ pub fn processes(proc: &Path) -> io::Result<Vec<(i32, u32, Stat)>> {
 /// # Errors
 /// When the file cannot be read.
 pub fn flocked_inodes(proc: &Path) -> io::Result<Vec<u64>> {
-    Ok(fs::read_to_string(proc.join("locks"))?.lines().filter_map(flock_inode).collect())
+    Ok(flocks(proc)?.into_iter().filter(|lock| !lock.waits).map(|lock| lock.inode).collect())
+}
+
+/// One `flock`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Flock {
+    /// Wanted, and not yet had.
+    pub waits: bool,
+    /// Shared with nobody.
+    pub exclusive: bool,
+    /// On which file.
+    pub inode: u64,
+}
+
+/// All that are held or waited for, as far as processes that can be seen do it.
+///
+/// # Errors
+/// When `/proc/locks` cannot be read.
+pub fn flocks(proc: &Path) -> io::Result<Vec<Flock>> {
+    Ok(fs::read_to_string(proc.join("locks"))?.lines().filter_map(flock).collect())
 }
 
 /// `1: FLOCK  ADVISORY  WRITE 1234 00:2f:5678 0 EOF`; a waiter has `->` as its second word.
-fn flock_inode(line: &str) -> Option<u64> {
-    let mut words = line.split_ascii_whitespace().skip(1);
+fn flock(line: &str) -> Option<Flock> {
+    let mut words = line.split_ascii_whitespace().skip(1).peekable();
+    let waits = words.next_if(|word| *word == "->").is_some();
     if words.next()? != "FLOCK" {
         return None;
     }
-    words.nth(3)?.rsplit(':').next()?.parse().ok()
+    let exclusive = words.nth(1)? == "WRITE";
+    let inode = words.nth(1)?.rsplit(':').next()?.parse().ok()?;
+    Some(Flock { waits, exclusive, inode })
 }
 
 #[cfg(test)]
@@ -103,7 +125,34 @@ mod tests {
     fn only_held_flocks_count() {
         let text = "1: FLOCK  ADVISORY  WRITE 12 fe:00:111 0 EOF\n1: -> FLOCK  ADVISORY  WRITE 13 fe:00:222 0 EOF\n\
                     2: POSIX  ADVISORY  WRITE 14 fe:00:333 0 EOF\n";
-        assert_eq!(text.lines().filter_map(flock_inode).collect::<Vec<_>>(), [111]);
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("locks"), text).unwrap();
+        assert_eq!(flocked_inodes(dir.path()).unwrap(), [111]);
+        let waits = Flock { waits: true, exclusive: true, inode: 222 };
+        assert_eq!(flocks(dir.path()).unwrap()[1], waits);
+        fs::write(dir.path().join("locks"), text.replace("WRITE", "READ ")).unwrap();
+        assert_eq!(flocks(dir.path()).unwrap()[1], Flock { exclusive: false, ..waits });
+    }
+
+    #[test]
+    fn who_waits_for_a_lock_of_ours_is_seen() {
+        use nix::fcntl::{Flock, FlockArg};
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let inode = file.as_file().metadata().unwrap().ino();
+        let held = Flock::lock(file.reopen().unwrap(), FlockArg::LockShared).unwrap();
+        let mut child =
+            std::process::Command::new("flock").arg(file.path()).arg("true").spawn().expect("util-linux");
+        let waits = || {
+            let locks = flocks(Path::new("/proc")).unwrap();
+            locks.iter().any(|lock| lock.waits && lock.exclusive && lock.inode == inode)
+        };
+        while !waits() {
+            assert!(child.try_wait().unwrap().is_none(), "it must wait");
+            std::thread::yield_now();
+        }
+        drop(held);
+        assert!(child.wait().unwrap().success());
+        assert!(!waits());
     }
 
     #[test]

@@ -6,13 +6,10 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, poll};
 
 use crate::signals::{Signal, Signals};
-use crate::watch::DirWatch;
-
-/// Where inotify is used up, one look a second.
-const LOOK: Duration = Duration::from_secs(1);
+use crate::watch::{DirWatch, LOOK, rounded_up};
 
 /// A pause that grows: `first`, doubled for each failure in a row `before` this one, and `longest` at most.
 #[must_use]
@@ -126,12 +123,7 @@ impl<'a> Waiter<'a> {
         let mut polled: Vec<PollFd<'_>> = fds.iter().map(|fd| PollFd::new(*fd, PollFlags::POLLIN)).collect();
         polled.push(PollFd::new(self.signals.as_fd(), PollFlags::POLLIN));
         polled.extend(self.watch.fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
-        // Rounded up: a wait that ends a fraction too early would spin.
-        let timeout = timeout.map_or(PollTimeout::NONE, |t| {
-            let millis = t.as_micros().div_ceil(1000);
-            PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX)
-        });
-        match poll(&mut polled, timeout) {
+        match poll(&mut polled, rounded_up(timeout)) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(e) => return Err(e.into()),
         }

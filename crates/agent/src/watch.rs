@@ -4,9 +4,14 @@ use std::collections::HashSet;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use inotify::{EventMask, Inotify, WatchMask};
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+/// Where inotify is used up, one look a second.
+pub(crate) const LOOK: Duration = Duration::from_secs(1);
 
 /// What appears, is replaced or goes: our writers rename, and Kubernetes swaps a link (`..data`) in a ConfigMap's folder.
 const CHANGES: WatchMask = WatchMask::CLOSE_WRITE
@@ -112,6 +117,32 @@ impl DirWatch {
         any
     }
 
+    /// Waits for a change until `deadline`, or for ever; true where there was one, or may have been. For threads that hear no
+    /// signals; others have [`crate::wait::Waiter`].
+    ///
+    /// # Errors
+    /// When `poll` fails.
+    pub fn wait(&mut self, deadline: Option<Instant>) -> io::Result<bool> {
+        loop {
+            if self.drain() {
+                return Ok(true);
+            }
+            let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+            if left == Some(Duration::ZERO) {
+                return Ok(false);
+            }
+            let look = self.blind.then_some(LOOK);
+            let timeout = left.into_iter().chain(look).min();
+            let mut polled: Vec<PollFd<'_>> =
+                self.fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN)).into_iter().collect();
+            match poll(&mut polled, rounded_up(timeout)) {
+                Ok(0) if self.blind && deadline.is_none_or(|at| Instant::now() < at) => return Ok(true),
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+    }
+
     /// Events may be missed: look at least once a second.
     #[must_use]
     pub fn is_blind(&self) -> bool {
@@ -123,6 +154,13 @@ impl DirWatch {
     pub fn fd(&self) -> Option<BorrowedFd<'_>> {
         self.inotify.as_ref().map(AsFd::as_fd)
     }
+}
+
+/// For `poll`. A wait that ends a fraction too early would spin.
+pub(crate) fn rounded_up(timeout: Option<Duration>) -> PollTimeout {
+    timeout.map_or(PollTimeout::NONE, |timeout| {
+        PollTimeout::try_from(timeout.as_micros().div_ceil(1000)).unwrap_or(PollTimeout::MAX)
+    })
 }
 
 #[cfg(test)]
@@ -186,5 +224,20 @@ mod tests {
         crate::files::write_json(dir.path(), "x.json", &1u8).unwrap();
         assert!(watch.drain());
         assert!(!watch.drain());
+    }
+
+    #[test]
+    fn a_change_ends_a_wait_and_so_does_its_deadline() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut watch = DirWatch::new().unwrap();
+        watch.add(dir.path()).unwrap();
+        let soon = || Some(Instant::now() + Duration::from_millis(20));
+        assert!(!watch.wait(soon()).unwrap());
+        let far = Some(Instant::now() + Duration::from_secs(60));
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| watch.wait(far).unwrap());
+            std::fs::write(dir.path().join("x"), "").unwrap();
+            assert!(waiting.join().unwrap());
+        });
     }
 }

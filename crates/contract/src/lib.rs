@@ -9,6 +9,7 @@ pub mod config;
 pub mod exit;
 pub mod handshake;
 pub mod image;
+pub mod in_use;
 pub mod job;
 pub mod keys;
 pub mod places;

@@ -72,7 +72,8 @@ impl Server<'_> {
     fn watch(&mut self) -> Result<()> {
         let paths = self.paths();
         let config = paths.config.parent().map(std::path::Path::to_owned);
-        let others = [Container::Daemon, Container::ShutdownMonitor].map(|c| paths.run_dir(c));
+        let others = [Container::Daemon, Container::Maintenance, Container::ShutdownMonitor];
+        let others = others.map(|container| paths.run_dir(container));
         for dir in others.into_iter().chain(config) {
             self.waiter.watch_dir_if_there(&dir).map_err(io_error("watch", &dir))?;
         }
@@ -93,6 +94,7 @@ impl Server<'_> {
                 self.farewell("the daemon has stopped");
             }
         }
+        self.show_what_is_in_use();
         self.reload();
     }
 

@@ -4,6 +4,7 @@
 mod admission;
 mod connection;
 mod events;
+mod in_use;
 mod server;
 
 use std::fs;

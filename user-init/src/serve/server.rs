@@ -50,6 +50,8 @@ pub(super) struct Server<'a> {
     pub(super) admission: Admission,
     pub(super) acknowledged: u64,
     pub(super) leaving: Option<Leaving>,
+    /// When it was last looked what is in use, by the monotonic clock.
+    pub(super) looked: u64,
     last_work: u64,
 }
 
@@ -76,6 +78,7 @@ impl<'a> Server<'a> {
             admission: Admission::Open,
             acknowledged: 0,
             leaving: None,
+            looked: 0,
             last_work: 0,
         }
     }

@@ -3,10 +3,12 @@
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-/// The store and the daemon; both go with it.
+const SOCKET: &str = "var/nix/daemon-socket/socket";
+
+/// The store and the daemon; both go with it. Its folder is what `/nix` is elsewhere.
 pub(crate) struct Daemon {
     dir: tempfile::TempDir,
     child: Child,
@@ -15,14 +17,22 @@ pub(crate) struct Daemon {
 impl Daemon {
     /// Starts the machine's own `nix-daemon` (package nix-bin) on an empty store below a scratch folder, without build users,
     /// sandbox or substituters.
+    #[allow(dead_code, reason = "each test file is a crate of its own")]
     pub(crate) fn start() -> Self {
+        Self::start_by(&[])
+    }
+
+    /// As [`Self::start`], by a program that becomes what stands behind its own arguments.
+    pub(crate) fn start_by(by: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        for made in ["store", "state", "etc"] {
-            std::fs::create_dir(dir.path().join(made)).unwrap();
+        for made in ["store", "var/nix/daemon-socket", "etc"] {
+            std::fs::create_dir_all(dir.path().join(made)).unwrap();
         }
         let conf = "build-users-group =\nsandbox = false\nsubstituters =\n";
         std::fs::write(dir.path().join("etc/nix.conf"), conf).unwrap();
-        let mut daemon = Self::command(&dir, "nix-daemon");
+        let words = [by, &["nix-daemon"]].concat();
+        let mut daemon = Self::command(dir.path(), words[0]);
+        daemon.args(&words[1..]);
         // Without it a daemon that finds its socket and no writable state takes itself for its client, and forks for ever.
         daemon.env("NIX_REMOTE", "local").stdout(Stdio::null()).stderr(Stdio::piped());
         let child = daemon.spawn().expect("nix-daemon is needed: apt-get install nix-bin");
@@ -31,17 +41,17 @@ impl Daemon {
         daemon
     }
 
-    fn command(dir: &tempfile::TempDir, program: &str) -> Command {
+    fn command(dir: &Path, program: &str) -> Command {
         let mut command = Command::new(program);
         for (name, place) in [
             ("NIX_STORE_DIR", "store"),
-            ("NIX_STATE_DIR", "state"),
+            ("NIX_STATE_DIR", "var/nix"),
             ("NIX_LOG_DIR", "log"),
             ("NIX_CONF_DIR", "etc"),
-            ("NIX_DAEMON_SOCKET_PATH", "socket"),
+            ("NIX_DAEMON_SOCKET_PATH", SOCKET),
             ("HOME", "home"),
         ] {
-            command.env(name, dir.path().join(place));
+            command.env(name, dir.join(place));
         }
         command.env("NIX_REMOTE", "daemon");
         command
@@ -62,7 +72,12 @@ impl Daemon {
     }
 
     pub(crate) fn socket(&self) -> PathBuf {
-        self.dir.path().join("socket")
+        self.dir.path().join(SOCKET)
+    }
+
+    /// What is `/nix` elsewhere.
+    pub(crate) fn nix(&self) -> &Path {
+        self.dir.path()
     }
 
     /// Adds a file to the store and returns its path.
@@ -74,12 +89,19 @@ impl Daemon {
 
     /// Makes `path` a root.
     pub(crate) fn root(&self, path: &str) {
-        let link = self.dir.path().join("state/gcroots/kept");
+        let link = self.dir.path().join("var/nix/gcroots/kept");
         std::os::unix::fs::symlink(path, link).unwrap();
     }
 
+    /// `nix-store`, speaking to the daemon.
+    pub(crate) fn client(&self, args: &[&str]) -> Command {
+        let mut client = Self::command(self.nix(), "nix-store");
+        client.args(args);
+        client
+    }
+
     pub(crate) fn nix_store(&self, args: &[&str]) -> String {
-        let out = Self::command(&self.dir, "nix-store").args(args).output().unwrap();
+        let out = self.client(args).output().unwrap();
         assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
         String::from_utf8(out.stdout).unwrap().trim().to_owned()
     }

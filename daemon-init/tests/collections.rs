@@ -1,0 +1,249 @@
+//! Collections by a real nix-daemon that may read nobody else's processes, beside a program that runs as another user: as root, on
+//! a scratch store and without containers. The test plays user-init.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "../../crates/worker-protocol/tests/common/mod.rs"]
+mod common;
+
+use std::collections::BTreeSet;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use agent::paths::Paths;
+use agent::status::Reporter;
+use agent::watch::DirWatch;
+use agent::{files, published};
+use common::Daemon;
+use contract::handshake::{Life, Phase};
+use contract::in_use::{IN_USE, InUse, LOOK, Look};
+use contract::places::Container;
+use daemon_init::in_use::{forget, gate};
+
+/// Nothing here takes a second on a quiet machine; the tests share theirs.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Root without what lets it read the processes of others; newer kernels let whoever may trace the machine's performance read
+/// their maps.
+const BLIND: [&str; 4] = [
+    "setpriv",
+    "--bounding-set=-sys_ptrace,-perfmon,-sys_admin",
+    "--inh-caps=-sys_ptrace,-perfmon,-sys_admin",
+    "--",
+];
+
+/// Daemon, run volume, and a program of the store that runs as somebody else.
+struct Scene {
+    _run: tempfile::TempDir,
+    paths: Paths,
+    life: Life,
+    daemon: Daemon,
+    program: PathBuf,
+    running: Child,
+}
+
+/// The two ends of the play: looks that were asked for, and what to answer.
+struct User {
+    asked: Receiver<Look>,
+    seen: Sender<BTreeSet<String>>,
+}
+
+impl Scene {
+    /// `None` where the kernel would refuse it all.
+    fn new() -> Option<Self> {
+        if !nix::unistd::geteuid().is_root() {
+            let words = b"\nSKIPPED: these collections beside another user's program need root\n";
+            let _ = std::io::Write::write_all(&mut std::io::stderr(), words);
+            return None;
+        }
+        let run = tempfile::tempdir().unwrap();
+        let daemon = Daemon::start_by(&BLIND);
+        fs::set_permissions(daemon.nix(), Permissions::from_mode(0o755)).unwrap();
+        let paths = Paths { nix: daemon.nix().to_owned(), ..Paths::scratch(run.path()) };
+        for container in Container::ALL {
+            fs::create_dir_all(paths.run_dir(container)).unwrap();
+        }
+        let program = daemon.nix().join("sleep");
+        fs::copy("/bin/sleep", &program).unwrap();
+        let program = PathBuf::from(daemon.nix_store(&["--add", program.to_str().unwrap()]));
+        let running = Command::new(&program).arg("infinity").uid(1000).gid(1000).spawn().unwrap();
+        let life = Life("b:1".into());
+        Some(Self { _run: run, paths, life, daemon, program, running })
+    }
+
+    fn name(&self) -> BTreeSet<String> {
+        [self.program.file_name().unwrap().to_str().unwrap().to_owned()].into()
+    }
+
+    /// From now on each look that is asked for is told, and answered when the play says with what.
+    fn user_init(&self) -> User {
+        Reporter::new(&self.paths, &self.life, Container::User, "1").phase(Phase::Running, "serves");
+        let (ask, asked) = mpsc::channel();
+        let (seen, see) = mpsc::channel();
+        let (paths, life) = (self.paths.clone(), self.life.clone());
+        let mut watch = DirWatch::new().unwrap();
+        watch.add(&paths.run_dir(Container::Daemon)).unwrap();
+        std::thread::spawn(move || {
+            let mut last = 0;
+            loop {
+                let look = published::read::<Look>(&paths, &life, Container::Daemon, LOOK);
+                if let Some(look) = look.filter(|look| look.asked > last) {
+                    last = look.asked;
+                    // The test may be over.
+                    if ask.send(look).is_err() {
+                        return;
+                    }
+                    let Ok(names) = see.recv() else { return };
+                    let seen = InUse { life: life.clone(), looked: last, names };
+                    files::write_json(&paths.run_dir(Container::User), IN_USE, &seen).unwrap();
+                }
+                watch.wait(None).unwrap();
+            }
+        });
+        User { asked, seen }
+    }
+
+    /// A path that nothing refers to.
+    fn litter(&self, name: &str) -> PathBuf {
+        self.daemon.add(name, name.as_bytes()).into()
+    }
+
+    fn collect(&self) -> Child {
+        self.daemon.client(&["--gc"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    }
+
+    /// The process still runs what is in the store.
+    fn assert_running(&mut self) {
+        assert!(self.running.try_wait().unwrap().is_none());
+        let running = fs::read_link(format!("/proc/{}/exe", self.running.id())).unwrap();
+        assert_eq!(running, self.program);
+        assert!(self.program.exists());
+    }
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        let _ = self.running.kill();
+        let _ = self.running.wait();
+    }
+}
+
+impl User {
+    /// From now on, with these.
+    fn answers(self, names: BTreeSet<String>) -> Arc<Mutex<BTreeSet<String>>> {
+        let names = Arc::new(Mutex::new(names));
+        let ours = Arc::clone(&names);
+        std::thread::spawn(move || {
+            // Until the test is over.
+            while self.asked.recv().is_ok() && self.seen.send(ours.lock().unwrap().clone()).is_ok() {}
+        });
+        names
+    }
+}
+
+fn ended(mut collection: Child) {
+    let end = Instant::now() + PATIENCE;
+    let status = loop {
+        if let Some(status) = collection.try_wait().unwrap() {
+            break status;
+        }
+        assert!(Instant::now() < end, "the collection does not end");
+        std::thread::yield_now();
+    };
+    assert!(status.success(), "{status}");
+}
+
+/// Until a collection stands at the gate.
+fn until_one_waits(paths: &Paths) {
+    let inode = fs::metadata(paths.nix.join("var/nix/gc.lock")).unwrap().ino();
+    let end = Instant::now() + PATIENCE;
+    let waits = |lock: &agent::proc::Flock| lock.waits && lock.inode == inode;
+    while !agent::proc::flocks(Path::new("/proc")).unwrap().iter().any(waits) {
+        assert!(Instant::now() < end, "no collection waits");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn without_a_gate_the_program_is_deleted_under_its_process() {
+    let Some(scene) = Scene::new() else { return };
+    let kept = scene.litter("kept");
+    scene.daemon.root(kept.to_str().unwrap());
+    ended(scene.collect());
+    assert!(kept.exists());
+    assert!(!scene.program.exists(), "else the other tests show nothing: this daemon sees who runs it");
+}
+
+#[test]
+fn collections_spare_what_runs_for_as_long_as_it_runs() {
+    let Some(mut scene) = Scene::new() else { return };
+    gate::close(&scene.paths, &scene.life).unwrap();
+    let names = scene.user_init().answers(scene.name());
+    for round in 0..20 {
+        let litter = scene.litter(&format!("litter-{round}"));
+        ended(scene.collect());
+        assert!(!litter.exists(), "it collects");
+        scene.assert_running();
+    }
+    names.lock().unwrap().clear();
+    ended(scene.collect());
+    assert!(!scene.program.exists(), "nobody uses it any more");
+}
+
+#[test]
+fn a_collection_begins_when_the_look_is_over_and_keeps_nobody_else_waiting() {
+    let Some(mut scene) = Scene::new() else { return };
+    gate::close(&scene.paths, &scene.life).unwrap();
+    let user = scene.user_init();
+    let litter = scene.litter("litter");
+    let mut first = scene.collect();
+    user.asked.recv_timeout(PATIENCE).unwrap();
+    until_one_waits(&scene.paths);
+    // Whoever adds paths takes temporary roots of them, and with that the lock that collections wait for.
+    scene.litter("more");
+    assert!(first.try_wait().unwrap().is_none() && litter.exists(), "it waits");
+    // One that gives up is forgotten.
+    first.kill().unwrap();
+    first.wait().unwrap();
+    user.seen.send(scene.name()).unwrap();
+    user.answers(scene.name());
+    ended(scene.collect());
+    assert!(!litter.exists());
+    scene.assert_running();
+}
+
+#[test]
+fn several_at_once_are_all_let_in() {
+    let Some(mut scene) = Scene::new() else { return };
+    gate::close(&scene.paths, &scene.life).unwrap();
+    scene.user_init().answers(scene.name());
+    for _ in 0..5 {
+        let collections: Vec<Child> = (0..4).map(|_| scene.collect()).collect();
+        collections.into_iter().for_each(ended);
+        scene.assert_running();
+    }
+}
+
+#[test]
+fn where_user_init_does_not_serve_what_was_in_use_before_stays() {
+    let Some(mut scene) = Scene::new() else { return };
+    gate::close(&scene.paths, &scene.life).unwrap();
+    let user = scene.user_init();
+    let collection = scene.collect();
+    user.asked.recv_timeout(PATIENCE).unwrap();
+    user.seen.send(scene.name()).unwrap();
+    ended(collection);
+    drop(user);
+    Reporter::new(&scene.paths, &scene.life, Container::User, "1").phase(Phase::Failed, "failed");
+    let litter = scene.litter("litter");
+    ended(scene.collect());
+    assert!(!litter.exists(), "nobody is waited for");
+    scene.assert_running();
+    forget(&scene.paths);
+    ended(scene.collect());
+    assert!(!scene.program.exists());
+}
