@@ -9,7 +9,9 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use common::Daemon;
-use worker_protocol::{Connection, Error, Frames, GcAction, Message, OUR_MINOR, ValidPath, handshake};
+use worker_protocol::{
+    BuildMode, Connection, Derivation, Error, Frames, GcAction, Message, OUR_MINOR, ValidPath, handshake,
+};
 
 fn connect(daemon: &Daemon) -> UnixStream {
     let stream = UnixStream::connect(daemon.socket()).expect("it listens");
@@ -201,4 +203,38 @@ fn paths_leave_a_store_and_come_back() {
     frames.finish().unwrap();
     assert!(matches!(adding.added(&mut |_| {}), Err(Error::Daemon(_))));
     assert_eq!(adding.valid_path(&forged.path).unwrap(), None);
+}
+
+#[test]
+fn a_derivation_without_a_file_is_built() {
+    let daemon = Daemon::start();
+    let store = daemon.add("a", b"first");
+    let store = Path::new(&store).parent().expect("a store path is in a store").display().to_string();
+    let (out, drv) = (format!("{store}/{0:0>32}-trial", ""), format!("{store}/{0:0>32}-trial.drv", ""));
+    let environment =
+        |manifest| [("allowSubstitutes", ""), ("derivations", ""), ("out", out.as_str()), manifest];
+    let mut connection = Connection::open(connect(&daemon)).unwrap();
+    let mut build = |manifest, mode| {
+        let trial = Derivation {
+            path: &drv,
+            outputs: &[("out", &out)],
+            inputs: &[],
+            system: "builtin",
+            builder: "builtin:buildenv",
+            arguments: &[],
+            environment: &environment(manifest),
+        };
+        connection.build(&trial, mode).unwrap()
+    };
+    let failed = build(("other", ""), BuildMode::Normal);
+    assert!(!failed.succeeded() && failed.message.contains("manifest"), "{failed:?}");
+    let manifest = ("manifest", "/dev/null");
+    let built = build(manifest, BuildMode::Normal);
+    assert!(built.succeeded() && built.started > 0, "{built:?}");
+    assert!(Path::new(&out).join("manifest.nix").is_symlink());
+    let again = build(manifest, BuildMode::Normal);
+    assert_eq!((again.succeeded(), again.started), (true, 0), "{again:?}");
+    let checked = build(manifest, BuildMode::Check);
+    assert!(checked.succeeded() && checked.started > 0, "{checked:?}");
+    assert!(connection.path_info(&out).unwrap().is_some());
 }
