@@ -243,7 +243,7 @@ mod tests {
         let hash = "00".repeat(32);
         let bare = ValidPath { nar_hash: hash, ..path("/nix/store/x", &[]).1 };
         let key = "k:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY=".to_owned();
-        let of = |path: &ValidPath| Origin::of(path, &[key.clone()]);
+        let of = |path: &ValidPath| Origin::of(path, std::slice::from_ref(&key));
         assert_eq!(of(&bare), Origin::Unknown);
         assert_eq!(of(&ValidPath { signatures: vec!["k:AAAA".into()], ..bare.clone() }), Origin::Unknown);
         assert_eq!(of(&ValidPath { ultimate: true, ..bare.clone() }), Origin::Known);

@@ -61,7 +61,10 @@ impl Peer {
             Ok(connection) => Ok(Self { who: who.to_owned(), child, writer: to, connection }),
             Err(error) => {
                 end(&mut child);
-                Err(CliError::new(Exit::ChildFailed, format!("cannot reach {who} by {program}: {error}")))
+                Err(CliError::new(
+                    Exit::ChildFailed,
+                    format!("cannot reach {who} by {program}: {}", why(&error)),
+                ))
             }
         }
     }
@@ -81,8 +84,16 @@ impl Peer {
                     .hint("`trampoline-cli keys add` lets the builder take what this machine signs")
             }
             Error::Daemon(_) => CliError::new(Exit::ChildFailed, format!("{} refuses: {error}", self.who)),
-            _ => CliError::new(Exit::ChildFailed, format!("lost {}: {error}", self.who)),
+            _ => CliError::new(Exit::ChildFailed, format!("lost {}: {}", self.who, why(&error))),
         })
+    }
+}
+
+fn why(error: &Error) -> String {
+    match error {
+        Error::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => "it has hung up".to_owned(),
+        Error::Io(error) => error.to_string(),
+        other => other.to_string(),
     }
 }
 
