@@ -92,7 +92,7 @@ fn write_manifest(bake: &Bake) -> Result<ImageManifest, StoreError> {
         nix_version: NixStore::version(&program)?,
         schema,
         base: bake.base.clone(),
-        system: system(),
+        system: contract::image::system(),
         paths,
         version: env!("CARGO_PKG_VERSION").into(),
         database: Some(hash_file(&nix.join("var/nix/db/db.sqlite"))?),
@@ -113,16 +113,6 @@ fn write_manifest(bake: &Bake) -> Result<ImageManifest, StoreError> {
 /// An absolute path of the image, on this machine.
 fn below(root: &Path, absolute: &str) -> PathBuf {
     root.join(absolute.trim_start_matches('/'))
-}
-
-/// Nix's name of the platform that this program was built for.
-fn system() -> String {
-    let machine = match std::env::consts::ARCH {
-        "x86" => "i686",
-        "arm" => "armv7l",
-        other => other,
-    };
-    format!("{machine}-{}", std::env::consts::OS)
 }
 
 fn hash_file(path: &Path) -> Result<String, StoreError> {

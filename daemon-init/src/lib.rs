@@ -6,6 +6,7 @@ pub mod evidence;
 pub mod home;
 pub mod in_use;
 pub mod keys;
+pub mod kvm;
 pub mod last_stop;
 pub mod leave;
 pub mod nix_daemon;

@@ -19,7 +19,10 @@ use crate::seed::abort::Abort;
 use crate::seed::error::StoreError;
 use crate::supervise::{Ended, Supervisor};
 use crate::volume::Volume;
-use crate::{bind, home, in_use, keys, last_stop, prepare, proof, seed, store, supervise};
+use crate::{bind, home, in_use, keys, kvm, last_stop, prepare, proof, seed, store, supervise};
+
+/// Of a machine whose CPUs can do it.
+const KVM: &str = "/dev/kvm";
 
 /// A step that failed.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +54,9 @@ pub enum Error {
     /// The bind mount.
     #[error(transparent)]
     Bind(#[from] bind::Error),
+    /// What builds may ask for is not there.
+    #[error(transparent)]
+    Kvm(#[from] kvm::Error),
     /// The wait for events could not be set up.
     #[error("watch for events")]
     Watch(#[source] std::io::Error),
@@ -65,7 +71,7 @@ impl Error {
             Self::Keys(error) => error.exit(),
             Self::Config(_) => Exit::Config,
             Self::Process(_) => Exit::Internal,
-            Self::Bind(_) => Exit::Unsupported,
+            Self::Bind(_) | Self::Kvm(_) => Exit::Unsupported,
             Self::Proof(error) => error.exit(),
             Self::Supervise(error) => error.exit(),
         }
@@ -103,6 +109,7 @@ fn steps(
     reporter: &mut Reporter,
 ) -> Result<Ended, Error> {
     let (config, home) = begin(paths, reporter)?;
+    kvm::open_to_builds(config.config().offers_kvm(), KVM.as_ref(), &paths.proc)?;
     let settings = config.config().daemon.clone();
     let store = match isolation {
         Isolation::Privileged => {

@@ -237,7 +237,9 @@ impl World for Pod<'_> {
             Engine::Agents | Engine::Unknown { .. } => self.events.next(until).await?,
             Engine::Cluster(cluster) => {
                 let now = Instant::now();
-                cluster.observe(published::status(self.paths, self.life, None), self.trouble.as_deref(), now);
+                let status = published::status(self.paths, self.life, None);
+                let most = self.config.config().shutdown.max_lifetime;
+                cluster.observe(status, self.trouble.as_deref(), most, now);
                 let until = [until, cluster.due(now)].into_iter().flatten().min();
                 tokio::select! {
                     biased;

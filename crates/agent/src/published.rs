@@ -38,5 +38,6 @@ pub fn status(paths: &Paths, life: &Life, pids_limit: Option<u64>) -> BuilderSta
         store: read(paths, life, Container::Maintenance, file::STORE),
         keys: read(paths, life, Container::Daemon, file::KEYS),
         pids_limit,
+        system: Some(contract::image::system()),
     }
 }

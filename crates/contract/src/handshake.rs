@@ -347,6 +347,9 @@ pub struct BuilderStatus {
     pub keys: Option<BuilderKeys>,
     /// Limit on processes in force for the user (hazard: none under `kube play`).
     pub pids_limit: Option<u64>,
+    /// Nix's name of the platform that the agents were built for; absent in what an earlier version wrote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system: Option<String>,
 }
 
 impl BuilderStatus {

@@ -50,3 +50,14 @@ pub struct Mark {
     #[serde(default)]
     pub home_id: String,
 }
+
+/// Nix's name of the platform that this program was built for.
+#[must_use]
+pub fn system() -> String {
+    let machine = match std::env::consts::ARCH {
+        "x86" => "i686",
+        "arm" => "armv7l",
+        other => other,
+    };
+    format!("{machine}-{}", std::env::consts::OS)
+}

@@ -59,6 +59,7 @@ authorized-keys = [
 [shutdown]
 idle-timeout = "never"
 grace = "1h30m"
+max-lifetime = "2d"
 
 [maintenance]
 interval = "2w"
@@ -98,6 +99,9 @@ fn every_kind_of_value_arrives() {
             { "name": "src", "mountPath": "/src", "readOnly": true, "emptyDir": {} }
         ]))
     );
+    assert!(config.offers_kvm(), "by [daemon.nix]");
+    assert!(Config::parse("builder.system-features = [\"kvm\"]", "a").unwrap().offers_kvm());
+    assert!(!Config::default().offers_kvm());
     assert_eq!(config.daemon.substituters, Some(Vec::new()));
     assert_eq!(config.daemon.extra_substituters.len(), 2);
     assert_eq!(config.daemon.nix["keep-outputs"], "true");
@@ -106,6 +110,7 @@ fn every_kind_of_value_arrives() {
     assert_eq!(config.user.authorized_keys.len(), 1);
     assert_eq!(config.shutdown.idle_timeout, None);
     assert_eq!(config.shutdown.grace, Duration::from_secs(5400));
+    assert_eq!(config.shutdown.max_lifetime, Duration::from_secs(2 * 86400));
     assert_eq!(config.maintenance.interval, Some(Duration::from_secs(14 * 86400)));
     assert_eq!(config.log.level, LogLevel::Debug);
     assert_eq!(config.log.format, LogFormat::Json);

@@ -63,6 +63,11 @@ fn caches_keys_and_settings_are_written() {
              keep-outputs = true\nnarinfo-cache-negative-ttl = 0\nsystem-features = kvm benchmark\n"
         )
     );
+    let more = nix_conf(
+        &config("builder.system-features = [\"kvm\", \"big\"]\ndaemon.nix.system-features = \"a\""),
+        capacity,
+    );
+    assert!(more.ends_with("\nsystem-features = a\nextra-system-features = kvm big\n"), "{more}");
     let none = nix_conf(&config("daemon.substituters = []"), capacity);
     assert!(none.ends_with("\nsubstituters =\n"), "{none}");
 }

@@ -6,9 +6,6 @@ use agent::wait::growing;
 use contract::cluster::{ClusterStatus, ClusterStop};
 use contract::handshake::{Phase, StopPhase};
 
-/// Evictions are kept away for at most so long without a pause, whatever runs: a node must become free in the end, and a build that
-/// never ends must not be what keeps it. The longest build that people are known to leave alone is one over night.
-pub const CLOSED_MAX: Duration = Duration::from_secs(24 * 3600);
 /// Builds follow each other closely; the budget is not moved for every gap.
 pub const GAP: Duration = Duration::from_secs(10);
 /// Between two notes that differ in a word only.
@@ -54,6 +51,9 @@ struct Budget {
     since: Option<Instant>,
     /// When the last build ended.
     ended: Option<Instant>,
+    /// Evictions are kept away for at most so long without a pause, whatever runs: a build that never ends must not be
+    /// what keeps a node.
+    most: Duration,
 }
 
 impl Budget {
@@ -71,19 +71,20 @@ impl Budget {
     }
 
     fn closed(&self, now: Instant) -> bool {
-        self.since.is_some_and(|at| now < at + CLOSED_MAX)
+        self.since.is_some_and(|at| now < at + self.most)
     }
 
     /// When [`Self::closed`] changes by itself.
     fn next(&self, now: Instant) -> Option<Instant> {
-        let most = self.since.map(|at| at + CLOSED_MAX).filter(|at| *at > now);
+        let most = self.since.map(|at| at + self.most).filter(|at| *at > now);
         [most, self.ended.map(|at| at + GAP)].into_iter().flatten().min()
     }
 }
 
 impl Duties {
-    /// What there is to tell now. `building`: `None` while it is not known.
-    pub fn seen(&mut self, building: Option<bool>, status: ClusterStatus, now: Instant) {
+    /// What there is to tell now. `building`: `None` while it is not known. For `most` at most it keeps evictions away.
+    pub fn seen(&mut self, building: Option<bool>, most: Duration, status: ClusterStatus, now: Instant) {
+        self.budget.most = most;
         self.budget.seen(building.unwrap_or(self.budget.building), now);
         self.wanted = Some(Box::new(status));
     }

@@ -3,6 +3,8 @@ use contract::handshake::LastStop;
 
 use super::*;
 
+const CLOSED_MAX: Duration = Duration::from_secs(24 * 3600);
+
 fn status(state: ClusterState, trouble: Option<&str>) -> ClusterStatus {
     let builder = serde_json::from_value(serde_json::json!({ "life": "boot:1", "agents": [] })).unwrap();
     ClusterStatus { at: 1, state, version: "1".into(), builder, trouble: trouble.map(str::to_owned) }
@@ -42,7 +44,7 @@ fn what_the_monitor_before_us_left_is_put_right_at_first() {
     let now = Instant::now();
     let mut duties = Duties::default();
     assert_eq!((duties.next(now), duties.again(now)), (None, None), "nothing is known yet");
-    duties.seen(None, idle(), now);
+    duties.seen(None, CLOSED_MAX, idle(), now);
     let done = settle(&mut duties, now);
     assert_eq!(budgets(&done), [false]);
     assert_eq!(done.len(), 2, "{done:?}");
@@ -53,23 +55,23 @@ fn what_the_monitor_before_us_left_is_put_right_at_first() {
 fn evictions_wait_while_a_build_runs_and_not_for_every_gap() {
     let start = Instant::now();
     let mut duties = Duties::default();
-    duties.seen(Some(false), idle(), start);
+    duties.seen(Some(false), CLOSED_MAX, idle(), start);
     settle(&mut duties, start);
-    duties.seen(Some(true), idle(), start);
+    duties.seen(Some(true), CLOSED_MAX, idle(), start);
     assert_eq!(budgets(&settle(&mut duties, start)), [true]);
     assert!(duties.budget_closed());
     let later = start + CLOSED_MAX / 2;
-    duties.seen(Some(false), idle(), later);
+    duties.seen(Some(false), CLOSED_MAX, idle(), later);
     assert_eq!((duties.next(later), duties.again(later)), (None, Some(later + GAP)));
     // The next one begins in the gap.
-    duties.seen(Some(true), idle(), later + GAP / 2);
+    duties.seen(Some(true), CLOSED_MAX, idle(), later + GAP / 2);
     assert_eq!(duties.next(later + GAP / 2), None);
     // What is not known changes nothing.
-    duties.seen(None, idle(), later + GAP * 2);
+    duties.seen(None, CLOSED_MAX, idle(), later + GAP * 2);
     assert_eq!(duties.next(later + GAP * 2), None);
     let end = later + GAP * 3;
-    duties.seen(Some(false), idle(), end);
-    duties.seen(Some(false), idle(), end + GAP);
+    duties.seen(Some(false), CLOSED_MAX, idle(), end);
+    duties.seen(Some(false), CLOSED_MAX, idle(), end + GAP);
     assert_eq!(budgets(&settle(&mut duties, end + GAP)), [false]);
     assert!(!duties.budget_closed());
 }
@@ -78,19 +80,24 @@ fn evictions_wait_while_a_build_runs_and_not_for_every_gap() {
 fn no_build_keeps_a_node_for_ever() {
     let start = Instant::now();
     let mut duties = Duties::default();
-    duties.seen(Some(true), idle(), start);
+    duties.seen(Some(true), CLOSED_MAX, idle(), start);
     assert_eq!(budgets(&settle(&mut duties, start)), [true]);
     assert_eq!(duties.again(start), Some(start + CLOSED_MAX));
     let over = start + CLOSED_MAX;
-    duties.seen(Some(true), idle(), over);
+    duties.seen(Some(true), CLOSED_MAX, idle(), over);
     assert_eq!(budgets(&settle(&mut duties, over)), [false]);
     // The same build, and the next without a gap.
-    duties.seen(Some(true), idle(), over + GAP);
+    duties.seen(Some(true), CLOSED_MAX, idle(), over + GAP);
     assert_eq!(settle(&mut duties, over + GAP), []);
+    // Somebody allows more, and takes it back.
+    duties.seen(Some(true), CLOSED_MAX * 2, idle(), over + GAP);
+    assert_eq!(budgets(&settle(&mut duties, over + GAP)), [true]);
+    duties.seen(Some(true), CLOSED_MAX, idle(), over + GAP);
+    assert_eq!(budgets(&settle(&mut duties, over + GAP)), [false]);
     // After a pause they may be kept away again.
-    duties.seen(Some(false), idle(), over + GAP * 2);
-    duties.seen(Some(false), idle(), over + GAP * 3);
-    duties.seen(Some(true), idle(), over + GAP * 4);
+    duties.seen(Some(false), CLOSED_MAX, idle(), over + GAP * 2);
+    duties.seen(Some(false), CLOSED_MAX, idle(), over + GAP * 3);
+    duties.seen(Some(true), CLOSED_MAX, idle(), over + GAP * 4);
     assert_eq!(budgets(&settle(&mut duties, over + GAP * 4)), [true]);
 }
 
@@ -98,19 +105,19 @@ fn no_build_keeps_a_node_for_ever() {
 fn what_one_looks_for_is_written_soon_and_the_rest_rarely() {
     let start = Instant::now();
     let mut duties = Duties::default();
-    duties.seen(Some(false), idle(), start);
+    duties.seen(Some(false), CLOSED_MAX, idle(), start);
     settle(&mut duties, start);
     let mut dated = idle();
     dated.at = 99;
-    duties.seen(Some(false), dated, start + RARELY);
+    duties.seen(Some(false), CLOSED_MAX, dated, start + RARELY);
     assert_eq!((duties.next(start + RARELY), duties.again(start)), (None, None), "a date is no news");
     let mut detail = idle();
     detail.builder.pids_limit = Some(7);
-    duties.seen(Some(false), detail.clone(), start);
+    duties.seen(Some(false), CLOSED_MAX, detail.clone(), start);
     assert_eq!((duties.next(start), duties.again(start)), (None, Some(start + RARELY)));
     assert_eq!(settle(&mut duties, start + RARELY), [Duty::Status(Box::new(detail))]);
     let busy = status(ClusterState::Busy, None);
-    duties.seen(Some(false), busy.clone(), start + RARELY);
+    duties.seen(Some(false), CLOSED_MAX, busy.clone(), start + RARELY);
     assert_eq!(duties.next(start + RARELY), None);
     assert_eq!(settle(&mut duties, start + RARELY + SOON), [Duty::Status(Box::new(busy))]);
 }
@@ -119,7 +126,7 @@ fn what_one_looks_for_is_written_soon_and_the_rest_rarely() {
 fn a_cluster_that_refuses_is_asked_ever_more_rarely_and_never_given_up() {
     let mut now = Instant::now();
     let mut duties = Duties::default();
-    duties.seen(Some(true), idle(), now);
+    duties.seen(Some(true), CLOSED_MAX, idle(), now);
     duties.stopped(stop());
     let mut pauses = vec![];
     for _ in 0..9 {

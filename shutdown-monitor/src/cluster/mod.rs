@@ -10,7 +10,7 @@ mod note;
 
 use std::future::{self, Future};
 use std::pin::Pin;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use agent::status::chain;
 use contract::cluster::{LAST_STOP, STATUS, StoppedBy};
@@ -52,10 +52,10 @@ impl Cluster {
         });
     }
 
-    /// What the pod publishes now; `trouble` is the judge's.
-    pub fn observe(&mut self, builder: BuilderStatus, trouble: Option<&str>, now: Instant) {
+    /// What the pod publishes now; `trouble` is the judge's. Work keeps evictions away for `most` at most.
+    pub fn observe(&mut self, builder: BuilderStatus, trouble: Option<&str>, most: Duration, now: Instant) {
         self.store.clone_from(&builder.store);
-        self.duties.seen(note::building(&builder), note::status(builder, trouble), now);
+        self.duties.seen(note::building(&builder), most, note::status(builder, trouble), now);
     }
 
     /// The judge has published a request.

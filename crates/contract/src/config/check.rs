@@ -36,6 +36,10 @@ pub enum Text {
     ObjectName,
     /// A port of the pod, by number or name.
     Port,
+    /// What a derivation may ask for by `requiredSystemFeatures`.
+    Feature,
+    /// Of a cluster's, as a device plugin offers it.
+    Resource,
     /// A seccomp profile.
     Seccomp,
 }
@@ -98,6 +102,8 @@ impl Text {
                 "1 to 253 lower-case letters, digits, hyphens and dots, with a letter or digit at both ends"
             }
             Self::Port => "a port from 1 to 65535, or the name of one",
+            Self::Feature => "a word of letters, digits, dots, hyphens, plus signs and underscores",
+            Self::Resource => "the name of a device plugin's resource such as \"devices.kubevirt.io/kvm\"",
             Self::Seccomp => {
                 "\"unset\", or \"localhost/\" and the path of a profile below the kubelet's folder of profiles, without \"..\""
             }
@@ -122,6 +128,8 @@ impl Text {
             Self::Context => r"^\S(.*\S)?$",
             Self::ObjectName => "^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$",
             Self::Port => "^([1-9][0-9]{0,4}|[a-z0-9-]{1,15})$",
+            Self::Feature => "^[A-Za-z0-9][A-Za-z0-9._+-]*$",
+            Self::Resource => "^[a-z0-9][a-z0-9.-]{0,252}/[A-Za-z0-9][A-Za-z0-9._-]{0,62}$",
             Self::Seccomp => r"^(unset|localhost/[^/\s]\S*)$",
         }
     }
@@ -184,6 +192,11 @@ impl Text {
             Self::Namespace => dns_name(text, 63, false),
             Self::ObjectName => dns_name(text, 253, true),
             Self::Port => port(text),
+            Self::Feature => {
+                starts(text, |c| c.is_ascii_alphanumeric())?;
+                only(text, |c| c.is_ascii_alphanumeric() || "._+-".contains(c))
+            }
+            Self::Resource => resource(text),
             Self::Seccomp => seccomp(text),
         }
     }
@@ -227,6 +240,18 @@ fn port(text: &str) -> Result<(), String> {
         };
     }
     dns_name(text, 15, false)
+}
+
+fn resource(text: &str) -> Result<(), String> {
+    let Some((domain, name)) = text.split_once('/') else {
+        return Err("no slash between domain and name".to_owned());
+    };
+    dns_name(domain, 253, true)?;
+    if name.is_empty() || name.len() > 63 {
+        return Err(format!("its name {name:?} is {} letters long", name.len()));
+    }
+    starts(name, |c| c.is_ascii_alphanumeric())?;
+    only(name, |c| c.is_ascii_alphanumeric() || "._-".contains(c))
 }
 
 fn seccomp(text: &str) -> Result<(), String> {

@@ -40,6 +40,9 @@ pub use types::{
 pub use units::{DURATION_FORM, NEVER, SIZE_FORM, Size, format_duration, parse_duration};
 pub use value::Value;
 
+/// Nix's name of the feature that is `/dev/kvm`.
+const KVM: &str = "kvm";
+
 /// The whole configuration, checked.
 #[derive(Debug, Clone, PartialEq, Default)]
 #[cfg_attr(test, derive(serde::Serialize))]
@@ -200,6 +203,19 @@ impl Config {
             }
         }
         (path, origin)
+    }
+
+    /// Whether builds may ask for `/dev/kvm`, by whichever option.
+    #[must_use]
+    pub fn offers_kvm(&self) -> bool {
+        let settings = ["system-features", "extra-system-features"];
+        let by_nix = settings.iter().filter_map(|key| self.daemon.nix.get(*key));
+        self.builder
+            .system_features
+            .iter()
+            .map(String::as_str)
+            .chain(by_nix.flat_map(|list| list.split_whitespace()))
+            .any(|feature| feature == KVM)
     }
 
     fn line(&self, path: &str) -> Option<usize> {

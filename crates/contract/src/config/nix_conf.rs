@@ -67,6 +67,10 @@ pub fn nix_conf(config: &Config, capacity: Capacity) -> String {
         lines.push(format!("extra-trusted-users = {}", daemon.trusted_users.join(" ")));
     }
     lines.extend(daemon.nix.iter().map(|(key, value)| format!("{key} = {value}").trim_end().to_owned()));
+    // After a list that replaces Nix's own.
+    if !config.builder.system_features.is_empty() {
+        lines.push(format!("extra-system-features = {}", config.builder.system_features.join(" ")));
+    }
     lines.push(String::new());
     lines.join("\n")
 }

@@ -18,6 +18,8 @@ pub struct Builder {
     pub image: String,
     /// Nix's name of the platform that the image must have. Absent: the image's own.
     pub system: Option<String>,
+    /// Besides those that Nix finds itself.
+    pub system_features: Vec<String>,
     /// Name under which a push of this checkout arrives. Absent: the name of its top folder.
     pub project: Option<String>,
     /// Port of sshd on the client's loopback address. Absent: a free one, kept from then on.
@@ -88,6 +90,8 @@ pub struct Kubernetes {
     pub pull_secrets: Vec<String>,
     /// Of all containers.
     pub image_pull_policy: PullPolicy,
+    /// As which a device plugin offers `/dev/kvm`. Absent: there is none.
+    pub kvm_resource: Option<String>,
     /// Of everything.
     pub labels: BTreeMap<String, String>,
     /// Of everything.
@@ -219,6 +223,8 @@ pub struct Shutdown {
     pub idle_timeout: Option<Duration>,
     /// What running builds get when somebody else stops the pod.
     pub grace: Duration,
+    /// For so long at most work keeps evictions away.
+    pub max_lifetime: Duration,
 }
 
 /// `[maintenance]`: keeping the store small.
@@ -274,6 +280,7 @@ impl Default for Builder {
             engine: Engine::Podman,
             image: concat!("localhost/nix-trampoline:", env!("CARGO_PKG_VERSION")).to_owned(),
             system: None,
+            system_features: Vec::new(),
             project: None,
             ssh_port: None,
             store_size: Size::gib(10),
@@ -353,7 +360,13 @@ impl Default for User {
 
 impl Default for Shutdown {
     fn default() -> Self {
-        Self { idle_timeout: Some(Duration::from_secs(1800)), grace: Duration::from_secs(3600) }
+        Self {
+            idle_timeout: Some(Duration::from_secs(1800)),
+            grace: Duration::from_secs(3600),
+            // A node must become free in the end. The longest build that people are known to leave alone is one over
+            // night.
+            max_lifetime: Duration::from_secs(24 * 3600),
+        }
     }
 }
 

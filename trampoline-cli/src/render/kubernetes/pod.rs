@@ -120,6 +120,9 @@ fn fill_container(container: &mut Container, common: &Common, config: &Config, s
     }
     let Some(agent) = Agent::ALL.into_iter().find(|agent| agent.name() == container.name) else { return };
     container.resources = Some(resources(&limits::wanted(config, agent).1));
+    if agent == Agent::Daemon && config.offers_kvm() {
+        container.resources.iter_mut().for_each(|resources| device(resources, tables.kvm_resource.as_ref()));
+    }
     let seen = surface.volumes.iter().filter(|extra| extra.containers.contains(&agent));
     container.volume_mounts.get_or_insert_default().extend(seen.map(|extra| extra.mount.clone()));
 }
@@ -137,6 +140,14 @@ fn resources(limits: &Limits) -> ResourceRequirements {
         limits: both(limits.memory, limits.cpus),
         requests: both(limits.memory_request, limits.cpu_request),
         ..ResourceRequirements::default()
+    }
+}
+
+/// One of what a device plugin offers; no cluster gives less than was asked for.
+fn device(resources: &mut ResourceRequirements, name: Option<&String>) {
+    let Some(name) = name else { return };
+    for amounts in [&mut resources.limits, &mut resources.requests] {
+        amounts.get_or_insert_default().insert(name.clone(), Quantity("1".to_owned()));
     }
 }
 

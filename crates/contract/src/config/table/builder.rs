@@ -53,7 +53,7 @@ macro_rules! limits {
     };
 }
 
-pub(super) static BUILDER: [Opt; 8] = [
+pub(super) static BUILDER: [Opt; 9] = [
     Opt {
         table: "builder",
         key: "name",
@@ -94,6 +94,18 @@ pub(super) static BUILDER: [Opt; 8] = [
         readers: &[Reader::Client],
         effect: Effect::Setup,
         field: field!(builder.system),
+    },
+    Opt {
+        table: "builder",
+        key: "system-features",
+        kind: Kind::List(Text::Feature),
+        example: "",
+        doc: "What builds may ask for by `requiredSystemFeatures`, besides Nix's own list. With \"kvm\" the builder \
+              starts only where builds can open /dev/kvm: it is never emulated. A privileged pod has the device of \
+              its machine; others get it by `kvm-resource` under [kubernetes].",
+        readers: &[Reader::Client, Reader::Daemon],
+        effect: Effect::Restart,
+        field: field!(builder.system_features),
     },
     Opt {
         table: "builder",

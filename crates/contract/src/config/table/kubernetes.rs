@@ -23,7 +23,7 @@ macro_rules! options {
     };
 }
 
-pub(super) static KUBERNETES: [Opt; 21] = options! {
+pub(super) static KUBERNETES: [Opt; 22] = options! {
     "namespace", namespace: Kind::Text(Text::Namespace),
         "\"builders\"",
         "Namespace of the builder. Not set: that of the context.";
@@ -62,6 +62,10 @@ pub(super) static KUBERNETES: [Opt; 21] = options! {
     "image-pull-policy", image_pull_policy: Kind::Word(PullPolicy::NAMES),
         "",
         "When a node asks the registry for the image.";
+    "kvm-resource", kvm_resource: Kind::Text(Text::Resource),
+        "\"devices.kubevirt.io/kvm\"",
+        "Resource as which a device plugin of the nodes hands out /dev/kvm, asked for where `system-features` \
+        has \"kvm\". Not set: the node's own device, which only a privileged pod has.";
     "labels", labels: Kind::Keyed(Keyed::Labels),
         "{ \"example.org/team\" = \"compilers\" }",
         "Labels of everything that is made in the cluster.";

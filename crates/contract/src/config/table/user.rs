@@ -50,7 +50,7 @@ pub(super) static USER: [Opt; 4] = [
     },
 ];
 
-pub(super) static SHUTDOWN: [Opt; 2] = [
+pub(super) static SHUTDOWN: [Opt; 3] = [
     Opt {
         table: "shutdown",
         key: "idle-timeout",
@@ -71,6 +71,17 @@ pub(super) static SHUTDOWN: [Opt; 2] = [
         readers: &[Reader::Client, Reader::Daemon, Reader::User],
         effect: Effect::Setup,
         field: field!(shutdown.grace),
+    },
+    Opt {
+        table: "shutdown",
+        key: "max-lifetime",
+        kind: Kind::Duration(60, YEAR),
+        example: "",
+        doc: "Work that goes on without a pause keeps a cluster from evicting the pod, and so a node from being \
+              drained, for at most so long.",
+        readers: &[Reader::ShutdownMonitor],
+        effect: Effect::Live,
+        field: field!(shutdown.max_lifetime),
     },
 ];
 

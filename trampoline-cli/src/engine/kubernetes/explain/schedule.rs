@@ -28,7 +28,7 @@ const CAUSES: [(&str, &str); 9] = [
     ("Insufficient ephemeral-storage", "free disk on the nodes, or add a node"),
     (
         "Insufficient ",
-        "no node offers that resource: `pod-patch` and `kvm` ask for it, device plugins of nodes offer it",
+        "no node offers that resource: `kvm-resource` and `pod-patch` ask for it, device plugins of nodes offer it",
     ),
     (TAINT, "let the builder go there with `tolerations` under [kubernetes], or have the taint removed"),
     (

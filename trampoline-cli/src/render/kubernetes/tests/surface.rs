@@ -5,6 +5,15 @@ use serde_json::{Value, json};
 use super::{container, object, pod, right};
 
 #[test]
+fn a_device_plugin_is_asked_for_kvm_where_builds_may_ask_for_it() {
+    let limits = |text: &str| container(&pod(&right(text)), "daemon")["resources"]["limits"].clone();
+    let resource = "[kubernetes]\nkvm-resource = \"devices.example/kvm\"\n";
+    let asked = limits(&format!("{resource}[builder]\nsystem-features = [\"kvm\"]"));
+    assert_eq!(asked["devices.example/kvm"], "1");
+    assert_eq!(limits(resource).get("devices.example/kvm"), None, "nobody asks");
+}
+
+#[test]
 fn every_option_reaches_its_field() {
     let rendering = right(SURFACE);
     let pod = pod(&rendering);
