@@ -27,7 +27,7 @@ impl List {
         for observed in found.iter().filter(|observed| observed.exists()) {
             let published = match &observed.published {
                 Published::Read(status) => status.as_deref(),
-                Published::InPod => None,
+                Published::InPod | Published::Silent => None,
             };
             let state = match judge(observed, published, None).0 {
                 // Whether it is ready only the pod knows, which is not asked here.

@@ -33,12 +33,18 @@ pub(crate) struct Report {
     /// In a cluster, of a builder that has a pod.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) node: Option<String>,
+    /// In a cluster: its version.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) server: Option<String>,
     pub(crate) ssh_port: Option<u16>,
     /// What keeps its builds apart from the machine.
     pub(crate) isolation: Option<Isolation>,
     /// Why it does not run.
     pub(crate) reason: Option<String>,
     pub(crate) last_stop: Option<LastStop>,
+    /// What is under way besides, or stands against something.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) pending: Vec<String>,
     /// What the pod publishes.
     pub(crate) pod: Option<BuilderStatus>,
 }
@@ -46,7 +52,7 @@ pub(crate) struct Report {
 impl Status {
     pub(crate) async fn run(&self, global: &Global) -> Result<u8> {
         let context = Context::new(global)?;
-        let observed = context.engine.observe(&context.name).await?;
+        let observed = context.engine.look(&context.name).await?;
         let report = report(&context, &observed).await?;
         if context.ui.json {
             context.ui.object(&report)?;
@@ -57,19 +63,14 @@ impl Status {
     }
 }
 
-/// Asks the pod where there is one.
+/// Asks the pod where nobody else knows.
 pub(crate) async fn report(context: &Context, observed: &Observed) -> Result<Report> {
     let phase = observed.phase();
     let pod = match phase {
         PodPhase::Running | PodPhase::Stopping => match &observed.published {
             Published::InPod => wake::status(context).await.unwrap_or(None),
-            Published::Read(Some(status)) if status.ready.is_some() || phase == PodPhase::Stopping => {
-                Some((**status).clone())
-            }
-            // It runs, and was not ready when that was written: that may be over. Who may not ask has to believe it.
-            Published::Read(status) => {
-                wake::status(context).await.ok().flatten().or_else(|| status.as_deref().cloned())
-            }
+            Published::Read(status) => status.as_deref().cloned(),
+            Published::Silent => None,
         },
         _ => None,
     };
@@ -95,11 +96,13 @@ pub(crate) async fn report(context: &Context, observed: &Observed) -> Result<Rep
         image: observed.image.clone(),
         namespace: observed.place.as_ref().map(|place| place.namespace.clone()),
         node: observed.place.as_ref().and_then(|place| place.node.clone()),
+        server: observed.place.as_ref().and_then(|place| place.server.clone()),
         ssh_port: observed.ssh_port,
         // The pod knows best.
         isolation: pod.as_ref().and_then(|pod| pod.ready.as_ref()?.isolation).or(observed.isolation),
         reason,
         last_stop,
+        pending: observed.pending.clone(),
         pod,
     })
 }
@@ -139,6 +142,10 @@ pub(crate) fn judge(
             (Some(agent), _) => ("failed", Some(format!("{}: {}", agent.agent, agent.message))),
             (None, Some(pod)) if pod.drain.is_some() => ("stopping", None),
             (None, Some(pod)) if pod.ready.is_some() => ("running", None),
+            (None, None) if matches!(observed.published, Published::Silent) => (
+                "running",
+                Some("as the cluster sees it: its shutdown monitor has written nothing; `logs shutdown-monitor` says why".to_owned()),
+            ),
             _ => ("starting", None),
         },
     }
@@ -162,6 +169,12 @@ fn print(context: &Context, report: &Report) -> Result<()> {
     if let Some(node) = &report.node {
         row("node", node.clone())?;
     }
+    if let Some(server) = &report.server {
+        row("cluster", server.clone())?;
+    }
+    for pending in &report.pending {
+        row("pending", pending.clone())?;
+    }
     if let Some(isolation) = report.isolation {
         row("isolation", isolation.name().to_owned())?;
     }
@@ -180,6 +193,9 @@ fn print(context: &Context, report: &Report) -> Result<()> {
 }
 
 fn print_pod(row: &impl Fn(&str, String) -> Result<()>, pod: &BuilderStatus) -> Result<()> {
+    if let Some(system) = &pod.system {
+        row("system", system.clone())?;
+    }
     if let Some(ready) = &pod.ready {
         row("nix", ready.nix_version.clone())?;
         row("ready", ago(ready.at, now()))?;

@@ -5,6 +5,7 @@ mod attach;
 mod cause;
 mod channel;
 mod client;
+mod credentials;
 mod delete;
 mod exec;
 mod explain;
@@ -145,6 +146,10 @@ impl Engine for Kubernetes {
 
     async fn observe(&self, builder: &str) -> Result<Observed> {
         Ok(observe::seen(self.cluster().await?, builder).await?.observed())
+    }
+
+    async fn look(&self, builder: &str) -> Result<Observed> {
+        observe::look(self.cluster().await?, builder).await
     }
 
     async fn wanted(&self, builder: &str) -> Result<Observed> {

@@ -184,6 +184,11 @@ pub(crate) trait Engine: Send + Sync {
     /// Everything of one builder.
     async fn observe(&self, builder: &str) -> Result<Observed>;
 
+    /// The same for somebody who only wants to know: a note that is about to be written is waited for, for a moment.
+    async fn look(&self, builder: &str) -> Result<Observed> {
+        self.observe(builder).await
+    }
+
     /// The same, for somebody who needs it running: a stop that others decide on meanwhile does not happen, where the engine can
     /// see to that.
     async fn wanted(&self, builder: &str) -> Result<Observed> {

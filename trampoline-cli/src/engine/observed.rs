@@ -30,6 +30,8 @@ pub(crate) struct Observed {
     pub(crate) published: Published,
     /// Why it last stopped, if the engine keeps that.
     pub(crate) last_stop: Option<LastStop>,
+    /// What is under way, or stands against something, while it runs; each for a person.
+    pub(crate) pending: Vec<String>,
     /// What keeps its builds apart from the machine, by what makes its pod.
     pub(crate) isolation: Option<Isolation>,
     /// The engine could not be asked, and need not be.
@@ -43,6 +45,8 @@ pub(crate) struct Place {
     pub(crate) namespace: String,
     /// Of the pod, once it has one.
     pub(crate) node: Option<String>,
+    /// Version of the cluster, from [`super::Engine::look`].
+    pub(crate) server: Option<String>,
 }
 
 /// What a builder's agents say of it.
@@ -53,6 +57,8 @@ pub(crate) enum Published {
     InPod,
     /// Read with the rest; nothing of a pod that has said nothing yet.
     Read(Option<Box<BuilderStatus>>),
+    /// Long since it would have said something: whatever writes it down is not there, or may not.
+    Silent,
 }
 
 /// One of the pod's containers.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use contract::config::Config;
+use contract::config::{Config, Opt, Reader, option};
 use contract::exit::Exit;
 use futures_util::future::{join_all, try_join_all};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
@@ -156,7 +156,18 @@ async fn carry_out(cluster: &Cluster, claim: &Object<'_>, plan: &Plan) -> Result
 pub(super) async fn differences(cluster: &Cluster, rendering: &Rendering) -> Result<Vec<Difference>> {
     let objects = objects(cluster, rendering)?;
     let each = try_join_all(objects.iter().map(|object| difference(cluster, rendering, object))).await?;
-    Ok(each.into_iter().flatten().collect())
+    let mut found: Vec<Difference> = each.into_iter().flatten().collect();
+    if found.len() > 1 {
+        // It has changed for what the others say.
+        let text = text_of(&rendering.builder);
+        found.retain(|difference| difference.what != text);
+    }
+    Ok(found)
+}
+
+/// How a change is called of which nothing else tells, such as a comment.
+fn text_of(builder: &str) -> String {
+    format!("text of ConfigMap {}", pod_name(builder))
 }
 
 async fn difference(
@@ -197,7 +208,8 @@ fn made(object: &Object<'_>) -> Difference {
     Difference { what: object.shown(), from: "not there".to_owned(), to: "made".to_owned(), when: "now" }
 }
 
-/// Key by key, as on the other engine; certificates as a whole.
+/// Key by key what agents read, as on the other engine: what the client alone reads shows in the objects that it makes.
+/// Certificates as a whole.
 fn config(rendering: &Rendering, live: &Value) -> Vec<Difference> {
     let data: BTreeMap<String, String> =
         live.get("data").and_then(|data| serde_json::from_value(data.clone()).ok()).unwrap_or_default();
@@ -206,6 +218,8 @@ fn config(rendering: &Rendering, live: &Value) -> Vec<Difference> {
         Ok(new) => diff::config(&Rendering { files: data.clone(), ..rendering.clone() }, &new),
         Err(_) => Vec::new(),
     };
+    let of_an_agent = |option: &Opt| option.readers.iter().any(|reader| *reader != Reader::Client);
+    found.retain(|difference| option(&difference.what).is_none_or(of_an_agent));
     let others = |files: &BTreeMap<String, String>| {
         files
             .iter()
@@ -213,14 +227,17 @@ fn config(rendering: &Rendering, live: &Value) -> Vec<Difference> {
             .map(|(k, v)| (k.clone(), v.clone()))
             .collect::<Vec<_>>()
     };
-    let comments = found.is_empty() && data.get(CONFIG_KEY).map_or("", String::as_str) != text;
-    if comments || others(&data) != others(&rendering.files) {
-        found.push(Difference {
-            what: format!("files of ConfigMap {}", pod_name(&rendering.builder)),
-            from: format!("{} bytes", data.values().map(String::len).sum::<usize>()),
-            to: format!("{} bytes", rendering.files.values().map(String::len).sum::<usize>()),
-            when: "at once",
-        });
+    let as_a_whole = |what: String| Difference {
+        what,
+        from: format!("{} bytes", data.values().map(String::len).sum::<usize>()),
+        to: format!("{} bytes", rendering.files.values().map(String::len).sum::<usize>()),
+        when: "at once",
+    };
+    if found.is_empty() && data.get(CONFIG_KEY).map_or("", String::as_str) != text {
+        found.push(as_a_whole(text_of(&rendering.builder)));
+    }
+    if others(&data) != others(&rendering.files) {
+        found.push(as_a_whole(format!("certificates of ConfigMap {}", pod_name(&rendering.builder))));
     }
     found
 }

@@ -8,6 +8,7 @@ use kube::api::DynamicObject;
 use kube::core::NamespaceResourceScope;
 use kube::{Api, Client, Resource};
 
+use super::credentials::Plugin;
 use super::failure;
 use super::kubeconfig::{Resolved, Target};
 use super::permissions::Kind;
@@ -36,6 +37,10 @@ pub(crate) struct Cluster {
     pub(crate) place: String,
     /// The server's address, for messages.
     pub(crate) address: String,
+    /// What it is reached through, without a password, for messages.
+    pub(super) proxy: Option<String>,
+    /// What gives the credentials, for messages.
+    pub(super) plugin: Option<Plugin>,
     /// How to speak.
     pub(crate) ui: Ui,
     answered: AtomicBool,
@@ -53,13 +58,18 @@ impl Cluster {
     pub(super) fn of(resolved: Resolved, ui: Ui) -> Result<Self> {
         let Resolved { config, place, namespace } = resolved;
         let address = config.cluster_url.to_string().trim_end_matches('/').to_owned();
-        let client = Client::try_from(config).map_err(|error| failure::unusable(&place, &error))?;
+        let proxy = config.proxy_url.as_ref().map(|url| without_password(&url.to_string()));
+        let plugin = Plugin::of(&config.auth_info);
+        let client =
+            Client::try_from(config).map_err(|error| failure::unusable(&place, plugin.as_ref(), &error))?;
         ui.detail(format!("{place}, namespace {namespace}, {address}"));
         Ok(Self {
             client,
             namespace,
             place,
             address,
+            proxy,
+            plugin,
             ui,
             answered: AtomicBool::new(false),
             away: AtomicBool::new(false),
@@ -143,6 +153,13 @@ impl Cluster {
             pause = (pause * 2).min(PAUSE_MAX);
         }
     }
+}
+
+/// `http://host:port`.
+fn without_password(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
+    let host = rest.split('/').next().unwrap_or_default().rsplit('@').next().unwrap_or_default();
+    format!("{scheme}://{host}")
 }
 
 /// Why a call gave nothing.

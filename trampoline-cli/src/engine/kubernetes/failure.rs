@@ -4,6 +4,7 @@ use contract::exit::Exit;
 use kube::core::Status;
 
 use super::client::{Cluster, Failed};
+use super::credentials::{self, Plugin};
 use crate::error::CliError;
 
 /// The object is not there. A namespace that is not there is another matter.
@@ -67,11 +68,11 @@ fn is_tls(cause: &str) -> bool {
 }
 
 /// What a credential plugin or token file failed with, which the library wraps like a broken connection.
-fn auth(error: &kube::Error) -> Option<String> {
+fn auth(error: &kube::Error) -> Option<&kube::client::AuthError> {
     let mut cause: Option<&dyn std::error::Error> = Some(error);
     while let Some(error) = cause {
         if let Some(auth) = error.downcast_ref::<kube::client::AuthError>() {
-            return Some(auth.to_string());
+            return Some(auth);
         }
         cause = error.source();
     }
@@ -79,17 +80,12 @@ fn auth(error: &kube::Error) -> Option<String> {
 }
 
 /// The kubeconfig was read, but no client can be made of it.
-pub(super) fn unusable(place: &str, error: &kube::Error) -> CliError {
+pub(super) fn unusable(place: &str, plugin: Option<&Plugin>, error: &kube::Error) -> CliError {
     if let kube::Error::Auth(auth) = error {
-        return no_credentials(place, &auth.to_string());
+        return credentials::missing(place, plugin, auth);
     }
     CliError::new(Exit::Config, format!("the kubeconfig's {place} cannot be used: {error}"))
         .hint("`kubectl config view --minify` shows it")
-}
-
-fn no_credentials(place: &str, why: &str) -> CliError {
-    CliError::new(Exit::NoPermission, format!("no credentials for {place}: {why}"))
-        .hint("log in to the cluster as its people say; `kubectl auth whoami` shows whether that worked")
 }
 
 /// A failed call as the user sees it. `doing` is a verb phrase.
@@ -98,8 +94,8 @@ pub(super) fn explain(cluster: &Cluster, doing: &str, failed: Failed) -> CliErro
         Failed::Silent => return unreachable(cluster, doing, "it does not answer"),
         Failed::Error(error) => error,
     };
-    if let Some(why) = auth(&error) {
-        return no_credentials(&cluster.place, &why);
+    if let Some(auth) = auth(&error) {
+        return credentials::missing(&cluster.place, cluster.plugin.as_ref(), auth);
     }
     match &error {
         kube::Error::Api(status) => refusal(&cluster.place, &cluster.namespace, doing, status),
@@ -115,9 +111,14 @@ pub(super) fn explain(cluster: &Cluster, doing: &str, failed: Failed) -> CliErro
 }
 
 fn unreachable(cluster: &Cluster, doing: &str, why: &str) -> CliError {
-    CliError::engine(format!("{doing}: the API server at {} is not there: {why}", cluster.address)).hint(format!(
-        "is it the right cluster ({}), and is it up? `kubectl cluster-info` asks the same server; the builder and its store \
-         are as they were",
+    let address = &cluster.address;
+    let (through, proxy) = match &cluster.proxy {
+        Some(proxy) => (format!(" through the proxy {proxy}"), " or its proxy (`proxy-url`, `HTTPS_PROXY`)"),
+        None => (String::new(), ""),
+    };
+    CliError::engine(format!("{doing}: the API server at {address} is not there{through}: {why}")).hint(format!(
+        "is it the right cluster{proxy} ({}), and is it up? `kubectl cluster-info` asks the same server; the builder and its \
+         store are as they were",
         cluster.place
     ))
 }
@@ -136,9 +137,7 @@ fn untrusted(cluster: &Cluster, cause: &str) -> CliError {
 /// An answer of the server that is a no.
 pub(super) fn refusal(place: &str, namespace: &str, doing: &str, status: &Status) -> CliError {
     match status.code {
-        401 => {
-            no_credentials(place, "the cluster does not accept them (401): expired, or of another cluster")
-        }
+        401 => credentials::refused(place),
         403 => match Denied::parse(&status.message) {
             Some(denied) => denied.error(place),
             None => admission(doing, status),

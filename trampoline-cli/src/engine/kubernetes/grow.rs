@@ -1,13 +1,15 @@
 //! Claims that are there: they may grow where their class allows it, and nothing else of them can change.
 
 use contract::exit::Exit;
-use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use k8s_openapi::api::core::v1::{
+    PersistentVolumeClaim, PersistentVolumeClaimCondition, PersistentVolumeClaimSpec,
+};
 use k8s_openapi::api::storage::v1::StorageClass;
 use kube::api::Patch;
 use kube::{Api, ResourceExt};
 
-use super::client::Cluster;
-use super::merging;
+use super::client::{Cluster, Failed};
+use super::{failure, merging};
 use crate::error::{CliError, Result};
 
 /// A claim that is to grow.
@@ -42,9 +44,6 @@ pub(super) fn check(live: &PersistentVolumeClaim, wanted: &PersistentVolumeClaim
     {
         return Err(refused("access mode", &has.join(", "), &modes.join(", "), "access-mode"));
     }
-    let size = |claim: &k8s_openapi::api::core::v1::PersistentVolumeClaimSpec| {
-        claim.resources.as_ref()?.requests.as_ref()?.get("storage").map(|quantity| quantity.0.clone())
-    };
     let (Some(from), Some(to)) = (size(is), size(asked)) else { return Ok(None) };
     let (Some(bytes), Some(wants)) = (quantity(&from), quantity(&to)) else { return Ok(None) };
     if wants < bytes {
@@ -58,6 +57,11 @@ pub(super) fn check(live: &PersistentVolumeClaim, wanted: &PersistentVolumeClaim
         )));
     }
     Ok((wants > bytes).then(|| Growth { claim: name, class: is.storage_class_name.clone(), from, to }))
+}
+
+/// What it asks for.
+fn size(claim: &PersistentVolumeClaimSpec) -> Option<String> {
+    claim.resources.as_ref()?.requests.as_ref()?.get("storage").map(|quantity| quantity.0.clone())
 }
 
 /// Bytes of `10Gi`, `5G`, `1e9`.
@@ -120,11 +124,49 @@ pub(super) async fn grow(cluster: &Cluster, growth: &Growth) -> Result<()> {
     let patch = serde_json::json!({ "spec": { "resources": { "requests": { "storage": growth.to } } } });
     let doing = format!("cannot grow claim {} from {} to {}", growth.claim, growth.from, growth.to);
     let (params, patch) = (merging(), Patch::Merge(&patch));
-    cluster.call(&doing, || api.patch(&growth.claim, &params, &patch)).await.map(drop)
+    match cluster.attempt(|| api.patch(&growth.claim, &params, &patch)).await {
+        Ok(_) => Ok(()),
+        // Of whoever may not read classes, the API server looks for itself.
+        Err(Failed::Error(kube::Error::Api(status))) if status.code == 403 && forbids(&status.message) => {
+            Err(no_growth(growth, "its storage class does not allow it (`allowVolumeExpansion`)"))
+        }
+        Err(failed) => Err(failure::explain(cluster, &doing, failed)),
+    }
+}
+
+/// As the API server says that a class lets no claim grow.
+fn forbids(message: &str) -> bool {
+    message.contains("must support resize")
+}
+
+/// A claim that has been asked to grow and has not yet, and what its storage says of that.
+pub(super) fn pending(claim: &PersistentVolumeClaim) -> Option<String> {
+    let status = claim.status.as_ref()?;
+    let has = &status.capacity.as_ref()?.get("storage")?.0;
+    let asked = size(claim.spec.as_ref()?)?;
+    if quantity(&asked)? <= quantity(has)? {
+        return None;
+    }
+    let conditions = status.conditions.as_deref().unwrap_or_default();
+    let said = |types: &[&str]| {
+        let of = |condition: &&PersistentVolumeClaimCondition| types.contains(&condition.type_.as_str());
+        conditions.iter().find(of).map(|condition| condition.message.clone().unwrap_or_default())
+    };
+    let what = format!("claim {} from {has} to {asked}", claim.name_any());
+    Some(if let Some(why) = said(&["ControllerResizeError", "NodeResizeError"]) {
+        format!("the cluster's storage cannot grow {what}: {why}")
+    } else if said(&["FileSystemResizePending"]).is_some() {
+        format!(
+            "the cluster grows {what}: the volume has grown, its file system does with the pod's next start at the latest"
+        )
+    } else {
+        format!("the cluster grows {what}")
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::fake;
     use super::*;
 
     fn claim(class: Option<&str>, mode: &str, size: &str) -> PersistentVolumeClaim {
@@ -158,6 +200,40 @@ mod tests {
             assert!(error.message.contains("claim trampoline-a-store has"), "{error}");
             assert!(error.hint.is_some());
         }
+    }
+
+    /// As recorded from a 1.37 API server, of a user who may not read classes.
+    #[tokio::test]
+    async fn what_a_class_forbids_the_api_server_says_too() {
+        let forbidden = serde_json::json!({
+            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "reason": "Forbidden", "code": 403,
+            "message": "persistentvolumeclaims \"trampoline-a-store\" is forbidden: only dynamically provisioned pvc can be \
+                        resized and the storageclass that provisions the pvc must support resize",
+        });
+        let (cluster, asked) = fake::cluster(move |_| Some((403, forbidden.to_string()))).await;
+        let live = claim(Some("standard"), "ReadWriteOnce", "10Gi");
+        let growth = check(&live, &claim(None, "ReadWriteOnce", "12Gi")).unwrap().unwrap();
+        allowed(&cluster, &growth).await.expect("whoever may not read the class tries");
+        let error = grow(&cluster, &growth).await.unwrap_err();
+        assert_eq!(error.exit, Exit::Config);
+        assert!(error.message.contains("claim trampoline-a-store cannot grow from 10Gi to 12Gi"), "{error}");
+        assert!(error.hint.is_some_and(|hint| hint.contains("store-size = \"10Gi\"")));
+        assert_eq!(asked.lock().unwrap().len(), 2, "a no is not asked for again");
+    }
+
+    #[test]
+    fn growth_that_is_under_way_is_told() {
+        let with = |conditions: serde_json::Value, has: &str| {
+            let mut claim = serde_json::to_value(claim(None, "ReadWriteOnce", "12Gi")).unwrap();
+            claim["status"] = serde_json::json!({ "capacity": { "storage": has }, "conditions": conditions });
+            pending(&serde_json::from_value(claim).unwrap())
+        };
+        let of = |kind: &str| serde_json::json!([{ "type": kind, "status": "True", "message": "quota of the array" }]);
+        assert_eq!(with(serde_json::json!([]), "12Gi"), None);
+        let grows = "the cluster grows claim trampoline-a-store from 10Gi to 12Gi";
+        assert_eq!(with(serde_json::json!([]), "10Gi").as_deref(), Some(grows));
+        assert!(with(of("FileSystemResizePending"), "10Gi").unwrap().contains("next start"));
+        assert!(with(of("ControllerResizeError"), "10Gi").unwrap().ends_with("12Gi: quota of the array"));
     }
 
     #[test]

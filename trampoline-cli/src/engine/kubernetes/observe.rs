@@ -1,19 +1,26 @@
 //! A builder as the API server shows it, in one round trip: what it needs is asked for at once.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use contract::cluster::{self, ClusterState, ClusterStatus};
 use contract::handshake::{Isolation, LastStop};
 use contract::places::Container;
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{ConfigMap, ContainerStatus, PersistentVolumeClaim, Pod};
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::api::{ListParams, Patch};
 use kube::{Api, ResourceExt};
 
 use super::client::Cluster;
-use super::{WANTED_AT, claims, merging, pod_of};
+use super::{WANTED_AT, claims, grow, merging, pod_of, wait};
 use crate::engine::{ContainerState, Observed, Place, PodPhase, Published, label, pod_name};
 use crate::error::Result;
+
+/// The monitor writes at most once in a second that the builder is ready.
+const NOTE: Duration = Duration::from_secs(2);
+/// By then it has said something of a pod whose containers run, if it ever does.
+const SILENCE: SignedDuration = SignedDuration::from_secs(30);
 
 /// All objects of a builder that say how it is.
 #[derive(Debug, Clone, Default)]
@@ -40,6 +47,28 @@ pub(super) async fn seen(cluster: &Cluster, builder: &str) -> Result<Seen> {
     let set = cluster.call_opt(&doing, || sets.get(&name));
     let (set, rest) = tokio::join!(set, others(cluster, builder));
     Ok(Seen { set: set?, ..rest? })
+}
+
+/// For `status`: of the API server alone, with its version.
+pub(super) async fn look(cluster: &Cluster, builder: &str) -> Result<Observed> {
+    let (first, version) =
+        tokio::join!(seen(cluster, builder), cluster.attempt(|| cluster.client.apiserver_version()));
+    let mut now = first?;
+    let ready = |seen: &Seen| seen.published().is_some_and(|status| status.builder.ready.is_some());
+    if now.serves()
+        && !ready(&now)
+        && !now.is_silent()
+        && let Some(map) = now.status.clone()
+    {
+        let later = |map: &ConfigMap| ready(&Seen { status: Some(map.clone()), ..now.clone() });
+        wait::said(cluster, &map, NOTE, later).await;
+        now = seen(cluster, builder).await?;
+    }
+    let mut observed = now.observed();
+    if let Some(place) = &mut observed.place {
+        place.server = version.ok().map(|version| version.git_version);
+    }
+    Ok(observed)
 }
 
 /// The same, after somebody's wish for the builder is written down: the monitor, which read the StatefulSet before it asked for a
@@ -181,12 +210,34 @@ impl Seen {
             place: Some(Place {
                 namespace: self.namespace.clone(),
                 node: self.pod.as_ref().and_then(|pod| pod.spec.as_ref()?.node_name.clone()),
+                server: None,
             }),
-            published: Published::Read(self.published().map(|status| Box::new(status.builder))),
+            published: match self.published() {
+                None if self.is_silent() => Published::Silent,
+                status => Published::Read(status.map(|status| Box::new(status.builder))),
+            },
             last_stop: self.last_stop(),
+            pending: self.pending(),
             isolation: self.isolation(),
             unseen: false,
         }
+    }
+
+    /// What is under way, and what the monitor meets with.
+    fn pending(&self) -> Vec<String> {
+        let grows =
+            claims(&self.builder, &self.claims).into_iter().filter_map(|(_, claim)| grow::pending(claim));
+        grows.chain(self.published().and_then(|status| status.trouble)).collect()
+    }
+
+    /// It serves, and has said nothing for so long that it will not.
+    fn is_silent(&self) -> bool {
+        let statuses = self.pod.as_ref().and_then(|pod| pod.status.as_ref()?.container_statuses.as_ref());
+        let started =
+            |status: &ContainerStatus| Some(status.state.as_ref()?.running.as_ref()?.started_at.as_ref()?.0);
+        let last = statuses.and_then(|statuses| statuses.iter().filter_map(started).max());
+        let long = last.is_some_and(|at| Timestamp::now().duration_since(at) > SILENCE);
+        self.serves() && self.published().is_none() && long
     }
 
     /// Of what runs; of what would run, where nothing does.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use contract::exit::Exit;
 use futures_util::TryStreamExt;
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod};
 use kube::api::{WatchEvent, WatchParams};
 use kube::core::NamespaceResourceScope;
 use kube::{Api, Resource, ResourceExt};
@@ -95,6 +95,20 @@ pub(super) async fn something(cluster: &Cluster, builder: &str, version: Option<
         tokio::time::sleep(LOOK).await;
     }
     Ok(())
+}
+
+/// Returns when a map says what is waited for, or after `limit`.
+pub(super) async fn said(
+    cluster: &Cluster,
+    map: &ConfigMap,
+    limit: Duration,
+    wanted: impl Fn(&ConfigMap) -> bool,
+) {
+    let says = |event: &WatchEvent<ConfigMap>| match event {
+        WatchEvent::Added(map) | WatchEvent::Modified(map) => wanted(map),
+        _ => true,
+    };
+    changed(cluster, &cluster.api::<ConfigMap>(), map, limit, says).await;
 }
 
 /// Returns when an object of a kind is gone, or fails after `limit`.
