@@ -49,6 +49,13 @@ pub fn kubectl_in<'a>(namespace: &str, args: impl IntoIterator<Item = &'a str>) 
     Call::new("kubectl").args(["--kubeconfig", &variable(ADMIN), "--namespace", namespace]).args(args)
 }
 
+/// The administrator's kubeconfig, with all that it needs inside.
+#[must_use]
+pub fn admin() -> Value {
+    let view = ["config", "view", "--raw", "--minify", "--flatten", "-o", "json"];
+    kubectl(view).run().ok().json()
+}
+
 /// Writes an object into a namespace.
 pub fn make(namespace: &str, object: &Value) {
     kubectl_in(namespace, ["apply", "-f", "-"]).input(object.to_string()).run().ok();
@@ -140,12 +147,9 @@ impl Namespace {
         kubectl_in(self.name(), args)
     }
 
-    /// A service account that may do what a Role says, and its kubeconfig as a file in `folder`.
-    ///
-    /// # Panics
-    /// If the file cannot be written.
+    /// The token of a service account that may do what a Role says.
     #[must_use]
-    pub fn account(&self, name: &str, rules: &Value, folder: &Path) -> PathBuf {
+    pub fn token(&self, name: &str, rules: &Value) -> String {
         let metadata = json!({ "name": name });
         let account = json!({ "kind": "ServiceAccount", "name": name, "namespace": self.name() });
         let reference = json!({ "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name });
@@ -158,11 +162,17 @@ impl Namespace {
         ] {
             make(self.name(), &object);
         }
-        let token = self.kubectl(["create", "token", name]).run().ok();
-        let view =
-            self.kubectl(["config", "view", "--raw", "--minify", "--flatten", "-o", "json"]).run().ok();
-        let mut config = view.json();
-        config["users"][0]["user"] = json!({ "token": token.text() });
+        self.kubectl(["create", "token", name]).run().ok().text().to_owned()
+    }
+
+    /// The same, as a kubeconfig in `folder`.
+    ///
+    /// # Panics
+    /// If the file cannot be written.
+    #[must_use]
+    pub fn account(&self, name: &str, rules: &Value, folder: &Path) -> PathBuf {
+        let mut config = admin();
+        config["users"][0]["user"] = json!({ "token": self.token(name, rules) });
         let file = folder.join(format!("{name}.conf"));
         std::fs::write(&file, config.to_string()).expect("a folder of ours");
         file
@@ -207,20 +217,36 @@ pub fn has_lab() -> bool {
 
 /// What is stopped for as long as this is held.
 #[derive(Debug)]
-pub struct Away(&'static str);
+pub struct Away(Vec<String>);
 
 impl Away {
-    /// `apiserver` or `kubelet`.
+    /// The API server.
     #[must_use]
-    pub fn new(what: &'static str) -> Self {
-        lab(&[&format!("stop-{what}")]).ok();
-        Self(what)
+    pub fn apiserver() -> Self {
+        lab(&["stop-apiserver"]).ok();
+        Self(vec!["start-apiserver".to_owned()])
+    }
+
+    /// The API server is there, and does not answer.
+    #[must_use]
+    pub fn silent_apiserver() -> Self {
+        lab(&["stop-apiserver", "--hang"]).ok();
+        Self(vec!["start-apiserver".to_owned()])
+    }
+
+    /// The kubelet of a node: `node-1`.
+    #[must_use]
+    pub fn kubelet(node: &str) -> Self {
+        let number = node.trim_start_matches("node-").to_owned();
+        lab(&["stop-kubelet", &number]).ok();
+        Self(vec!["start-kubelet".to_owned(), number])
     }
 }
 
 impl Drop for Away {
     fn drop(&mut self) {
-        let back = lab(&[&format!("start-{}", self.0)]);
+        let words: Vec<&str> = self.0.iter().map(String::as_str).collect();
+        let back = lab(&words);
         assert!(back.code == 0 || std::thread::panicking(), "{back}");
     }
 }

@@ -10,7 +10,7 @@ kube_version=${KUBE_VERSION:-1.37.2}
 kube_version=${kube_version#v}
 containerd_version=2.4.2
 runc_version=1.5.2
-# `crane registry serve` is a registry; `crane push` fills it from an archive.
+# Fills the registry, from outside and from pods.
 crane_version=0.22.1
 
 binaries=$cache/kube
@@ -24,6 +24,7 @@ containerd_bin=$binaries/containerd-$containerd_version
 runc_bin=$binaries/runc-$runc_version
 crane_bin=$binaries/crane-$crane_version
 pause_bin=$binaries/pause-2
+registry_bin=$binaries/registry-1
 pause_image=localhost/trampoline-lab/pause:2
 etcd_bin=$binaries/etcd
 kube_tools=(kube-apiserver kube-controller-manager kube-scheduler kube-proxy kubelet kubectl)
@@ -89,6 +90,11 @@ build_runc() {
     github.com/opencontainers/runc@v$runc_version
 }
 
+# The library's own program lets everybody in.
+build_registry() {
+  cd "$lab_source/registry" && CGO_ENABLED=0 go build -buildvcs=false -trimpath -ldflags '-s -w' -o "$1/registry" .
+}
+
 build_crane() {
   cd / && GOBIN=$1 CGO_ENABLED=0 go install -trimpath -ldflags '-s -w' \
     github.com/google/go-containerregistry/cmd/crane@v$crane_version
@@ -125,7 +131,7 @@ need_go() {
 need_binaries() {
   local folder
   # Where the cache is warm, nothing is needed of the machine.
-  for folder in "$kube_bin" "$containerd_bin" "$runc_bin" "$crane_bin" "$pause_bin"; do
+  for folder in "$kube_bin" "$containerd_bin" "$runc_bin" "$crane_bin" "$registry_bin" "$pause_bin"; do
     [[ -d $folder ]] || { need_go; break; }
   done
   built_once "$pause_bin" build_pause
@@ -137,6 +143,7 @@ need_binaries() {
   fi
   built_once "$runc_bin" build_runc
   built_once "$crane_bin" build_crane
+  built_once "$registry_bin" build_registry
   command -v etcd >/dev/null || built_once "$etcd_bin" fetch_etcd
   need iptables:iptables nsenter:util-linux ip:iproute2 openssl:openssl curl:curl
   [[ -n $(cni_plugins) ]] || need ptp:containernetworking-plugins

@@ -1,7 +1,9 @@
 //! What only a cluster does to a builder.
 
 pub(crate) mod access;
+pub(crate) mod claims;
 pub(crate) mod isolation;
+pub(crate) mod kubeconfig;
 pub(crate) mod lab;
 pub(crate) mod lab_userns;
 pub(crate) mod life;

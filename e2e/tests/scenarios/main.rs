@@ -5,6 +5,7 @@ mod builds;
 mod cluster;
 mod config;
 mod faults;
+mod features;
 mod idle;
 mod images;
 mod keys;
@@ -66,6 +67,7 @@ fn main() -> ExitCode {
         prune::SCENARIOS,
         idle::SCENARIOS,
         faults::SCENARIOS,
+        features::SCENARIOS,
         pushes::SCENARIOS,
         sandbox::SCENARIOS,
         ssh::SCENARIOS,
@@ -77,8 +79,11 @@ fn main() -> ExitCode {
         cluster::start::SCENARIOS,
         cluster::life::SCENARIOS,
         cluster::access::SCENARIOS,
+        cluster::claims::SCENARIOS,
+        cluster::kubeconfig::SCENARIOS,
         cluster::isolation::SCENARIOS,
         cluster::lab::SCENARIOS,
+        cluster::lab::registry::SCENARIOS,
         cluster::lab_userns::SCENARIOS,
         cluster::userns::SCENARIOS,
     ];
