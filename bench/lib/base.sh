@@ -19,7 +19,8 @@ quietly() {
 }
 
 # row ID KIND UNIT TARGET WHAT OURS THEIRS: a row of the table. KIND `ratio`: the target is the largest ratio of the
-# medians; `most`, `below`: the largest value of ours, included or not; `show`: no target, only of interest.
+# medians; `above`: the most by which the median of ours may be above that of theirs; `most`, `below`: the largest
+# value of ours, included or not; `show`: no target, only of interest.
 row() {
   local IFS=$'\t'
   printf '%s\n' "$*" >>"$work/rows.tsv"

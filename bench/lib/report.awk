@@ -33,6 +33,7 @@ function judge(r) {
   ratio[r] = count[id[r], "theirs"] && middle[r, "theirs"] > 0 ? sprintf("%.2f", middle[r, "ours"] / middle[r, "theirs"]) : ""
   met[r] = ""
   if (kind[r] == "ratio") met[r] = ratio[r] <= target[r] + 0 ? "yes" : "no"
+  if (kind[r] == "above") met[r] = middle[r, "ours"] - middle[r, "theirs"] <= target[r] + 0 ? "yes" : "no"
   if (kind[r] == "most") met[r] = high[r, "ours"] <= target[r] + 0 ? "yes" : "no"
   if (kind[r] == "below") met[r] = high[r, "ours"] < target[r] + 0 ? "yes" : "no"
 }
@@ -45,7 +46,7 @@ function markdown(    r, i) {
   print "|---|---|---|---|---|---|---|---|"
   for (r = 1; r <= rows; r++)
     printf "| %s | %s | %s | %s | %s | %s | %s | %s |\n", what[r], name["ours", r], name["theirs", r],
-      spread(r, "ours"), spread(r, "theirs"), kind[r] == "show" || kind[r] == "ratio" ? ratio[r] : "", goal(r), met[r]
+      spread(r, "ours"), spread(r, "theirs"), kind[r] ~ /^(show|ratio|above)$/ ? ratio[r] : "", goal(r), met[r]
   print ""
 }
 
@@ -60,6 +61,7 @@ function number(x) { return x == int(x) ? sprintf("%d", x) : sprintf("%.2f", x) 
 
 function goal(r) {
   if (kind[r] == "show") return ""
+  if (kind[r] == "above") return "≤ the other + " target[r] " " unit[r]
   return (kind[r] == "below" ? "< " : "≤ ") target[r] (kind[r] == "ratio" ? "" : " " unit[r])
 }
 

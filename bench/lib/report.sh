@@ -6,7 +6,7 @@ report() {
   machine >"$work/machine.tsv"
   table_of markdown >"$table"
   cat "$table"
-  if [[ $quick || ${#measurements[@]} -lt 4 ]]; then
+  if [[ $quick || ${#measurements[@]} -lt ${#all[@]} ]]; then
     say 'a part, or small sizes: results.json and README.md stay as they are'
     return
   fi

@@ -27,6 +27,7 @@ tidy_podman() {
 # What another run still uses is kept by its lock, which run holds.
 tidy() {
   tidy_mounts
+  kube_down
   tidy_podman
   rm -rf --one-file-system "$work"
 }
