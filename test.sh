@@ -6,7 +6,8 @@
 #   lint       formatting, clippy, shellcheck
 #   supply     licences, sources and known vulnerabilities of what we depend on
 #   unit       what needs nothing but a compiler
-#   seeding    the store volume under kills, power cuts and full disks; as root, without containers
+#   seeding    the store volume under kills, power cuts and full disks, and collections beside what runs; as root,
+#              without containers
 #   cli        the client against recorded engines; the flake against stand-ins for its inputs
 #   podman     scenarios that drive trampoline-cli against podman, rootful and, where it works, rootless
 #   kubernetes the same scenarios against a cluster: that of KUBECONFIG_FOR_TESTS, else minikube's where it is
@@ -118,10 +119,10 @@ stage_lint() {
   checked shellcheck shellcheck -x "${scripts[@]}"
 }
 
-# cargo-deny, built once and kept, where the machine has none.
+# cargo-deny, built once and kept, where the machine has none; not optimised, as it runs for seconds.
 need_cargo_deny() {
   PATH=$PATH:$cache/tools/bin
-  command -v cargo-deny >/dev/null || built cargo-deny env -u CARGO_TARGET_DIR cargo install --locked --root "$cache/tools" cargo-deny@0.20.2
+  command -v cargo-deny >/dev/null || built cargo-deny env -u CARGO_TARGET_DIR cargo install --locked --debug --root "$cache/tools" cargo-deny@0.20.2
   command -v cargo-deny >/dev/null
 }
 
@@ -143,13 +144,14 @@ stage_unit() {
 }
 
 stage_seeding() {
-  need nix-store:nix-bin mkfs.btrfs:btrfs-progs mkfs.ext4:e2fsprogs
+  need nix-store:nix-bin mkfs.btrfs:btrfs-progs mkfs.ext4:e2fsprogs setpriv:util-linux
   if ((EUID != 0)); then
     skip 'seeding needs root: sudo ./test.sh seeding'
     return
   fi
   # Release: it is the disk that is tested, and checking hashes in a debug build takes longer than that.
   logged seeding cargo test --no-fail-fast --release -p daemon-init --test seeding
+  logged collections cargo test --no-fail-fast --release -p daemon-init --test collections
 }
 
 stage_cli() {
@@ -320,7 +322,7 @@ cluster_down() {
 }
 
 stage_soak() {
-  export TRAMPOLINE_KILL_POINTS=3000 TRAMPOLINE_IMAGE_KILL_POINTS=200
+  export TRAMPOLINE_KILL_POINTS=3000 TRAMPOLINE_IMAGE_KILL_POINTS=200 TRAMPOLINE_COLLECTIONS=200
   export E2E_STREAM_MIB=1024 E2E_STREAM_ROUNDS=20 E2E_AWAY_SECONDS=60
   scenarios_seconds=7200
   stage_seeding

@@ -112,9 +112,14 @@ impl Guard {
         }
     }
 
-    /// The mark may have changed.
+    /// The mark may have changed. What was accepted is the home as it is now: the user may have taken its file away since.
     pub fn look(&mut self, reporter: &mut Reporter) {
-        if self.lock.is_some() && !is_another(read_mark(&self.paths).as_ref(), &self.home) {
+        if self.lock.is_none() {
+            return;
+        }
+        let mark = read_mark(&self.paths);
+        let now = || identity(&self.paths).is_ok_and(|home| !is_another(mark.as_ref(), &home));
+        if !is_another(mark.as_ref(), &self.home) || now() {
             self.lock = None;
             tracing::info!("this home is accepted as the store's: collections may run again");
             reporter.phase(Phase::Running, "nix-daemon serves");
@@ -174,6 +179,14 @@ mod tests {
         assert!(!collector());
         guard.look(&mut reporter);
         assert!(!collector(), "nothing has changed");
+        accept(&paths).unwrap();
+        guard.look(&mut reporter);
+        assert!(collector());
+
+        // The file went, and with it what was known at the start.
+        mark::write(&paths.mark_dir(), &old, &Disk).unwrap();
+        let mut guard = Guard::new(&paths, home.clone(), Some(&old)).unwrap();
+        fs::remove_file(paths.home.join(FILE)).unwrap();
         accept(&paths).unwrap();
         guard.look(&mut reporter);
         assert!(collector());

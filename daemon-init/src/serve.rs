@@ -19,7 +19,7 @@ use crate::seed::abort::Abort;
 use crate::seed::error::StoreError;
 use crate::supervise::{Ended, Supervisor};
 use crate::volume::Volume;
-use crate::{bind, home, in_use, keys, kvm, last_stop, prepare, proof, seed, store, supervise};
+use crate::{bind, home, in_use, keys, kvm, last_stop, metadata, prepare, proof, reserve, seed, store, supervise};
 
 /// Of a machine whose CPUs can do it.
 const KVM: &str = "/dev/kvm";
@@ -124,6 +124,12 @@ fn steps(
             store
         }
     };
+    if let Err(error) = reserve::keep(&paths.mark_dir()) {
+        tracing::warn!(%error, "a volume without a free file could not be collected");
+    }
+    if isolation == Isolation::Privileged && !settings.node_credentials {
+        metadata::close("/etc/resolv.conf".as_ref());
+    }
     limit_processes(settings.max_processes).map_err(Error::Process)?;
     // Workers of a listener that has ended come to us, so that they can be waited for.
     nix::sys::prctl::set_child_subreaper(true).map_err(Error::Process)?;

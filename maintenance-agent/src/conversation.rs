@@ -120,24 +120,26 @@ fn open_sparing(paths: &Paths, life: &Life, cut: &Cut) -> Result<Connection<Unix
     let store = paths.nix.join("store");
     let names = seen.into_iter().flat_map(|seen| seen.names).filter(|name| is_name(name));
     let spared: Vec<String> = names.map(|name| store.join(name).to_string_lossy().into_owned()).collect();
-    match open_with_roots(paths, cut, &spared) {
-        // A root needs a file, for which a full disk has no room. A collection of nothing gives free what Nix keeps for this.
-        Err(Error::Protocol(worker_protocol::Error::Daemon(_))) => {
-            let mut connection = open(paths, cut, None)?;
-            connection.collect_garbage(&GcAction::DeleteSpecific(Vec::new()), &mut |_| {}, |_| {})?;
-            open_with_roots(paths, cut, &spared)
-        }
-        done => done,
-    }
-}
-
-fn open_with_roots(paths: &Paths, cut: &Cut, spared: &[String]) -> Result<Connection<UnixStream>, Error> {
     let mut connection = open(paths, cut, None)?;
     connection.set_verbosity(INFO)?;
-    for path in spared {
-        connection.add_temp_root(path)?;
+    match hold(&mut connection, &spared) {
+        // A root needs a file, for which a full disk has no room. A collection of nothing gives free what Nix keeps for this, until the
+        // next conversation begins.
+        Err(worker_protocol::Error::Daemon(_)) => {
+            open(paths, cut, None)?.collect_garbage(
+                &GcAction::DeleteSpecific(Vec::new()),
+                &mut |_| {},
+                |_| {},
+            )?;
+            hold(&mut connection, &spared)?;
+        }
+        held => held?,
     }
     Ok(connection)
+}
+
+fn hold(connection: &mut Connection<UnixStream>, spared: &[String]) -> Result<(), worker_protocol::Error> {
+    spared.iter().try_for_each(|path| connection.add_temp_root(path).map(drop))
 }
 
 /// Deletes what is dead, until `max_freed` bytes are free again where that is given.

@@ -1,5 +1,7 @@
 //! Paths, ids and names that more than one program relies on.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
 /// Root of the chroot store that the store volume forms in the daemon container: Nix reads
 /// `local?root=/trampoline/volume` as the store below [`VOLUME`].
 pub const VOLUME_ROOT: &str = "/trampoline/volume";
@@ -54,6 +56,12 @@ pub const USER_GID: u32 = 1000;
 pub const MAINTENANCE_UID: u32 = 64101;
 /// `shutdown-monitor`.
 pub const MONITOR_UID: u32 = 64102;
+
+/// Where clouds hand out the credentials of a machine to whoever asks from there.
+pub const METADATA: [IpAddr; 2] = [
+    IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
+];
 
 /// Port of sshd inside the pod.
 pub const SSH_PORT: u16 = 2222;

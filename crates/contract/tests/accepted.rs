@@ -89,6 +89,9 @@ fn every_kind_of_value_arrives() {
     assert_eq!(kubernetes.node_selector["gpu"], "");
     assert_eq!(kubernetes.dns_policy, Some(DnsPolicy::None));
     assert_eq!(kubernetes.open_ports, ["9100", "metrics"]);
+    let egress = |text: &str| Config::parse(text, "a").unwrap().kubernetes.egress;
+    assert_eq!(egress("kubernetes.egress = [\"::/0\"]").unwrap(), ["::/0"]);
+    assert_eq!(egress("kubernetes.egress = []"), Some(vec![]), "none is not the same as not set");
     assert_eq!(
         kubernetes.tolerations,
         Some(serde_json::json!([{ "key": "builders", "operator": "Exists", "tolerationSeconds": 16 }]))

@@ -2,6 +2,7 @@
 
 pub(crate) mod access;
 pub(crate) mod claims;
+pub(crate) mod account;
 pub(crate) mod isolation;
 pub(crate) mod kubeconfig;
 pub(crate) mod lab;

@@ -1,6 +1,7 @@
 //! End-to-end scenarios on a real engine, driven through `trampoline-cli` alone. `test.sh podman` sets the
 //! environment that they need (see `e2e::setting`); without it they are skipped, loudly.
 
+mod attack;
 mod builds;
 mod cluster;
 mod config;
@@ -70,6 +71,11 @@ fn main() -> ExitCode {
         features::SCENARIOS,
         pushes::SCENARIOS,
         sandbox::SCENARIOS,
+        attack::files::SCENARIOS,
+        attack::processes::SCENARIOS,
+        attack::daemon::SCENARIOS,
+        attack::links::SCENARIOS,
+        attack::exhaust::SCENARIOS,
         ssh::SCENARIOS,
         transfers::SCENARIOS,
         keys::SCENARIOS,
@@ -81,6 +87,7 @@ fn main() -> ExitCode {
         cluster::access::SCENARIOS,
         cluster::claims::SCENARIOS,
         cluster::kubeconfig::SCENARIOS,
+        cluster::account::SCENARIOS,
         cluster::isolation::SCENARIOS,
         cluster::lab::SCENARIOS,
         cluster::lab::registry::SCENARIOS,
@@ -100,7 +107,11 @@ fn main() -> ExitCode {
     });
     let conclusion = libtest_mimic::run(&arguments, trials.collect());
     if !arguments.list {
-        shared::end(conclusion.has_failed());
+        let told = shared::end(conclusion.has_failed());
+        if !told.is_empty() {
+            say(format!("\nFAILED: secrets stand in the builder's logs: {told:?}\n"));
+            return ExitCode::FAILURE;
+        }
     }
     conclusion.exit_code()
 }

@@ -10,8 +10,9 @@ use crate::context::Context;
 use crate::error::Result;
 use crate::wake;
 
-/// The agent, as the engine runs it.
+/// The agents, as the engine runs them.
 const AGENT: &str = "/opt/trampoline/bin/maintenance-agent";
+const DAEMON_INIT: &str = "/opt/trampoline/bin/daemon-init";
 
 /// Collect garbage and link identical files, now
 ///
@@ -20,17 +21,32 @@ const AGENT: &str = "/opt/trampoline/bin/maintenance-agent";
 #[command(after_help = "\
 Examples:
   trampoline-cli maintenance --dry-run     say what would go
-  trampoline-cli maintenance")]
+  trampoline-cli maintenance
+  trampoline-cli maintenance --accept-home after `status` has said that this home is not the store's")]
 pub(crate) struct Maintenance {
     /// Delete nothing
     #[arg(long)]
     dry_run: bool,
+    /// The home volume is the right one for this store, though it is not the one that the store has known: collect again
+    #[arg(long, conflicts_with = "dry_run")]
+    accept_home: bool,
 }
 
 impl Maintenance {
     pub(crate) async fn run(&self, global: &Global) -> Result<u8> {
         let context = Context::new(global)?;
         wake::running(&context).await?;
+        if self.accept_home {
+            let accept: Vec<OsString> = [DAEMON_INIT, "accept-home"].map(OsString::from).to_vec();
+            let (context, accept) = (&context, &accept);
+            let code = wake::retrying(context, || async move {
+                context.engine.attach(&context.name, Container::Daemon, accept, false).await
+            })
+            .await?;
+            if code != 0 {
+                return Ok(u8::try_from(code & 0xff).unwrap_or(u8::MAX));
+            }
+        }
         let mut argv: Vec<OsString> = [AGENT, "once"].map(OsString::from).to_vec();
         if self.dry_run {
             argv.push("--dry-run".into());

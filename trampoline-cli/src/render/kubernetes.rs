@@ -1,5 +1,6 @@
 //! The template as a cluster takes it: every object of it, under the builder's name, with what trampoline.toml asks for.
 
+mod egress;
 mod extra;
 mod objects;
 mod pod;

@@ -140,7 +140,14 @@ fn resources(limit: &Limit) -> ResourceRequirements {
     }
 }
 
-/// podman has its own defaults for seccomp and masked paths of `/proc`.
+/// podman has its own defaults for seccomp and masked paths of `/proc`. It would need volumes for `/tmp` that end with the pod, which
+/// it does not have, so a container's own files can be written there.
 fn security(template: SecurityContext) -> SecurityContext {
-    SecurityContext { seccomp_profile: None, app_armor_profile: None, proc_mount: None, ..template }
+    SecurityContext {
+        seccomp_profile: None,
+        app_armor_profile: None,
+        proc_mount: None,
+        read_only_root_filesystem: None,
+        ..template
+    }
 }

@@ -1,5 +1,6 @@
 //! Strings with a form of their own.
 
+use super::network::Network;
 use crate::base64;
 
 /// The form of a string. Each has its words for messages and docs, its pattern for the JSON schema (never
@@ -36,12 +37,14 @@ pub enum Text {
     ObjectName,
     /// A port of the pod, by number or name.
     Port,
+    /// A network, by address.
+    Network,
+    /// A seccomp profile.
+    Seccomp,
     /// What a derivation may ask for by `requiredSystemFeatures`.
     Feature,
     /// Of a cluster's, as a device plugin offers it.
     Resource,
-    /// A seccomp profile.
-    Seccomp,
 }
 
 /// No seccomp profile of our own choice.
@@ -102,6 +105,7 @@ impl Text {
                 "1 to 253 lower-case letters, digits, hyphens and dots, with a letter or digit at both ends"
             }
             Self::Port => "a port from 1 to 65535, or the name of one",
+            Self::Network => "a network such as \"10.0.0.0/8\" or \"2001:db8::/32\"",
             Self::Feature => "a word of letters, digits, dots, hyphens, plus signs and underscores",
             Self::Resource => "the name of a device plugin's resource such as \"devices.kubevirt.io/kvm\"",
             Self::Seccomp => {
@@ -128,6 +132,7 @@ impl Text {
             Self::Context => r"^\S(.*\S)?$",
             Self::ObjectName => "^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$",
             Self::Port => "^([1-9][0-9]{0,4}|[a-z0-9-]{1,15})$",
+            Self::Network => "^[0-9A-Fa-f.:]+/[0-9]{1,3}$",
             Self::Feature => "^[A-Za-z0-9][A-Za-z0-9._+-]*$",
             Self::Resource => "^[a-z0-9][a-z0-9.-]{0,252}/[A-Za-z0-9][A-Za-z0-9._-]{0,62}$",
             Self::Seccomp => r"^(unset|localhost/[^/\s]\S*)$",
@@ -192,12 +197,13 @@ impl Text {
             Self::Namespace => dns_name(text, 63, false),
             Self::ObjectName => dns_name(text, 253, true),
             Self::Port => port(text),
+            Self::Network => text.parse::<Network>().map(|_| ()),
+            Self::Seccomp => seccomp(text),
             Self::Feature => {
                 starts(text, |c| c.is_ascii_alphanumeric())?;
                 only(text, |c| c.is_ascii_alphanumeric() || "._+-".contains(c))
             }
             Self::Resource => resource(text),
-            Self::Seccomp => seccomp(text),
         }
     }
 }

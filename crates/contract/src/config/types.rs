@@ -106,6 +106,8 @@ pub struct Kubernetes {
     pub dns: Option<serde_json::Value>,
     /// Ports that may be reached besides SSH, by number or name.
     pub open_ports: Vec<String>,
+    /// Networks that may be reached. Absent: all but the address of clouds' credentials.
+    pub egress: Option<Vec<String>>,
     /// `Volume`s, each with where it is mounted.
     pub extra_volumes: Option<serde_json::Value>,
     /// A strategic merge patch of the `PodTemplateSpec`.
@@ -173,6 +175,8 @@ pub struct Daemon {
     pub isolation: IsolationChoice,
     /// Of the daemon container in a user namespace: `unset`, or `localhost/PATH`.
     pub seccomp: String,
+    /// Whether the pod may ask for those of its machine.
+    pub node_credentials: bool,
     /// From the start of the pod until the daemon answers, a first seeding included.
     pub ready_timeout: Duration,
     /// Threads that copy the image's store onto the volume; 0: as many as fit the CPU limit.
@@ -320,6 +324,7 @@ impl Default for Daemon {
         Self {
             isolation: IsolationChoice::Auto,
             seccomp: SECCOMP_UNSET.to_owned(),
+            node_credentials: false,
             ready_timeout: Duration::from_secs(600),
             copy_threads: 0,
             max_processes: 8192,

@@ -16,7 +16,9 @@ pub(super) enum Cause {
 
 impl Cause {
     pub(super) fn of(words: &str) -> Self {
-        const KNOWN: [(&str, Cause); 16] = [
+        const KNOWN: [(&str, Cause); 17] = [
+            // It ended while it was entered; a file of `/proc` is then not found.
+            ("unable to create new parent process", Cause::NotRunning),
             ("executable file not found", Cause::NotFound),
             ("no such file or directory", Cause::NotFound),
             ("permission denied", Cause::NotRunnable),

@@ -257,6 +257,9 @@ mod tests {
         );
         assert_eq!(target.refused(r#"exec: "/etc": is a directory"#).expect("the same").0, 126);
         assert_eq!(target.refused("container not found (\"user\")").unwrap_err().exit, Exit::Stopping);
+        let ended = "OCI runtime exec failed: exec failed: unable to create new parent process: namespace path: \
+                     lstat /proc/2170/ns/user: no such file or directory";
+        assert_eq!(target.refused(ended).unwrap_err().exit, Exit::Stopping);
         let away =
             target.refused("error dialing backend: dial tcp 10.0.0.1:10250: connect: connection refused");
         assert!(away.unwrap_err().message.contains("does not reach the node of builder a"));

@@ -18,7 +18,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{Common, pod, template};
+use super::{Common, egress, pod, template};
 use crate::engine::{Volume, label};
 use crate::error::{CliError, Result};
 
@@ -119,6 +119,12 @@ impl Made<'_> {
         let rule = spec.ingress.iter_mut().flatten().next();
         let ports = rule.map(|rule| rule.ports.get_or_insert_default());
         ports.into_iter().for_each(|ports| ports.extend(self.config.kubernetes.open_ports.iter().map(port)));
+        let open = self.config.daemon.node_credentials;
+        match &self.config.kubernetes.egress {
+            Some(networks) => spec.egress = Some(egress::rules(networks, open)),
+            None if open => spec.egress = Some(egress::open()),
+            None => {}
+        }
     }
 
     fn set(&self, set: &mut StatefulSet) {

@@ -5,7 +5,7 @@ use crate::config::check::Text;
 use crate::config::option::{Effect, Kind, Opt, Reader, Word, field};
 use crate::config::types::IsolationChoice;
 
-pub(super) static DAEMON: [Opt; 15] = [
+pub(super) static DAEMON: [Opt; 16] = [
     Opt {
         table: "daemon",
         key: "isolation",
@@ -30,6 +30,17 @@ pub(super) static DAEMON: [Opt; 15] = [
         readers: &[Reader::Client],
         effect: Effect::Setup,
         field: field!(daemon.seccomp),
+    },
+    Opt {
+        table: "daemon",
+        key: "node-credentials",
+        kind: Kind::Bool,
+        example: "",
+        doc: "Whether the pod may ask for the credentials that a cloud gives the machine (169.254.169.254): for caches that are \
+              opened by them. Users, and builds that fetch, then can as well.",
+        readers: &[Reader::Client, Reader::Daemon],
+        effect: Effect::Setup,
+        field: field!(daemon.node_credentials),
     },
     Opt {
         table: "daemon",

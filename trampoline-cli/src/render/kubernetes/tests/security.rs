@@ -58,6 +58,32 @@ fn all_of_a_user_namespace_meet_baseline() {
 }
 
 #[test]
+fn nobody_writes_to_the_image_and_all_are_limited() {
+    for pod in [pod(&right("")), pod(&userns(""))] {
+        let mut names = BTreeSet::new();
+        for container in values(&pod, "initContainers/*").into_iter().chain(values(&pod, "containers/*")) {
+            names.insert(container["name"].as_str().unwrap());
+            assert_eq!(container["securityContext"]["readOnlyRootFilesystem"], true, "{container}");
+            for (kind, resource) in
+                [("requests", "cpu"), ("requests", "memory"), ("limits", "cpu"), ("limits", "memory")]
+            {
+                assert!(
+                    container["resources"][kind][resource].is_string(),
+                    "{kind} of {resource}: {container}"
+                );
+            }
+        }
+        assert_eq!(names.len(), 5, "{names:?}");
+        // What takes the place of `/tmp` is each one's own: root trusts what it finds there.
+        let sees = |name: &str, volume: &str| {
+            values(&container(&pod, name), "volumeMounts/*/name").contains(&&json!(volume))
+        };
+        assert!(sees("daemon", "daemon-tmp") && !sees("daemon", "user-tmp"));
+        assert!(sees("user", "user-tmp") && !sees("user", "daemon-tmp"));
+    }
+}
+
+#[test]
 fn ids_are_all_different_and_nothing_is_chowned() {
     let pod = pod(&right(""));
     let all = ["daemon", "user", "maintenance", "shutdown-monitor"];
@@ -130,6 +156,26 @@ fn nothing_but_ssh_comes_in_and_the_nodes_credentials_stay_out_of_reach() {
     assert_eq!(spec["ingress"], json!([{ "ports": [{ "port": "ssh" }] }]));
     let blocks = values(spec, "egress/*/to/*/ipBlock/except/*");
     assert!(blocks.contains(&&json!("169.254.169.254/32")), "{spec}");
+}
+
+#[test]
+fn networks_that_are_named_are_all_that_can_be_reached() {
+    let egress = |text: &str| object(&right(text), "NetworkPolicy", "")["spec"]["egress"].clone();
+    let everywhere = json!([
+        { "ipBlock": { "cidr": "0.0.0.0/0", "except": ["169.254.169.254/32"] } },
+        { "ipBlock": { "cidr": "::/0", "except": ["fd00:ec2::254/128"] } },
+    ]);
+    assert_eq!(egress(""), json!([{ "to": everywhere }]));
+    let names = json!({ "ports": [{ "port": 53, "protocol": "UDP" }, { "port": 53, "protocol": "TCP" }], "to": everywhere });
+    assert_eq!(egress("kubernetes.egress = []"), json!([names]));
+    let networks = json!({ "to": [
+        { "ipBlock": { "cidr": "169.254.0.0/16", "except": ["169.254.169.254/32"] } },
+        { "ipBlock": { "cidr": "10.0.0.0/8" } },
+    ] });
+    assert_eq!(egress("kubernetes.egress = [\"169.254.0.0/16\", \"10.0.0.0/8\"]"), json!([names, networks]));
+    let open = egress("daemon.node-credentials = true\nkubernetes.egress = [\"0.0.0.0/0\"]");
+    assert!(values(&open, "*/to/*/ipBlock/except").is_empty(), "{open}");
+    assert_eq!(egress("daemon.node-credentials = true"), json!([{}]));
 }
 
 #[test]

@@ -1,0 +1,98 @@
+//! A user can use up their own builder. Afterwards it must work again.
+
+use e2e::builder::Builder;
+use e2e::nix_files::{derivation, quick};
+use e2e::person::Person;
+use e2e::setting::setting;
+use e2e::volume::Mount;
+
+use super::as_root;
+
+crate::scenarios! {
+    Any: [
+        builder_whose_builds_fork_without_end_builds_again,
+    ],
+    Root: [
+        builder_whose_memory_is_used_up_builds_again,
+    ],
+    Podman: [
+        store_that_is_full_can_be_collected,
+        store_without_inodes_can_be_collected,
+    ],
+}
+
+/// The next build works.
+fn builds(builder: &Builder, name: &str) {
+    let tree = builder.pushed(name, &[("default.nix", &*quick(&format!("t-{name}"), "built"))]);
+    let built = tree.cli(["build"]).run().ok();
+    assert_eq!(builder.shell(&format!("cat {}", built.text())).ok().text(), "built");
+}
+
+/// Grows until it is stopped, in a shell that has nothing but what is built into it.
+const GROW: &str = "x=xxxxxxxxxxxxxxxx; while :; do x=$x$x; done";
+/// Forks until it is stopped.
+const FORK: &str = "f() { f & f & wait; }; f";
+
+fn builder_whose_builds_fork_without_end_builds_again() {
+    let builder = Builder::set_up(&[("daemon.max-processes", "200"), ("daemon.nix.timeout", "10")]);
+    let tree = builder.pushed("fork", &[("default.nix", &*derivation("t-fork", FORK))]);
+    let mut bomb = tree.cli(["build"]).start();
+    bomb.line("t-fork");
+    // Others build meanwhile.
+    builds(&builder, "beside");
+    assert_ne!(bomb.output().code, 0);
+    builds(&builder, "after");
+    let left =
+        as_root(&builder, "for p in /proc/[0-9]*; do [ $(stat -c %u $p) -lt 30001 ] || echo $p; done; true");
+    let left: Vec<&str> = left.stdout.lines().collect();
+    assert!(left.len() < 8, "processes of builds: {left:?}");
+}
+
+fn builder_whose_memory_is_used_up_builds_again() {
+    let builder = Builder::set_up(&[
+        ("builder.daemon.memory", "\"1Gi\""),
+        ("builder.daemon.memory-request", "\"64Mi\""),
+        ("builder.user.memory", "\"512Mi\""),
+    ]);
+    let tree = builder.pushed("grow", &[("default.nix", &*derivation("t-grow", GROW))]);
+    let grown = tree.cli(["build"]).run();
+    assert_ne!(grown.code, 0, "{grown}");
+    builds(&builder, "after-a-build");
+    let grown = builder.shell(GROW);
+    assert_ne!(grown.code, 0, "{grown}");
+    builds(&builder, "after-the-user");
+    assert_eq!(builder.broken(), "");
+}
+
+/// Fills the store until nothing more can be added, and then collects.
+fn filled(options: &str, fill: &str) {
+    let engine = setting().engine;
+    let mount = Mount::new(options);
+    let builder = Builder::new(Person::new(), &[]);
+    engine.make_store(builder.name(), &mount.options(), "");
+    builder.cli(["setup", "--yes"]).run().ok();
+    let full = builder
+        .shell(&format!("cd ~; n=0; while {fill}; do n=$((n+1)); [ $n -lt 5000 ] || break; done; echo $n"));
+    let added: u32 = full.text().parse().unwrap_or_else(|_| panic!("no number in {full}"));
+    assert!((2..5000).contains(&added), "it is full at some time: {full}");
+    let words = full.stderr.to_lowercase();
+    assert!(words.contains("no space") || words.contains("full"), "{full}");
+    // Also through a restart.
+    builder.cli(["down", "--now"]).run().ok();
+    builder.cli(["up"]).run().ok();
+    builder.cli(["maintenance"]).run().ok();
+    builds(&builder, "after");
+    assert_eq!(builder.broken(), "");
+    builder.clean().ok();
+    engine.remove_store(builder.name());
+}
+
+fn store_that_is_full_can_be_collected() {
+    filled("size=700m", "{ echo $n; head -c 20M /dev/zero; } >t-fill && nix-store --add t-fill >/dev/null");
+}
+
+fn store_without_inodes_can_be_collected() {
+    let many = "rm -rf t-fill; mkdir t-fill; k=0; while [ $k -lt 500 ]; do echo $n $k >t-fill/$k; k=$((k+1)); done; \
+                nix-store --add t-fill >/dev/null";
+    filled("size=1g,nr_inodes=25k", many);
+}
