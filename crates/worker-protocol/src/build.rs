@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 
 use crate::connection::Connection;
 use crate::error::Result;
+use crate::stderr;
 use crate::wire::{self, Request};
 
 /// By the protocol's numbers.
@@ -42,7 +43,7 @@ pub enum BuildMode {
 pub struct BuildOutcome {
     /// By Nix's numbers: 0 built, 1 fetched, 2 valid already; anything else is a failure.
     pub status: u64,
-    /// Why it failed.
+    /// Why it failed, without colours.
     pub message: String,
     /// Seconds since the epoch; 0: nothing was built, or the daemon is too old to say (before 1.29).
     pub started: u64,
@@ -82,7 +83,7 @@ impl<S: Read + Write> Connection<S> {
         let minor = self.hello().minor;
         self.ask(&request, &mut |_| {}, |from| {
             let status = wire::read_u64(from)?;
-            let message = wire::read_lossy(from, "why a build failed")?;
+            let message = stderr::plain(&wire::read_lossy(from, "why a build failed")?);
             let mut started = 0;
             if minor >= 29 {
                 // How often, whether each time the same.

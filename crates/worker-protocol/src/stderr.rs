@@ -139,7 +139,7 @@ fn no_position(from: &mut impl Read) -> Result<()> {
 }
 
 /// Without terminal colours and the like, and without `error: ` at the beginning: whoever shows it says so itself.
-fn plain(text: &str) -> String {
+pub(crate) fn plain(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     let mut chars = text.chars();
     while let Some(c) = chars.next() {

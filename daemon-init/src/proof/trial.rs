@@ -120,7 +120,7 @@ fn build(stream: UnixStream) -> worker_protocol::Result<BuildOutcome> {
 
 fn judge(outcome: BuildOutcome) -> Result<(), Error> {
     if !outcome.succeeded() {
-        return Err(Error::Failed(outcome.message.lines().map(str::trim).collect::<Vec<_>>().join(" ")));
+        return Err(Error::Failed(outcome.message));
     }
     if outcome.started == 0 { Err(Error::NotBuilt(outcome)) } else { Ok(()) }
 }
@@ -160,7 +160,7 @@ mod tests {
     fn only_a_build_proves_something() {
         judge(outcome(0, "", 1)).unwrap();
         assert!(matches!(judge(outcome(2, "", 0)), Err(Error::NotBuilt(_))));
-        let failed = judge(outcome(9, "unable to start\n  any build", 0)).unwrap_err();
+        let failed = judge(outcome(9, "unable to start any build", 0)).unwrap_err();
         assert!(failed.to_string().contains("failed: unable to start any build;"), "{failed}");
         assert_eq!(failed.exit(), Exit::Unsupported);
     }
