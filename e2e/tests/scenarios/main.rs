@@ -4,6 +4,7 @@
 mod attack;
 mod builds;
 mod cluster;
+mod collections;
 mod config;
 mod faults;
 mod features;
@@ -82,6 +83,7 @@ fn main() -> ExitCode {
         streams::SCENARIOS,
         people::SCENARIOS,
         config::SCENARIOS,
+        collections::SCENARIOS,
         cluster::start::SCENARIOS,
         cluster::life::SCENARIOS,
         cluster::access::SCENARIOS,
