@@ -8,7 +8,6 @@ pub mod in_use;
 pub mod keys;
 pub mod kvm;
 pub mod last_stop;
-pub mod kvm;
 pub mod leave;
 pub mod metadata;
 pub mod nix_daemon;
