@@ -1,18 +1,22 @@
 //! `leave`: asks every agent of the pod to end, beside whoever has asked before. Asked twice, none of them waits for work; a
 //! cluster asks once, and gives no less time to a pod whose end it has begun.
 
+use std::collections::BTreeSet;
 use std::io;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
+use std::process::Command;
 
 use agent::paths::Paths;
 use contract::exit::Exit;
 use contract::places::Container;
+use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, getuid};
 
 /// Why nobody could be asked.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot see the pod's processes")]
+#[error("cannot ask the pod's processes to end")]
 pub struct Error(#[from] io::Error);
 
 impl Error {
@@ -28,16 +32,36 @@ impl Error {
 /// # Errors
 /// When `/proc` cannot be read.
 pub fn leave(paths: &Paths) -> Result<(), Error> {
+    let mut owners = BTreeSet::new();
     for (pid, _, stat) in agent::proc::processes(&paths.proc)? {
         // What was started from without has no parent here: first processes, and commands of the engine's.
         if stat.ppid == 0
             && is_agent(&std::fs::read(paths.proc.join(pid.to_string()).join("cmdline")).unwrap_or_default())
         {
             // It may have ended by now.
-            let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+            if kill(Pid::from_raw(pid), Signal::SIGTERM) == Err(Errno::EPERM) {
+                owners.extend(owner(paths, pid));
+            }
+        }
+    }
+    // In a user namespace root may become anybody of the pod, and yet not signal them.
+    if getuid().is_root() {
+        for (uid, gid) in owners {
+            let again = Command::new(std::env::current_exe()?).arg("leave").uid(uid).gid(gid).status()?;
+            tracing::debug!(uid, %again, "asked by its own id");
         }
     }
     Ok(())
+}
+
+fn owner(paths: &Paths, pid: i32) -> Option<(u32, u32)> {
+    let status = std::fs::read_to_string(paths.proc.join(pid.to_string()).join("status")).ok()?;
+    // Real, effective, saved, and that of files.
+    let id = |key: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(key))?;
+        line.split_ascii_whitespace().next()?.parse().ok()
+    };
+    Some((id("Uid:")?, id("Gid:")?))
 }
 
 /// Whether these words are a container's own command, and no other of the same program's.

@@ -95,7 +95,9 @@ impl Engine for Cluster {
             _ => "shutdown-monito",
         };
         // The exec itself may end with the container.
-        let _ = self.as_root(builder, &format!("kill -9 $({})", FIRST.replace("NAME", agent)));
+        let line = format!("kill -9 $({})", FIRST.replace("NAME", agent));
+        // From within, as its own user: root of the daemon container may have no power over others.
+        let _ = exec(&only_pod(builder), container, &line);
     }
 
     fn kill(&self, builder: &str, container: &str) {

@@ -5,7 +5,6 @@ use std::time::Duration;
 use e2e::checkout::Checkout;
 use e2e::nix_files::quick;
 use e2e::podman;
-use e2e::setting::setting;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -183,7 +182,7 @@ fn killed_push_leaves_a_whole_tree() {
         std::thread::sleep(podman::moment_within(PUSH));
         // It may have ended.
         let _ = kill(Pid::from_raw(push.pid()), Signal::SIGKILL);
-        setting().engine.as_root(builder.name(), receivers).ok();
+        builder.shell(receivers).ok();
         drop(push);
         // The current one, which may be newer than what a client that was killed could note.
         let check = ["shell", "--project", "cut", "--", "sha256sum", "--quiet", "-c", "sums"];
