@@ -45,7 +45,7 @@ pub struct BuildOutcome {
     pub status: u64,
     /// Why it failed, without colours.
     pub message: String,
-    /// Seconds since the epoch; 0: nothing was built, or the daemon is too old to say (before 1.29).
+    /// Seconds since the epoch; 0: nothing was built, or the daemon does not say.
     pub started: u64,
 }
 
@@ -54,6 +54,12 @@ impl BuildOutcome {
     #[must_use]
     pub fn succeeded(&self) -> bool {
         self.status <= 2
+    }
+
+    /// Whether somebody has built them just now.
+    #[must_use]
+    pub fn was_built(&self) -> bool {
+        self.status == 0 || (self.succeeded() && self.started > 0)
     }
 }
 

@@ -122,7 +122,7 @@ fn judge(outcome: BuildOutcome) -> Result<(), Error> {
     if !outcome.succeeded() {
         return Err(Error::Failed(outcome.message));
     }
-    if outcome.started == 0 { Err(Error::NotBuilt(outcome)) } else { Ok(()) }
+    if outcome.was_built() { Ok(()) } else { Err(Error::NotBuilt(outcome)) }
 }
 
 /// Until the conversation is over.
@@ -158,7 +158,8 @@ mod tests {
 
     #[test]
     fn only_a_build_proves_something() {
-        judge(outcome(0, "", 1)).unwrap();
+        judge(outcome(0, "", 0)).unwrap();
+        judge(outcome(2, "", 1)).unwrap();
         assert!(matches!(judge(outcome(2, "", 0)), Err(Error::NotBuilt(_))));
         let failed = judge(outcome(9, "unable to start any build", 0)).unwrap_err();
         assert!(failed.to_string().contains("failed: unable to start any build;"), "{failed}");
