@@ -11,6 +11,7 @@ use e2e::setting::setting;
 crate::scenarios! {
     Podman: [
         image_of_nothing_but_a_store_and_links_builds,
+        image_may_be_named_by_its_digest,
     ],
 }
 
@@ -56,4 +57,12 @@ impl Drop for Image {
     fn drop(&mut self) {
         let _ = Call::new("podman").args(["rmi", "-f", &self.0]).run();
     }
+}
+
+fn image_may_be_named_by_its_digest() {
+    let inspect = ["image", "inspect", "--format", "{{index .RepoDigests 0}}", &setting().image];
+    let named = Call::new("podman").args(inspect).run().ok();
+    assert!(named.text().contains("@sha256:"), "{named}");
+    let builder = Builder::set_up(&[("builder.image", &format!("{:?}", named.text()))]);
+    builder.cli(["shell", "--", "true"]).run().ok();
 }

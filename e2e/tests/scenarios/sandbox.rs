@@ -90,11 +90,8 @@ fn fixed_output_build_sees_the_network_and_nothing_else() {
     // It made no output, or one with another hash.
     assert_ne!(built.code, 0, "{built}");
     let prefix = "t-probe-fixed> ";
-    let said: Vec<&str> = built
-        .stderr
-        .lines()
-        .filter_map(|line| Some(line.split_once(prefix).map_or(line, |(_, said)| said)))
-        .collect();
+    let said: Vec<&str> =
+        built.stderr.lines().map(|line| line.split_once(prefix).map_or(line, |(_, said)| said)).collect();
     let end = said.iter().position(|line| *line == "end").unwrap_or_else(|| panic!("no end in {built}"));
     let begin = said
         .iter()
