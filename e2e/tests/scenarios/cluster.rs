@@ -1,8 +1,8 @@
 //! What only a cluster does to a builder.
 
 pub(crate) mod access;
-pub(crate) mod claims;
 pub(crate) mod account;
+pub(crate) mod claims;
 pub(crate) mod isolation;
 pub(crate) mod kubeconfig;
 pub(crate) mod lab;

@@ -103,7 +103,7 @@ fn an_isolation_that_was_given_is_not_explained() {
     for (isolation, privileged) in [("userns", false), ("privileged", true)] {
         sandbox.write(
             "trampoline.toml",
-            &format!("builder.engine = \"kubernetes\"\ndaemon.isolation = \"{isolation}\"\n"),
+            format!("builder.engine = \"kubernetes\"\ndaemon.isolation = \"{isolation}\"\n"),
         );
         let run = sandbox.cli(["setup", "--dry-run"]);
         assert_eq!(run.code, 0, "{run:?}");
