@@ -19,7 +19,9 @@ use crate::seed::abort::Abort;
 use crate::seed::error::StoreError;
 use crate::supervise::{Ended, Supervisor};
 use crate::volume::Volume;
-use crate::{bind, home, in_use, keys, kvm, last_stop, metadata, prepare, proof, reserve, seed, store, supervise};
+use crate::{
+    bind, home, in_use, keys, kvm, last_stop, metadata, prepare, proof, reserve, seed, store, supervise,
+};
 
 /// Of a machine whose CPUs can do it.
 const KVM: &str = "/dev/kvm";
