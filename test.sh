@@ -262,6 +262,9 @@ stage_kubernetes() {
   local settings=(TRAMPOLINE_TEST_NAMESPACE=trampoline-test TRAMPOLINE_TEST_KUBECONFIG="$KUBECONFIG" TRAMPOLINE_TEST_LOAD="$loader")
   # They wait for the cluster more than they work.
   scenarios kubernetes kubernetes "$cli" "${settings[@]}" -- -- --test-threads 4 --skip cluster::lab --skip streams::
+  # The pod is without privilege, since nodes allow it; what depends on that is tried with privilege as well.
+  scenarios kubernetes-privileged kubernetes "$cli" "${settings[@]}" TRAMPOLINE_TEST_ISOLATION=privileged \
+    -- -- --test-threads 4 attack:: sandbox:: collections::
   # A gigabyte through each way in, with nobody beside it.
   scenarios kubernetes-streams kubernetes "$cli" "${settings[@]}" E2E_STREAM_MIB="${E2E_STREAM_MIB:-1024}" -- -- --test-threads 1 streams::
   if [[ -n $own_cluster ]]; then

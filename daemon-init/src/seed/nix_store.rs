@@ -44,10 +44,18 @@ impl NixStore {
     /// The program's version, e.g. `2.26.3`.
     pub(crate) fn version(program: &Path) -> Result<String, StoreError> {
         let output = clean(Command::new(program).arg("--version")).output().context("run", program)?;
+        if !output.status.success() {
+            return Err(StoreError::Child {
+                command: format!("{} --version", program.display()),
+                status: output.status.to_string(),
+                stderr: tail(&String::from_utf8_lossy(&output.stderr)),
+            });
+        }
         let text = String::from_utf8_lossy(&output.stdout);
-        text.split_whitespace().next_back().filter(|_| output.status.success()).map(String::from).ok_or_else(
-            || StoreError::Image { path: program.into(), reason: format!("--version said {text:?}") },
-        )
+        text.split_whitespace().next_back().map(String::from).ok_or_else(|| StoreError::Image {
+            path: program.into(),
+            reason: format!("--version said {text:?}"),
+        })
     }
 
     /// All valid paths with their registration.
