@@ -112,12 +112,16 @@ pub(super) fn explain(cluster: &Cluster, doing: &str, failed: Failed) -> CliErro
 
 fn unreachable(cluster: &Cluster, doing: &str, why: &str) -> CliError {
     let address = &cluster.address;
-    let (through, proxy) = match &cluster.proxy {
-        Some(proxy) => (format!(" through the proxy {proxy}"), " or its proxy (`proxy-url`, `HTTPS_PROXY`)"),
-        None => (String::new(), ""),
+    let (through, and_proxy, up) = match &cluster.proxy {
+        Some(proxy) => (
+            format!(" through the proxy {proxy}"),
+            " behind the right proxy (`proxy-url`, `HTTPS_PROXY`)",
+            "are both up",
+        ),
+        None => (String::new(), "", "is it up"),
     };
     CliError::engine(format!("{doing}: the API server at {address} is not there{through}: {why}")).hint(format!(
-        "is it the right cluster{proxy} ({}), and is it up? `kubectl cluster-info` asks the same server; the builder and its \
+        "is it the right cluster ({}){and_proxy}, and {up}? `kubectl cluster-info` asks the same server; the builder and its \
          store are as they were",
         cluster.place
     ))
