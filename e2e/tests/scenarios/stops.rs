@@ -32,7 +32,7 @@ fn setup_again_changes_nothing_and_shows_what_would_change() {
     let path = tree.cli(["build"]).run().ok();
     builder.configure(&[("builder.user.cpus", "1.5"), ("shutdown.idle-timeout", "\"45m\"")]);
     let dry = builder.cli(["setup", "--dry-run"]).run().ok();
-    for part in ["cpus", "idle-timeout", "45m"] {
+    for part in ["cpu", "idle-timeout", "45m"] {
         assert!(dry.stderr.contains(part), "no {part} in {dry}");
     }
     assert_eq!(life(&builder), before, "a dry run changes nothing");
