@@ -67,7 +67,15 @@ impl CopyClosure {
 
     /// Returns how many paths the builder lacked.
     async fn to_builder(&self, context: &Context, roots: &[String]) -> Result<usize> {
-        let trusted = trusted_here(context.ui).await?;
+        // A builder that cannot be reached, or is not there, is said before this machine's store is looked through.
+        let (observed, trusted) =
+            tokio::join!(context.engine.observe(&context.name), trusted_here(context.ui));
+        let trusted = match trusted {
+            // Nothing that this command could do anywhere.
+            Err(error) if error.exit == Exit::Unsupported => return Err(error),
+            trusted if observed?.exists() => trusted?,
+            _ => return Err(wake::absent(context)),
+        };
         let roots = roots.to_vec();
         // Before the builder is started for nothing.
         let (mut local, mut closure) = blocking(move || {
