@@ -202,7 +202,7 @@ mod tests {
         }
     }
 
-    /// As recorded from a 1.37 API server, of a user who may not read classes.
+    /// In the words of a 1.37 API server, of a user who may not read classes.
     #[tokio::test]
     async fn what_a_class_forbids_the_api_server_says_too() {
         let forbidden = serde_json::json!({
