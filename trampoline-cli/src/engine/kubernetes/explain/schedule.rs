@@ -84,6 +84,7 @@ pub(super) fn judge(seen: &Seen, pod: &Pod, facts: &Facts) -> Option<Verdict> {
     }
     let unbound = said.contains("unbound immediate").then(|| unbound(seen)).flatten();
     let failed = claim_trouble(seen, facts);
+    let unbound = unbound.or_else(|| unseen(seen, &said));
     let patience = if failed.is_none() && unbound.is_some() { PROVISIONING } else { PATIENCE };
     let (message, hint) =
         failed.or(unbound).unwrap_or_else(|| cause(&seen.builder, pod, &said, &facts.nodes));
@@ -173,6 +174,24 @@ fn unbound(seen: &Seen) -> Option<(String, String)> {
             "the class's provisioner has made none so far: `kubectl -n {} describe pvc {name}` shows what it says; \
              `storage-class` under [kubernetes] names another class for claims that are made anew",
             seen.namespace
+        ),
+    ))
+}
+
+/// A volume that a claim is bound to and that the scheduler does not know: it learns of volumes by a watch of its own, which after an
+/// absence of the API server comes back up to half a minute after everything else.
+fn unseen(seen: &Seen, said: &str) -> Option<(String, String)> {
+    let unknown = said.split("persistentvolume \"").nth(1)?;
+    let (volume, rest) = unknown.split_once('"')?;
+    if !rest.starts_with(" not found") {
+        return None;
+    }
+    Some((
+        format!("the cluster's scheduler has not heard of volume {volume} yet"),
+        format!(
+            "`kubectl get pv {volume}` shows whether it is there; if so, ask the cluster's administrator what keeps the scheduler \
+             from the API server, and if not, the store of builder {} is gone: `trampoline-cli clean --delete-store`",
+            seen.builder
         ),
     ))
 }

@@ -126,6 +126,25 @@ fn a_scheduler_is_given_a_moment_and_storage_a_minute() {
     }
 }
 
+/// The words are those of a 1.37 scheduler, just after its API server had been away.
+#[test]
+fn a_scheduler_may_hear_of_a_volume_late() {
+    let (mut seen, mut facts) = recorded(fixture!("memory"), 30);
+    let pod = seen.pod.as_mut().unwrap();
+    for condition in pod.status.as_mut().unwrap().conditions.as_mut().unwrap() {
+        condition.message =
+            Some("0/2 nodes are available: persistentvolume \"pvc-7d4b\" not found. not found".to_owned());
+    }
+    let verdict = judge(&seen, &facts);
+    assert!(matches!(&verdict, Verdict::Waiting(line) if line.contains("volume pvc-7d4b")), "{verdict:?}");
+    facts.now += SignedDuration::from_secs(40);
+    let verdict = judge(&seen, &facts);
+    assert!(
+        matches!(&verdict, Verdict::Fatal { hint, .. } if hint.contains("kubectl get pv pvc-7d4b")),
+        "{verdict:?}"
+    );
+}
+
 #[test]
 fn a_cluster_that_adds_a_node_is_waited_for() {
     let (seen, mut facts) = recorded(fixture!("memory"), 100);
