@@ -104,6 +104,12 @@ skip() {
   say "-- skipped: $1"
 }
 
+# The first use of a machine's Nix makes its store, and several at once are in each other's way.
+need_nix() {
+  need nix-store:nix-bin
+  nix-store --version >/dev/null
+}
+
 stage_lint() {
   need shellcheck:shellcheck
   if cargo fmt --version >/dev/null 2>&1; then checked fmt cargo fmt --all --check; else skip 'cargo fmt is not installed'; fi
@@ -137,14 +143,16 @@ stage_supply() {
 }
 
 stage_unit() {
-  need git:git ssh-keygen:openssh-client tar:tar nix-store:nix-bin
+  need git:git ssh-keygen:openssh-client tar:tar
+  need_nix
   logged unit cargo test --no-fail-fast --workspace --exclude trampoline-cli --exclude e2e --exclude daemon-init
   logged unit-daemon-init cargo test --no-fail-fast -p daemon-init --lib --bins
   logged layers cargo test --no-fail-fast -p e2e --lib --test layers
 }
 
 stage_seeding() {
-  need nix-store:nix-bin mkfs.btrfs:btrfs-progs mkfs.ext4:e2fsprogs setpriv:util-linux
+  need_nix
+  need mkfs.btrfs:btrfs-progs mkfs.ext4:e2fsprogs setpriv:util-linux
   if ((EUID != 0)); then
     skip 'seeding needs root: sudo ./test.sh seeding'
     return
@@ -155,7 +163,8 @@ stage_seeding() {
 }
 
 stage_cli() {
-  need git:git ssh-keygen:openssh-client nix-instantiate:nix-bin
+  need git:git ssh-keygen:openssh-client
+  need_nix
   # The client carries what it would carry for a user.
   built agents build_agents
   TRAMPOLINE_AGENTS_DIR=$agents_dir logged cli cargo test --no-fail-fast -p trampoline-cli

@@ -5,8 +5,13 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use worker_protocol::handshake;
 
 const SOCKET: &str = "var/nix/daemon-socket/socket";
+/// A daemon on an empty store begins in a fraction of a second.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The store and the daemon; both go with it. Its folder is what `/nix` is elsewhere.
 pub(crate) struct Daemon {
@@ -57,15 +62,21 @@ impl Daemon {
         command
     }
 
-    /// The socket is bound before it listens, and the daemon says nothing when it does: a client of Nix that got through
-    /// is the proof. It fails at once where nobody listens, hence the loop.
+    /// The socket is bound before it listens, and the daemon says nothing when it does: a client that got through is the proof. Where
+    /// nobody listens that fails at once, hence the loop. Who opens a store first makes it, and two at once are in each other's way:
+    /// so the greeting, which comes when the store is open, is waited for.
     fn wait_until_it_listens(&mut self) {
-        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
-        while UnixStream::connect(self.socket()).is_err() {
+        let deadline = Instant::now() + PATIENCE;
+        let mut stream = loop {
+            if let Ok(stream) = UnixStream::connect(self.socket()) {
+                break stream;
+            }
             assert!(self.child.try_wait().unwrap().is_none(), "nix-daemon has ended");
-            assert!(std::time::Instant::now() < deadline, "nix-daemon does not listen");
+            assert!(Instant::now() < deadline, "nix-daemon does not listen");
             std::thread::yield_now();
-        }
+        };
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        handshake(&mut stream).expect("nix-daemon has opened its store");
         // From now on its words are of no interest; without a reader it would block on a full pipe.
         let words = BufReader::new(self.child.stderr.take().unwrap());
         std::thread::spawn(move || words.lines().map_while(Result::ok).for_each(drop));
