@@ -93,6 +93,7 @@ fn spawn(paths: &Paths, config: &Config) -> Result<Pid, Error> {
         .env("NIX_CONFIG", settings)
         // Meant for this process alone.
         .env_remove("MALLOC_ARENA_MAX")
+        .env_remove("MALLOC_MMAP_THRESHOLD_")
         .envs(contract::config::environment(config))
         .stdin(Stdio::null())
         .spawn()
