@@ -4,7 +4,7 @@
 mod change;
 
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -14,6 +14,8 @@ use contract::config::{Config, trusted_keys};
 use contract::handshake::{Life, file};
 use contract::keys::{self, BuilderKeys, KeySource, TrustedKey};
 use contract::places::Container;
+
+use crate::random;
 
 pub use change::{Change, change};
 
@@ -147,14 +149,12 @@ fn own(paths: &Paths) -> Result<String, Error> {
 
 /// By the image's own Nix. The name is random, because Nix takes one key of each name.
 fn generate(paths: &Paths) -> Result<String, Error> {
-    let random = Path::new("/dev/urandom");
-    let mut bytes = [0; 4];
-    File::open(random).and_then(|mut file| file.read_exact(&mut bytes)).map_err(io_error("read", random))?;
+    let unique = random::name::<4>().map_err(io_error("read", random::SOURCE.as_ref()))?;
     let program = paths.default_profile().join("bin/nix");
     let program = if program.exists() { program } else { "nix".into() };
     let made = Command::new(&program)
         .args(["--extra-experimental-features", "nix-command", "key", "generate-secret", "--key-name"])
-        .arg(format!("trampoline-builder-{}", contract::hex(&bytes)))
+        .arg(format!("trampoline-builder-{unique}"))
         .output()
         .map_err(io_error("run", &program))?;
     let words = String::from_utf8_lossy(&made.stderr);

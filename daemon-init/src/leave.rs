@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 use agent::paths::Paths;
+use agent::proc::status_field;
 use contract::exit::Exit;
 use contract::places::Container;
 use nix::errno::Errno;
@@ -57,11 +58,8 @@ pub fn leave(paths: &Paths) -> Result<(), Error> {
 fn owner(paths: &Paths, pid: i32) -> Option<(u32, u32)> {
     let status = std::fs::read_to_string(paths.proc.join(pid.to_string()).join("status")).ok()?;
     // Real, effective, saved, and that of files.
-    let id = |key: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(key))?;
-        line.split_ascii_whitespace().next()?.parse().ok()
-    };
-    Some((id("Uid:")?, id("Gid:")?))
+    let id = |name| status_field(&status, name)?.split_ascii_whitespace().next()?.parse().ok();
+    Some((id("Uid")?, id("Gid")?))
 }
 
 /// Whether these words are a container's own command, and no other of the same program's.

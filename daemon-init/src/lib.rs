@@ -21,6 +21,8 @@ pub mod store;
 pub mod supervise;
 pub mod volume;
 
+mod random;
+
 use agent::args::Args;
 use agent::paths::Paths;
 use agent::status::chain;

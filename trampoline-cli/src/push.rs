@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use contract::exit::Exit;
 use contract::job::{Generation, PushAnswer, PushHeader};
-use contract::places::Container;
+use contract::places::{Container, USER_INIT};
 use tokio::io::{AsyncBufReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::runtime::Handle;
 
@@ -18,7 +18,7 @@ use crate::error::{CliError, Result, While};
 use crate::git::{Sink, Stopped, Tree};
 use crate::lines;
 use crate::remote;
-use crate::wake::{self, USER_INIT};
+use crate::wake;
 
 /// Bytes that are in flight at once, where an engine carries them; also what a pipe may hold without privilege.
 const PART: usize = 1 << 20;

@@ -1,6 +1,7 @@
 //! The pushed tree that belongs to where the user stands.
 
 use contract::job::Generation;
+use contract::places::USER_INIT;
 use serde::{Deserialize, Serialize};
 
 use crate::context::{Context, current_dir};
@@ -8,7 +9,7 @@ use crate::engine::last_line;
 use crate::error::{CliError, Result};
 use crate::git::Repo;
 use crate::render::digest;
-use crate::wake::{self, USER_INIT};
+use crate::wake;
 
 /// What was last pushed from one checkout: two shells at once each build what they sent.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -6,7 +6,7 @@ use std::io::ErrorKind;
 use contract::base64;
 use contract::exit::Exit;
 use contract::keys::{self, BuilderKeys};
-use contract::places::Container;
+use contract::places::{Container, DAEMON_INIT};
 use ring::rand::{SecureRandom, SystemRandom};
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 
@@ -18,8 +18,6 @@ use crate::{remote, wake};
 
 /// In the client's state, in Nix's form, so that `nix store sign -k` takes it as well.
 const FILE: &str = "signing-key";
-/// `daemon-init`, as the engine runs it.
-const DAEMON_INIT: &str = "/opt/trampoline/bin/daemon-init";
 
 /// Both halves.
 pub(crate) struct Key {

@@ -5,12 +5,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use contract::exit::Exit;
-use contract::places::USER;
+use contract::places::{USER, USER_INIT};
 
 use crate::context::Context;
 use crate::error::{CliError, OnPath, Result};
 use crate::state::{self, State};
-use crate::wake::{self, USER_INIT};
+use crate::wake;
 use crate::{keys, remote};
 
 /// In the client's state: what `ssh -F` is given.

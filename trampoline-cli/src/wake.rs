@@ -15,9 +15,6 @@ use crate::state::Lock;
 
 pub(crate) use ready::{ready, ready_for, status};
 
-/// `user-init`, as the engine runs it.
-pub(crate) const USER_INIT: &str = "/opt/trampoline/bin/user-init";
-
 /// The builder, running; started or made again if need be.
 pub(crate) async fn running(context: &Context) -> Result<Observed> {
     let observed = context.engine.wanted(&context.name).await?;

@@ -71,6 +71,12 @@ pub fn processes(proc: &Path) -> io::Result<Vec<(i32, u32, Stat)>> {
     Ok(found)
 }
 
+/// A field of a process's `status`, by its name there: `Uid`.
+#[must_use]
+pub fn status_field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
+    status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+}
+
 /// Inodes under a held `flock`, from `/proc/locks`. Taking a build user's lock to test it would make Nix skip that user.
 /// Device numbers there differ from `stat` on btrfs, so that only inodes are compared.
 ///

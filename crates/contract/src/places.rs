@@ -19,8 +19,12 @@ pub const DEFAULT_PROFILE: &str = "/nix/var/nix/profiles/default";
 
 /// Everything of ours in the image, outside `/nix`, which the volume covers.
 pub const IMAGE_DIR: &str = "/opt/trampoline";
-/// The agents' static binaries.
-pub const BIN_DIR: &str = "/opt/trampoline/bin";
+/// The agents' static binaries, as the client runs them in a container.
+pub const DAEMON_INIT: &str = "/opt/trampoline/bin/daemon-init";
+/// See [`DAEMON_INIT`].
+pub const USER_INIT: &str = "/opt/trampoline/bin/user-init";
+/// See [`DAEMON_INIT`].
+pub const MAINTENANCE_AGENT: &str = "/opt/trampoline/bin/maintenance-agent";
 /// [`crate::image::ImageManifest`] as JSON, written when the image is built.
 pub const IMAGE_MANIFEST: &str = "/opt/trampoline/image.json";
 /// Output of `nix-store --dump-db` for the image's store, written when the image is built.

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use agent::proc::status_field;
+
 use super::{Error, read};
 
 /// Name, and number of the bit.
@@ -15,8 +17,8 @@ pub(super) fn prove(proc: &Path) -> Result<(), Error> {
 }
 
 fn missing(status: &str) -> Vec<&'static str> {
-    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap_or_default();
-    let held = u64::from_str_radix(line.trim(), 16).unwrap_or(0);
+    let held =
+        status_field(status, "CapEff").and_then(|held| u64::from_str_radix(held, 16).ok()).unwrap_or(0);
     NEEDED.iter().filter(|(_, bit)| held & (1 << bit) == 0).map(|(name, _)| *name).collect()
 }
 

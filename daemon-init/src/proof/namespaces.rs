@@ -8,6 +8,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use agent::proc::status_field;
 use contract::exit::Exit;
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -123,8 +124,7 @@ fn judge(Refusal { call, errno }: Refusal, confinement: Confinement) -> Error {
 
 fn confinement(proc: &Path) -> Result<Confinement, Error> {
     let status = read(&proc.join("self/status"))?;
-    let filtered =
-        status.lines().any(|line| line.strip_prefix("Seccomp:").is_some_and(|mode| mode.trim() == "2"));
+    let filtered = status_field(&status, "Seccomp") == Some("2");
     let mounts = read(&proc.join("self/mountinfo"))?;
     let points = mounts.lines().filter_map(|line| line.split(' ').nth(4));
     let hidden = points.filter(|point| point.starts_with("/proc/")).map(PathBuf::from).next();

@@ -10,6 +10,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use agent::proc::status_field;
 use nix::fcntl::{AT_FDCWD, OFlag};
 use nix::sys::stat::{UtimensatFlags, utimensat};
 use nix::sys::time::TimeSpec;
@@ -190,6 +191,6 @@ fn set_time(path: &Path) -> Result<(), StoreError> {
 /// Whether this process's umask takes away one of the bits that we need. Unknown counts as yes: it costs time only.
 fn is_masked() -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = status.lines().find_map(|line| line.strip_prefix("Umask:"));
-    mask.and_then(|mask| u32::from_str_radix(mask.trim(), 8).ok()).is_none_or(|mask| mask & 0o555 != 0)
+    let mask = status_field(&status, "Umask");
+    mask.and_then(|mask| u32::from_str_radix(mask, 8).ok()).is_none_or(|mask| mask & 0o555 != 0)
 }

@@ -1,12 +1,13 @@
 //! `.trampoline/mark.json`: this store is ours, and which image was last seeded whole.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use contract::image::Mark;
 
+use crate::random;
 use crate::seed::durability::Durability;
 use crate::seed::error::{Context, StoreError};
 
@@ -17,12 +18,9 @@ pub(crate) const FORMAT: u32 = 1;
 
 /// A mark with an identity of its own.
 pub(crate) fn fresh() -> Result<Mark, StoreError> {
-    let source = Path::new("/dev/urandom");
-    let mut random = [0_u8; 16];
-    File::open(source).and_then(|mut f| f.read_exact(&mut random)).context("read", source)?;
     Ok(Mark {
         format: FORMAT,
-        store_id: contract::hex(&random),
+        store_id: random::name::<16>().context("read", Path::new(random::SOURCE))?,
         image: String::new(),
         nix_version: String::new(),
         adopted: false,

@@ -3,16 +3,12 @@
 use std::ffi::OsString;
 
 use clap::Args;
-use contract::places::Container;
+use contract::places::{Container, DAEMON_INIT, MAINTENANCE_AGENT};
 
 use crate::cli::Global;
 use crate::context::Context;
 use crate::error::Result;
 use crate::wake;
-
-/// The agents, as the engine runs them.
-const AGENT: &str = "/opt/trampoline/bin/maintenance-agent";
-const DAEMON_INIT: &str = "/opt/trampoline/bin/daemon-init";
 
 /// Collect garbage and link identical files, now
 ///
@@ -47,7 +43,7 @@ impl Maintenance {
                 return Ok(u8::try_from(code & 0xff).unwrap_or(u8::MAX));
             }
         }
-        let mut argv: Vec<OsString> = [AGENT, "once"].map(OsString::from).to_vec();
+        let mut argv: Vec<OsString> = [MAINTENANCE_AGENT, "once"].map(OsString::from).to_vec();
         if self.dry_run {
             argv.push("--dry-run".into());
         }

@@ -3,6 +3,7 @@
 use clap::Args;
 use contract::exit::Exit;
 use contract::handshake::BuilderStatus;
+use contract::places::USER_INIT;
 
 use crate::cli::Global;
 use crate::commands::{image, up};
@@ -13,7 +14,6 @@ use crate::keys::{self, Keys};
 use crate::render::{Rendering, diff, diff::Difference};
 use crate::settings::owner;
 use crate::signing;
-use crate::wake::USER_INIT;
 use crate::{prepare, remote, wake};
 
 /// Make a builder, or bring an existing one up to date

@@ -5,14 +5,14 @@ use std::io::IsTerminal;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Args;
-use contract::places::Container;
+use contract::places::{Container, USER_INIT};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::Global;
 use crate::context::Context;
 use crate::error::{Result, While};
 use crate::remote;
-use crate::wake::{self, USER_INIT};
+use crate::wake;
 
 /// A prompt in the builder, or one command
 ///

@@ -4,9 +4,8 @@ use std::time::{Duration, Instant};
 
 use contract::exit::Exit;
 use contract::handshake::{AgentStatus, BuilderStatus, Phase};
-use contract::places::Container;
+use contract::places::{Container, USER_INIT};
 
-use super::USER_INIT;
 use crate::context::Context;
 use crate::engine::{PodPhase, Trouble};
 use crate::error::{CliError, Result};

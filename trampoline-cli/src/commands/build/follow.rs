@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use contract::exit::Exit;
 use contract::job::{BuildRequest, FollowEvent, JobEnd, JobStarted};
-use contract::places::Container;
+use contract::places::{Container, USER_INIT};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::context::Context;
@@ -13,7 +13,7 @@ use crate::lines::{self, Telling};
 use crate::nixlog::Renderer;
 use crate::remote;
 use crate::ui::Step;
-use crate::wake::{self, USER_INIT};
+use crate::wake;
 
 /// A builder that is about to stop decides within a minute.
 const ANSWER: Duration = Duration::from_secs(300);

@@ -1,6 +1,6 @@
 //! Starting and stopping: the StatefulSet's count of pods.
 
-use contract::places::Container;
+use contract::places::{Container, DAEMON_INIT};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, Patch};
@@ -14,7 +14,7 @@ use crate::error::{CliError, Result};
 /// Seconds that containers are given once nobody wants to wait for their work.
 pub(super) const NOW: u32 = 5;
 /// Asks all agents; asked twice, they wait for no work.
-const LEAVE: [&str; 2] = ["/opt/trampoline/bin/daemon-init", "leave"];
+const LEAVE: [&str; 2] = [DAEMON_INIT, "leave"];
 
 /// Wish and count in one change: a stop that was decided before it is refused, one that is decided after it sees it.
 pub(super) async fn start(cluster: &Cluster, builder: &str) -> Result<()> {

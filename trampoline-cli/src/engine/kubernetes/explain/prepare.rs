@@ -3,13 +3,12 @@
 
 use contract::exit::Exit;
 use contract::handshake::{AgentStatus, BuilderStatus, Phase};
-use contract::places::Container;
+use contract::places::{Container, USER_INIT};
 
 use crate::engine::Trouble;
 use crate::engine::kubernetes::client::Cluster;
 use crate::engine::kubernetes::{exec, pod_of, target::Target};
 use crate::error::CliError;
-use crate::wake::USER_INIT;
 
 /// Asks it.
 pub(super) async fn told(cluster: &Cluster, builder: &str) -> Trouble {
