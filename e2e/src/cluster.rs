@@ -49,11 +49,30 @@ pub fn kubectl_in<'a>(namespace: &str, args: impl IntoIterator<Item = &'a str>) 
     Call::new("kubectl").args(["--kubeconfig", &variable(ADMIN), "--namespace", namespace]).args(args)
 }
 
+/// Runs a shell line in a container of a pod of this namespace, as that container's own user, past all that would notice.
+#[must_use]
+pub fn exec(pod: &str, container: &str, line: &str) -> Output {
+    let call = kubectl(["exec", pod, "-c", container, "--"]);
+    call.args(["/bin/sh", "-c", &format!("PATH=/nix/var/nix/profiles/default/bin:/bin\n{line}")]).run()
+}
+
 /// The administrator's kubeconfig, with all that it needs inside.
 #[must_use]
 pub fn admin() -> Value {
     let view = ["config", "view", "--raw", "--minify", "--flatten", "-o", "json"];
     kubectl(view).run().ok().json()
+}
+
+/// Writes the kubeconfig of whoever has this token.
+///
+/// # Panics
+/// If the file cannot be written.
+#[must_use]
+pub fn kubeconfig(token: &str, file: &Path) -> PathBuf {
+    let mut config = admin();
+    config["users"][0]["user"] = json!({ "token": token });
+    std::fs::write(file, config.to_string()).expect("a folder of ours");
+    file.to_owned()
 }
 
 /// Writes an object into a namespace.
@@ -171,11 +190,7 @@ impl Namespace {
     /// If the file cannot be written.
     #[must_use]
     pub fn account(&self, name: &str, rules: &Value, folder: &Path) -> PathBuf {
-        let mut config = admin();
-        config["users"][0]["user"] = json!({ "token": self.token(name, rules) });
-        let file = folder.join(format!("{name}.conf"));
-        std::fs::write(&file, config.to_string()).expect("a folder of ours");
-        file
+        kubeconfig(&self.token(name, rules), &folder.join(format!("{name}.conf")))
     }
 }
 

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::{Engine, Need, pod_name, store_volume};
 use crate::call::Call;
-use crate::cluster::{self, ADMIN, NAMESPACE, kubectl};
+use crate::cluster::{self, ADMIN, NAMESPACE, exec, kubectl};
 use crate::output::Output;
 use crate::setting::variable;
 
@@ -36,11 +36,6 @@ impl Cluster {
         variable(NAMESPACE)?;
         Ok(&Self)
     }
-}
-
-fn exec(pod: &str, container: &str, line: &str) -> Output {
-    let call = kubectl(["exec", pod, "-c", container, "--"]);
-    call.args(["/bin/sh", "-c", &format!("PATH=/nix/var/nix/profiles/default/bin:/bin\n{line}")]).run()
 }
 
 fn only_pod(builder: &str) -> String {

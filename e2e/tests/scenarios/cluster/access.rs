@@ -1,13 +1,13 @@
 //! Who makes a builder, and from where.
 
-use std::path::Path;
-
 use e2e::builder::Builder;
 use e2e::cluster::{self, Namespace};
 use e2e::nix_files::quick;
 use e2e::person::Person;
 use e2e::setting::setting;
 use serde_json::{Value, json};
+
+use super::made_by_kubectl;
 
 crate::scenarios! {
     Cluster: [
@@ -36,24 +36,7 @@ pub(super) fn rules(namespace: &Namespace, builder: &Builder) -> Value {
 
 fn kubectl_alone_makes_a_builder_that_the_client_adopts() {
     let namespace = Namespace::new(&json!({}));
-    let person = Person::new();
-    let container = Path::new(env!("CARGO_MANIFEST_DIR")).join("../container");
-    let copy = person.work().join("container");
-    std::fs::create_dir_all(copy.join("pod")).expect("a folder of ours");
-    for file in ["kustomization.yaml", "pod/kustomization.yaml", "pod/k8s-pod.yaml"] {
-        std::fs::copy(container.join(file), copy.join(file)).expect("it is in the repository");
-    }
-    let (name, tag) = setting().image.rsplit_once(':').expect("an image with a tag");
-    let overlay = format!(
-        "resources: [container]\nimages: [{{name: localhost/nix-trampoline, newName: {name}, newTag: {tag}}}]\n"
-    );
-    std::fs::write(person.work().join("kustomization.yaml"), overlay).expect("a folder of ours");
-    let work = person.work();
-    namespace.kubectl(["apply", "-k", work.to_str().expect("no odd folder")]).run().ok();
-
-    // Its name is the template's.
-    let name = ("builder.name", "\"builder\"");
-    let builder = Builder::new(person, &[name, ("kubernetes.namespace", &namespace.option())]);
+    let builder = made_by_kubectl(&namespace, "container", &[]);
     let tree = builder.checkout("plain", &[("default.nix", &*quick("t-plain", "by kubectl"))]);
     tree.cli(["push-tarball"]).run().ok();
     let path = tree.cli(["build"]).run().ok();

@@ -89,11 +89,7 @@ fn account_may_do_what_its_role_says_and_nothing_else() {
     let list = json!({ "apiVersion": "v1", "kind": "List", "items": list }).to_string();
     // As the monitor asks.
     let token = kubectl(["create", "token", &account]).run().ok();
-    let view = kubectl(["config", "view", "--raw", "--minify", "--flatten", "-o", "json"]).run().ok();
-    let mut config = view.json();
-    config["users"][0]["user"] = json!({ "token": token.text() });
-    let file = builder.person().home().join("account.conf");
-    std::fs::write(&file, config.to_string()).expect("a folder of ours");
+    let file = cluster::kubeconfig(token.text(), &builder.person().home().join("account.conf"));
     let answers = e2e::call::Call::new("kubectl")
         .arg("--kubeconfig")
         .arg(&file)

@@ -41,9 +41,7 @@ fn signal_agent(builder: &Builder, signal: &str) {
            case $(tr '\\0' ' ' <$p/cmdline) in */user-init' serve '*) kill -{signal} ${{p#/proc/}};; esac; \
          done"
     );
-    let pod = format!("trampoline-{}-0", builder.name());
-    let line = format!("PATH=/nix/var/nix/profiles/default/bin:/bin; {line}");
-    cluster::kubectl(["exec", &pod, "-c", "user", "--", "/bin/sh", "-c", &line]).run().ok();
+    cluster::exec(&pod(builder), "user", &line).ok();
 }
 
 fn wish_takes_back_a_stop_that_was_asked_for() {

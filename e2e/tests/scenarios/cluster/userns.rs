@@ -1,16 +1,14 @@
 //! A pod with users of its own and no privilege on its node: it builds as the other does, and what it lacks is named.
 
-use std::path::Path;
-
 use e2e::builder::Builder;
 use e2e::cluster::{self, Namespace};
 use e2e::nix_files::{derivation, quick};
 use e2e::output::Output;
 use e2e::person::Person;
-use e2e::setting::setting;
+
 use serde_json::json;
 
-use super::pod;
+use super::{made_by_kubectl, pod};
 
 crate::scenarios! {
     Cluster: [
@@ -48,9 +46,7 @@ pub(super) fn builds_sandboxed(builder: &Builder, name: &str) {
 
 /// What a container's processes may do, from the line of `/proc/1/status` that begins with this.
 pub(super) fn status_line(builder: &Builder, container: &str, key: &str) -> String {
-    let line = format!("PATH=/nix/var/nix/profiles/default/bin:/bin; grep ^{key} /proc/self/status");
-    let exec = ["exec", &pod(builder), "-c", container, "--", "/bin/sh", "-c", &line];
-    let said = cluster::kubectl(exec).run().ok();
+    let said = cluster::exec(&pod(builder), container, &format!("grep ^{key} /proc/self/status")).ok();
     said.text().split_whitespace().last().unwrap_or_default().to_owned()
 }
 
@@ -87,25 +83,7 @@ fn overlay_alone_makes_a_builder_that_baseline_admits() {
         "pod-security.kubernetes.io/enforce": "baseline",
         "pod-security.kubernetes.io/enforce-version": "latest",
     }));
-    let person = Person::new();
-    let container = Path::new(env!("CARGO_MANIFEST_DIR")).join("../container");
-    let copy = person.work().join("container");
-    for folder in ["pod", "userns"] {
-        std::fs::create_dir_all(copy.join(folder)).expect("a folder of ours");
-    }
-    for file in ["pod/kustomization.yaml", "pod/k8s-pod.yaml", "userns/kustomization.yaml"] {
-        std::fs::copy(container.join(file), copy.join(file)).expect("it is in the repository");
-    }
-    let (name, tag) = setting().image.rsplit_once(':').expect("an image with a tag");
-    let overlay = format!(
-        "resources: [container/userns]\nimages: [{{name: localhost/nix-trampoline, newName: {name}, newTag: {tag}}}]\n"
-    );
-    std::fs::write(person.work().join("kustomization.yaml"), overlay).expect("a folder of ours");
-    let work = person.work();
-    namespace.kubectl(["apply", "-k", work.to_str().expect("no odd folder")]).run().ok();
-
-    let name = ("builder.name", "\"builder\"");
-    let builder = Builder::new(person, &[name, USERNS, ("kubernetes.namespace", &namespace.option())]);
+    let builder = made_by_kubectl(&namespace, "container/userns", &[USERNS]);
     builds_sandboxed(&builder, "t-baseline");
     builder.cli(["down"]).within(90).run().ok();
     builder.cli(["up"]).within(90).run().ok();
