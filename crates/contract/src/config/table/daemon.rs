@@ -73,7 +73,7 @@ pub(super) static DAEMON: [Opt; 16] = [
         key: "max-processes",
         kind: Kind::Int(64, 1_000_000),
         example: "",
-        doc: "Most processes and threads that one build may have.",
+        doc: "Most processes and threads that one build may have; in a user namespace, all builds together.",
         readers: &[Reader::Daemon],
         effect: Effect::Restart,
         field: field!(daemon.max_processes),
