@@ -22,7 +22,8 @@ use crate::judge::Seen;
 use crate::watch::{Ended, Woken, World, watch};
 
 const US: Container = Container::ShutdownMonitor;
-/// For the last words to the API server, while the engine waits for us to leave. A second signal cuts them short.
+/// For the last words to the API server, while the engine waits for us to leave. Signals do not cut them short: `down --now` sends
+/// another one within the time that they take on a busy node, and they are what says tomorrow why the builder stopped.
 const FAREWELL: Duration = Duration::from_secs(8);
 
 /// A step that failed.
@@ -154,10 +155,8 @@ impl Pod<'_> {
                     }
                     return Ok(());
                 }
-                wake = self.events.next(deadline) => match wake? {
-                    Wake::Deadline => return Ok(()),
-                    Wake::Signals(seen) if seen.contains(&Signal::Terminate) => return Ok(()),
-                    _ => {}
+                wake = self.events.next(deadline) => if wake? == Wake::Deadline {
+                    return Ok(());
                 },
             }
         }
