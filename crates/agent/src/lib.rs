@@ -14,6 +14,7 @@ pub mod in_use;
 pub mod last_words;
 pub mod life;
 pub mod log;
+pub mod nar;
 pub mod paths;
 pub mod proc;
 pub mod published;

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::path::Path;
 
 use contract::handshake::Life;
 
@@ -14,7 +15,14 @@ use crate::proc;
 /// # Errors
 /// When `/proc` cannot be read.
 pub fn current(paths: &Paths) -> io::Result<Life> {
-    let boot = fs::read_to_string(paths.proc.join("sys/kernel/random/boot_id"))?;
     let start = proc::start_time(&paths.proc, 1)?.ok_or(io::ErrorKind::NotFound)?;
-    Ok(Life(format!("{}:{start}", boot.trim())))
+    Ok(Life(format!("{}:{start}", boot(&paths.proc)?)))
+}
+
+/// Another each time that the kernel starts.
+///
+/// # Errors
+/// When `/proc` cannot be read.
+pub fn boot(proc: &Path) -> io::Result<String> {
+    Ok(fs::read_to_string(proc.join("sys/kernel/random/boot_id"))?.trim().to_owned())
 }

@@ -36,6 +36,10 @@ pub enum Wake {
 pub struct Waiter<'a> {
     signals: &'a Signals,
     watch: DirWatch,
+    /// Something has changed, and was not told yet.
+    changed: bool,
+    /// A descriptor was told last.
+    fd_was_told: bool,
 }
 
 impl<'a> Waiter<'a> {
@@ -44,7 +48,7 @@ impl<'a> Waiter<'a> {
     /// # Errors
     /// When the kernel refuses for another reason than used-up instances.
     pub fn new(signals: &'a Signals) -> io::Result<Self> {
-        Ok(Self { signals, watch: DirWatch::new()? })
+        Ok(Self { signals, watch: DirWatch::new()?, changed: false, fd_was_told: false })
     }
 
     /// See [`DirWatch::add`].
@@ -75,8 +79,17 @@ impl<'a> Waiter<'a> {
         self.watch.add_opens(dir)
     }
 
+    /// See [`DirWatch::add_once`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn watch_dir_once(&mut self, dir: &Path) -> io::Result<()> {
+        self.watch.add_once(dir)
+    }
+
     /// Waits until `deadline` (or, without one, until something happens) for a signal, a change in a watched folder, or
-    /// one of `fds` to be readable. Several at once: signals are told first, then descriptors, then changes; the rest next time.
+    /// one of `fds` to be readable. Several at once: signals are told first, then descriptors and changes in turn, so that whoever
+    /// makes one of them happen without end keeps none of the other from being told; the rest next time.
     ///
     /// # Errors
     /// When `poll` fails.
@@ -85,19 +98,23 @@ impl<'a> Waiter<'a> {
             let now = Instant::now();
             let left = deadline.map(|d| d.saturating_duration_since(now));
             let look = self.watch.is_blind().then_some(LOOK);
-            let timeout = match (left, look) {
-                (Some(a), Some(b)) => Some(a.min(b)),
-                (a, b) => a.or(b),
-            };
+            let told = self.changed.then_some(Duration::ZERO);
+            let timeout = left.into_iter().chain(look).chain(told).min();
             let ready = self.poll(timeout, fds)?;
             let signals = self.signals.drain();
             if !signals.is_empty() {
                 return Ok(Wake::Signals(signals));
             }
-            if let Some(index) = ready {
+            self.changed |= self.watch.drain();
+            if let Some(index) = ready
+                && !(self.changed && self.fd_was_told)
+            {
+                self.fd_was_told = true;
                 return Ok(Wake::Fd(index));
             }
-            if self.watch.drain() {
+            self.fd_was_told = false;
+            if self.changed {
+                self.changed = false;
                 return Ok(Wake::Changed);
             }
             if deadline.is_some_and(|d| Instant::now() >= d) {
@@ -128,5 +145,36 @@ impl<'a> Waiter<'a> {
             Err(e) => return Err(e.into()),
         }
         Ok(polled[..fds.len()].iter().position(|p| p.any().unwrap_or(false)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::fd::AsFd;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn neither_changes_nor_descriptors_are_kept_from_being_told() {
+        let signals = Signals::install().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let mut waiter = Waiter::new(&signals).unwrap();
+        waiter.watch_dir(dir.path()).unwrap();
+        let (here, mut there) = UnixStream::pair().unwrap();
+        // Readable without end.
+        there.write_all(b"x").unwrap();
+        let mut next = || waiter.wait_fds(Some(Instant::now() + Duration::from_secs(60)), &[here.as_fd()]).unwrap();
+        let change = || std::fs::write(dir.path().join("x"), "").unwrap();
+        assert_eq!([next(), next()], [Wake::Fd(0), Wake::Fd(0)]);
+        change();
+        // Changes without end.
+        let both = [(); 4].map(|()| {
+            let wake = next();
+            change();
+            wake
+        });
+        assert_eq!(both, [Wake::Changed, Wake::Fd(0), Wake::Changed, Wake::Fd(0)]);
     }
 }

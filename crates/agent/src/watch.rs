@@ -23,6 +23,12 @@ const CHANGES: WatchMask = WatchMask::CLOSE_WRITE
 /// Nix opens a build user's lock file when a build begins and closes it when it ends.
 const OPENS: WatchMask = CHANGES.union(WatchMask::OPEN).union(WatchMask::CLOSE);
 
+/// The first thing that appears, and nothing after it.
+const ONCE: WatchMask = WatchMask::CREATE
+    .union(WatchMask::MOVED_TO)
+    .union(WatchMask::ONLYDIR)
+    .union(WatchMask::ONESHOT);
+
 /// A set of watched folders. Where the kernel's instances or watches are used up (128 instances per uid of the *host*; on
 /// rootful podman uid 1000 is a person with an IDE), [`DirWatch::is_blind`] says that one has to look.
 #[derive(Debug)]
@@ -78,6 +84,15 @@ impl DirWatch {
     /// As [`Self::add`].
     pub fn add_opens(&mut self, dir: &Path) -> io::Result<()> {
         self.add_with(dir, OPENS)
+    }
+
+    /// Tells of the next thing that appears in `dir` and then no more, until asked again. For a folder that is not watched
+    /// otherwise.
+    ///
+    /// # Errors
+    /// As [`Self::add`].
+    pub fn add_once(&mut self, dir: &Path) -> io::Result<()> {
+        self.add_with(dir, ONCE)
     }
 
     fn add_with(&mut self, dir: &Path, mask: WatchMask) -> io::Result<()> {
@@ -188,6 +203,20 @@ mod tests {
         assert!(!watch.drain());
         drop(std::fs::File::open(dir.path().join("lock")).unwrap());
         assert!(watch.drain());
+    }
+
+    #[test]
+    fn what_is_told_once_is_told_once_each_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut watch = DirWatch::new().unwrap();
+        for round in ["a", "b"] {
+            watch.add_once(dir.path()).unwrap();
+            assert!(!watch.drain());
+            std::fs::write(dir.path().join(round), "").unwrap();
+            assert!(watch.drain());
+            std::fs::write(dir.path().join(format!("{round}-more")), "").unwrap();
+            assert!(!watch.drain());
+        }
     }
 
     /// As the kubelet does it: the files are links through `..data`, and that alone is replaced.

@@ -6,6 +6,7 @@
 pub mod base64;
 pub mod cluster;
 pub mod config;
+pub mod damage;
 pub mod exit;
 pub mod handshake;
 pub mod image;

@@ -1,0 +1,88 @@
+//! Store paths that were found to be damaged, and what became of them.
+
+use serde::{Deserialize, Serialize};
+
+use crate::handshake::Life;
+
+/// Store volume, below `MARK_DIR`: [`Record`]. Run volume, `daemon`: [`Damage`].
+pub const DAMAGE: &str = "damage.json";
+/// As many are remembered.
+pub const REMEMBERED: usize = 200;
+
+/// One damaged path.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Damaged {
+    /// Full store path.
+    pub path: String,
+    /// Seconds since the epoch when it was found.
+    pub at: u64,
+    /// By what.
+    pub found: Found,
+    /// What was wrong with it, for a person.
+    pub what: String,
+    /// What became of it.
+    pub fate: Fate,
+}
+
+/// See [`Damaged`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Found {
+    /// The first start after the machine went down under a running builder.
+    Start,
+    /// Maintenance, which reads the whole store bit by bit.
+    Verify,
+}
+
+/// See [`Damaged`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fate {
+    /// It is no longer valid, and neither is what referred to it: it is fetched or built again when it is asked for.
+    Removed,
+    /// Fetched from a substituter.
+    Fetched,
+    /// Made anew from the image.
+    Restored,
+    /// The image's: it is made anew when the builder starts next.
+    AtNextStart,
+}
+
+/// What the volume remembers.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Record {
+    /// The newest last.
+    #[serde(default)]
+    pub paths: Vec<Damaged>,
+}
+
+/// The same, published.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Damage {
+    /// This life.
+    pub life: Life,
+    /// The newest last.
+    pub paths: Vec<Damaged>,
+}
+
+impl Record {
+    /// Remembers them; the oldest are forgotten.
+    pub fn add(&mut self, more: Vec<Damaged>) {
+        self.paths.extend(more);
+        let many = self.paths.len().saturating_sub(REMEMBERED);
+        self.paths.drain(..many);
+    }
+}
+
+impl Fate {
+    /// For a person.
+    #[must_use]
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Removed => "removed with all that referred to it; it is fetched or built again when it is asked for",
+            Self::Fetched => "fetched again from a substituter",
+            Self::Restored => "made anew from the image",
+            Self::AtNextStart => "part of the image; made anew when the builder starts next (down, up)",
+        }
+    }
+}
