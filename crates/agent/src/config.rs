@@ -79,6 +79,8 @@ impl Watched {
     /// status file, and the last good one stays in force.
     pub fn reload(&mut self, reporter: &mut Reporter) -> bool {
         let (text, digest) = match read(&self.path) {
+            // Being written, which is told once more when it is closed. Behind a link nobody writes: Kubernetes swaps that.
+            Ok((Some(text), _)) if text.is_empty() && !self.path.is_symlink() => return false,
             Ok(read) => read,
             Err(error) => {
                 self.refuse(reporter, "unreadable".to_owned(), &crate::status::chain(&error));
@@ -114,6 +116,7 @@ impl Watched {
             );
         }
         (self.config, self.digest, self.refused) = (new, digest, None);
+        crate::log::change(&self.config.log);
         reporter.config(&self.digest, contract::config::pending_note(&changes));
         true
     }

@@ -19,6 +19,7 @@ pub fn serve(
     version: &str,
     work: impl FnOnce(&Life, &Signals, &mut Reporter) -> Result<String, (Exit, String)>,
 ) -> Exit {
+    log::keep(paths, container);
     let cannot_start = |error: std::io::Error, exit: Exit| {
         log::init(&Log::default());
         tracing::error!(%error, "cannot start");

@@ -34,7 +34,14 @@ pub mod file {
     pub const CONTROL: &str = "control.sock";
     /// Store volume, below `MARK_DIR`: [`super::LastStop`].
     pub const LAST_STOP: &str = "last-stop.json";
+    /// Every agent: what it logged last, at most [`super::LOG_HALF`] bytes.
+    pub const LOG: &str = "log";
+    /// Every agent: what it logged before that, as much again.
+    pub const LOG_BEFORE: &str = "log.before";
 }
+
+/// Bytes of each of the two files of an agent's log. They are in memory, and count for the container that writes them.
+pub const LOG_HALF: u64 = 512 << 10;
 
 /// One life of the pod: the kernel's boot id and the start time of PID 1 of the shared PID namespace
 /// (`/proc/1/stat` field 22), as `BOOTID:TICKS`. A file of another life says nothing about this one.
