@@ -2,6 +2,7 @@
 
 pub mod bake;
 pub mod bind;
+pub mod control;
 pub mod evidence;
 pub mod home;
 pub mod in_use;
@@ -14,6 +15,7 @@ pub mod nix_daemon;
 pub mod prepare;
 pub mod proof;
 pub mod reserve;
+pub mod roots;
 pub mod seed;
 pub mod seed_ahead;
 pub mod serve;

@@ -19,6 +19,7 @@ use contract::handshake::{
 use contract::places::Container;
 use nix::unistd::Pid;
 
+use crate::control::Control;
 use crate::evidence::Evidence;
 use crate::home::Guard;
 use crate::keys::{self, Keyring};
@@ -113,6 +114,7 @@ struct State {
     started: Instant,
     short_lives: u32,
     evidence: Evidence,
+    control: Control,
     acked: u64,
     drain: Option<Drain>,
     drain_deadline: Option<Instant>,
@@ -134,16 +136,26 @@ impl Supervisor<'_> {
         }
         self.waiter.watch_dir(&self.paths.mark_dir())?;
         let evidence = Evidence::watch(self.paths, self.life, &mut self.waiter)?;
-        let mut state =
-            State { daemon, started, short_lives: 0, evidence, acked: 0, drain: None, drain_deadline: None };
+        let control = Control::open(self.paths)?;
+        let mut state = State {
+            daemon,
+            started,
+            short_lives: 0,
+            evidence,
+            control,
+            acked: 0,
+            drain: None,
+            drain_deadline: None,
+        };
         last_words::recovered(self.paths, Container::Daemon);
         loop {
             if let Some(ended) = self.look(&mut state)? {
                 self.leave(&state)?;
                 return Ok(ended);
             }
-            let deadline = [state.evidence.deadline(), state.drain_deadline].into_iter().flatten().min();
-            match self.waiter.wait(deadline)? {
+            let deadlines = [state.evidence.deadline(), state.drain_deadline, state.control.deadline()];
+            let deadline = deadlines.into_iter().flatten().min();
+            match self.waiter.wait_fds(deadline, &state.control.fds())? {
                 Wake::Signals(seen) => {
                     if seen.contains(&Signal::Child) {
                         self.children_ended(&mut state)?;
@@ -161,7 +173,10 @@ impl Supervisor<'_> {
                     self.look_at_keys(&mut state)?;
                     state.evidence.look();
                 }
-                Wake::Deadline | Wake::Fd(_) => state.evidence.settle(),
+                Wake::Deadline | Wake::Fd(_) => {
+                    state.control.hear(self.config.config());
+                    state.evidence.settle();
+                }
             }
         }
     }

@@ -6,6 +6,7 @@
 pub mod args;
 pub mod cgroup;
 pub mod config;
+pub mod control;
 pub mod entry;
 #[cfg(feature = "tokio")]
 pub mod events;

@@ -101,6 +101,12 @@ impl Paths {
         self.home.join(".local/state/trampoline/jobs")
     }
 
+    /// daemon-init's socket.
+    #[must_use]
+    pub fn daemon_control_socket(&self) -> PathBuf {
+        self.run_dir(Container::Daemon).join(contract::handshake::file::CONTROL)
+    }
+
     /// user-init's socket.
     #[must_use]
     pub fn control_socket(&self) -> PathBuf {

@@ -165,7 +165,8 @@ mod tests {
         let (here, mut there) = UnixStream::pair().unwrap();
         // Readable without end.
         there.write_all(b"x").unwrap();
-        let mut next = || waiter.wait_fds(Some(Instant::now() + Duration::from_secs(60)), &[here.as_fd()]).unwrap();
+        let mut next =
+            || waiter.wait_fds(Some(Instant::now() + Duration::from_secs(60)), &[here.as_fd()]).unwrap();
         let change = || std::fs::write(dir.path().join("x"), "").unwrap();
         assert_eq!([next(), next()], [Wake::Fd(0), Wake::Fd(0)]);
         change();

@@ -30,7 +30,8 @@ pub mod file {
     pub const KEYS: &str = "keys.json";
     /// `maintenance`: [`super::StoreStatus`].
     pub const STORE: &str = "store.json";
-    /// `user`: socket of user-init (sessions and jobs), for its own id alone.
+    /// `user`: socket of user-init (sessions and jobs), for its own id alone. `daemon`: socket of daemon-init, for all agents (see
+    /// [`crate::control`]).
     pub const CONTROL: &str = "control.sock";
     /// Store volume, below `MARK_DIR`: [`super::LastStop`].
     pub const LAST_STOP: &str = "last-stop.json";

@@ -6,6 +6,7 @@
 pub mod base64;
 pub mod cluster;
 pub mod config;
+pub mod control;
 pub mod damage;
 pub mod exit;
 pub mod handshake;
@@ -14,6 +15,7 @@ pub mod in_use;
 pub mod job;
 pub mod keys;
 pub mod places;
+pub mod roots;
 pub mod tree;
 
 /// Lower-case hexadecimal, as digests and git's ids are written.

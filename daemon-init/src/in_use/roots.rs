@@ -9,13 +9,11 @@ use std::path::{Path, PathBuf};
 use agent::paths::Paths;
 use contract::in_use::{MOST, is_name};
 
+use crate::roots::{IN_USE, gcroots};
 use crate::seed::error::{Context, StoreError};
 
-/// Below Nix's `gcroots`, and not in the folder of the images' roots: those are the previous image's until they go.
-const FOLDER: &str = "var/nix/gcroots/trampoline-in-use";
-
 fn folder(paths: &Paths) -> PathBuf {
-    paths.nix.join(FOLDER)
+    gcroots(paths).join(IN_USE)
 }
 
 /// Makes the roots be those of `names`, as far as these are names of paths that exist. A root that stays is not touched: a collection

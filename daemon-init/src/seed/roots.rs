@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 
 use super::error::{Context, StoreError};
 use super::image::STORE_DIR;
+use crate::roots::IMAGES;
 use crate::volume::{Volume, make_folder};
 
 /// Folder of the images' roots, below Nix's `gcroots`; one folder per image in it.
 fn folder(volume: &Volume) -> PathBuf {
-    volume.state().join("gcroots/trampoline")
+    volume.state().join("gcroots").join(IMAGES)
 }
 
 /// Roots `paths` (full store paths) for the image. Each of them, not only those that no other refers to: a path that a

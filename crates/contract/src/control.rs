@@ -1,0 +1,78 @@
+//! What is asked of daemon-init over its control socket: all that needs root on the store volume, as a closed list. A line of JSON
+//! asks; lines of JSON answer, the last of them [`Reply::Done`] or [`Reply::Refused`].
+
+use serde::{Deserialize, Serialize};
+
+use crate::exit::Exit;
+use crate::places::{MAINTENANCE_UID, MONITOR_UID, USER_UID};
+use crate::roots::Root;
+
+/// Longest line, of a question and of an answer.
+pub const LINE_MAX: usize = 64 << 10;
+
+/// What may be asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "ask", rename_all = "kebab-case")]
+pub enum Request {
+    /// What keeps store paths from collection. Answered by a [`Reply::Root`] each.
+    Roots {
+        /// Also what each holds alive, which takes a look at every path that is alive.
+        #[serde(default)]
+        sizes: bool,
+    },
+}
+
+impl Request {
+    /// User ids that are heard; daemon-init's own is among them in each case.
+    #[must_use]
+    pub fn admitted(&self) -> &'static [u32] {
+        match self {
+            Self::Roots { .. } => &[0, USER_UID, MAINTENANCE_UID],
+        }
+    }
+}
+
+/// Whoever asks for anything at all is one of these.
+pub const ASKERS: [u32; 4] = [0, USER_UID, MAINTENANCE_UID, MONITOR_UID];
+
+/// A line of an answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "reply", rename_all = "kebab-case")]
+pub enum Reply {
+    /// It takes a while.
+    Progress {
+        /// For a person.
+        message: String,
+    },
+    /// One of the roots.
+    Root(Root),
+    /// That was all.
+    Done,
+    /// No; or it could not be done.
+    Refused {
+        /// Why, as a code.
+        exit: Exit,
+        /// Why, for a person.
+        message: String,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_is_heard_who_may_not_connect() {
+        for request in [Request::Roots { sizes: true }] {
+            let admitted = request.admitted();
+            assert!(admitted.contains(&0), "{request:?}");
+            assert!(admitted.iter().all(|uid| ASKERS.contains(uid)), "{request:?}");
+        }
+    }
+
+    #[test]
+    fn a_question_of_an_earlier_version_is_understood() {
+        let asked: Request = serde_json::from_str(r#"{"ask":"roots"}"#).unwrap();
+        assert_eq!(asked, Request::Roots { sizes: false });
+    }
+}

@@ -1,0 +1,79 @@
+//! What keeps store paths from collection, as far as it is a root of the store.
+
+use serde::{Deserialize, Serialize};
+
+/// A root, or many of one kind that belong together.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Root {
+    /// Whose it is.
+    pub kind: RootKind,
+    /// A named root's name; for all others where they stand.
+    pub name: String,
+    /// Store path that it holds; absent where it holds several, and where a link on the way to it was not followed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// Seconds since the epoch when it was made or last changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<u64>,
+    /// Seconds since the epoch after which it holds nothing any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<u64>,
+    /// What it holds alive, if that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holds: Option<Holds>,
+}
+
+/// Whose a root is, and so what may become of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RootKind {
+    /// Made by `roots add`, and gone by `roots rm` or when it expires.
+    Named,
+    /// The result of a build that was asked for by `build`; goes with the build's log.
+    Job,
+    /// A generation of a profile.
+    Generation,
+    /// A `result` link that somebody's Nix made, in the home.
+    Link,
+    /// What the image brought.
+    Image,
+    /// What ran when the last collection began.
+    InUse,
+    /// Anything else below Nix's own `gcroots`.
+    Other,
+}
+
+impl RootKind {
+    /// As a word.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Named => "named",
+            Self::Job => "job",
+            Self::Generation => "generation",
+            Self::Link => "link",
+            Self::Image => "image",
+            Self::InUse => "in-use",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// What a root holds alive: its paths and all that these need; of what was built here, the derivations as well.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holds {
+    /// Store paths.
+    pub paths: u64,
+    /// Their archives' sizes, bytes: about what they take on disk, before identical files are linked.
+    pub bytes: u64,
+    /// Of these bytes, what would go with this root if no process uses it: no other root holds it.
+    pub alone: u64,
+}
+
+impl Holds {
+    /// Bytes that other roots hold as well.
+    #[must_use]
+    pub fn shared(&self) -> u64 {
+        self.bytes.saturating_sub(self.alone)
+    }
+}
