@@ -50,6 +50,12 @@ impl Evidence {
         self.look_now()
     }
 
+    /// As seen last.
+    #[must_use]
+    pub fn builds(&self) -> u32 {
+        self.published.builds
+    }
+
     /// When [`Self::settle`] wants to be called.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {

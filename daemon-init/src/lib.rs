@@ -2,7 +2,9 @@
 
 pub mod bake;
 pub mod bind;
+pub mod checkpoint;
 pub mod control;
+pub mod damage;
 pub mod evidence;
 pub mod home;
 pub mod in_use;

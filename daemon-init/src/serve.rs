@@ -20,7 +20,8 @@ use crate::seed::error::StoreError;
 use crate::supervise::{Ended, Supervisor};
 use crate::volume::Volume;
 use crate::{
-    bind, home, in_use, keys, kvm, last_stop, metadata, prepare, proof, reserve, seed, store, supervise,
+    bind, checkpoint, damage, home, in_use, keys, kvm, last_stop, metadata, nix_daemon, prepare, proof, reserve,
+    seed, store, supervise,
 };
 
 /// Of a machine whose CPUs can do it.
@@ -121,7 +122,7 @@ fn steps(
         }
         Isolation::Userns => {
             proof::of_the_pod(paths)?;
-            let store = store::seeded_ahead(paths)?;
+            let store = store::seeded_ahead(paths, signals, reporter)?;
             proof::ids::prove_on(&paths.mark_dir())?;
             store
         }
@@ -140,6 +141,7 @@ fn steps(
     let image = store.image.manifest().id.clone();
     let home = home::Guard::new(paths, home, store.volume.mark())?;
     in_use::gate::close(paths, life)?;
+    damage::publish(paths, life);
     let keyring = keys::Keyring::open(paths)?;
     let on_trial = isolation == Isolation::Userns;
     let mut supervisor = Supervisor {
@@ -154,6 +156,7 @@ fn steps(
         image,
         home,
         keyring,
+        checkpoints: checkpoint::keeper::Keeper::new(store.checkpoints),
     };
     let abort = Abort::new();
     thread::scope(|scope| {
@@ -164,6 +167,7 @@ fn steps(
         let ended = ended?;
         in_use::forget(paths);
         last_stop::record(paths, &ended);
+        supervisor.checkpoints.close(nix_daemon::end_workers(paths) == 0);
         Ok(ended)
     })
 }

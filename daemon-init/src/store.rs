@@ -14,12 +14,13 @@ use agent::wait::{Waiter, Wake};
 use contract::handshake::Phase;
 use nix::sys::resource::{Resource, getrlimit};
 
-use crate::home;
+use crate::checkpoint::{Before, Checkpoints};
 use crate::seed::abort::Abort;
 use crate::seed::error::StoreError;
 use crate::seed::watch::{Observer, Step, Watch};
 use crate::seed::{self, Image, ImagePaths, Options, Seeded};
 use crate::volume::{self, Open, Volume};
+use crate::{damage, home};
 
 /// A status file a second is enough for a progress bar.
 const REPORT: Duration = Duration::from_secs(1);
@@ -31,6 +32,8 @@ pub struct Store {
     pub volume: Volume,
     /// The running image.
     pub image: Image,
+    /// How far it is on disk.
+    pub checkpoints: Checkpoints,
 }
 
 /// Opens the volume and brings the image's paths onto it. SIGTERM ends it, and the next start goes on from there.
@@ -47,21 +50,24 @@ pub fn open(
 ) -> Result<Store, StoreError> {
     let image = load(paths)?;
     let abort = Abort::new();
-    let progress = Progress::new(reporter.clone());
+    let progress = Progress::new(reporter.clone(), "seeding");
     let watch = Watch::new(&progress, &abort);
-    let (mut volume, seeded) = abortable(signals, &abort, || {
+    let (mut volume, seeded, checkpoints) = abortable(signals, &abort, || {
         let mut volume =
             volume::open(&Open { root: &paths.volume_root, image: &image, adopt, abort: &abort })?;
+        let checkpoints = checkpoints(paths, &volume)?;
+        verify(&mut volume, &image, &checkpoints, reporter, &abort)?;
         let options =
             Options { threads: fitting(threads), may_collect: !home::is_another(volume.mark(), home) };
         let seeded = seed::run(&mut volume, &image, options, &watch)?;
-        Ok((volume, seeded))
+        checkpoints.begin()?;
+        Ok((volume, seeded, checkpoints))
     })?;
     report(seeded, &image);
     if volume.mark().is_some_and(|mark| mark.home_id.is_empty()) {
         volume.remember_home(home)?;
     }
-    Ok(Store { volume, image })
+    Ok(Store { volume, image, checkpoints })
 }
 
 /// Opens a volume that `prepare --seed` has made ready: mounted at `/nix` it covers the image's own store, so nothing can be brought
@@ -69,21 +75,55 @@ pub fn open(
 ///
 /// # Errors
 /// [`StoreError::NotSeeded`] where it is not this image's; else as [`open`].
-pub fn seeded_ahead(paths: &Paths) -> Result<Store, StoreError> {
+pub fn seeded_ahead(paths: &Paths, signals: &Signals, reporter: &mut Reporter) -> Result<Store, StoreError> {
     let image = load(paths)?;
     let abort = Abort::new();
     let not_seeded = |found: &str| StoreError::NotSeeded { path: paths.volume(), found: found.to_owned() };
-    let volume =
+    let mut volume =
         match volume::open(&Open { root: &paths.volume_root, image: &image, adopt: false, abort: &abort }) {
             Err(StoreError::Legacy { .. }) => return Err(not_seeded("a store without our mark")),
             opened => opened?,
         };
+    let checkpoints = checkpoints(paths, &volume)?;
+    if volume.holds(&image) {
+        // The container was started again, and the one that seeds was not.
+        abortable(signals, &abort, || {
+            verify(&mut volume, &image, &checkpoints, reporter, &abort)?;
+            checkpoints.begin()
+        })?;
+    }
     match volume.mark() {
-        Some(_) if volume.holds(&image) => Ok(Store { volume, image }),
+        Some(_) if volume.holds(&image) => Ok(Store { volume, image, checkpoints }),
         Some(mark) if mark.image.is_empty() => Err(not_seeded("a store that is not whole")),
         Some(_) => Err(not_seeded("the store of another image")),
         None => Err(not_seeded("nothing")),
     }
+}
+
+fn checkpoints(paths: &Paths, volume: &Volume) -> Result<Checkpoints, StoreError> {
+    let boot = agent::life::boot(&paths.proc)
+        .map_err(|e| StoreError::io("ask for the boot id in", &paths.proc, e))?;
+    Checkpoints::of(volume, &boot)
+}
+
+/// Where the machine went down under the store, whatever it may have lost is removed or made anew before anybody uses it.
+fn verify(
+    volume: &mut Volume,
+    image: &Image,
+    checkpoints: &Checkpoints,
+    reporter: &Reporter,
+    abort: &Abort,
+) -> Result<(), StoreError> {
+    let Before::LostSince(since) = checkpoints.before()? else { return Ok(()) };
+    let mut reporter = reporter.clone();
+    reporter.phase(Phase::Starting, "verifying what is new in the store: the machine went down under it");
+    tracing::info!("the machine went down under the store: verifying what is new in it");
+    let progress = Progress::new(reporter, "verifying");
+    let verified = seed::verify::since(volume, image, since, &Watch::new(&progress, abort))?;
+    let (paths, mib, damaged) = (verified.paths, verified.bytes >> 20, verified.damaged.len());
+    tracing::info!(paths, mib, damaged, "verified what is new in the store");
+    damage::remember(&volume.mark_dir(), verified.damaged);
+    Ok(())
 }
 
 fn load(paths: &Paths) -> Result<Image, StoreError> {
@@ -149,11 +189,12 @@ fn abortable<T: Send>(
 /// Tells the status file and the log.
 struct Progress {
     state: Mutex<(Reporter, Instant)>,
+    doing: &'static str,
 }
 
 impl Progress {
-    fn new(reporter: Reporter) -> Self {
-        Self { state: Mutex::new((reporter, Instant::now())) }
+    fn new(reporter: Reporter, doing: &'static str) -> Self {
+        Self { state: Mutex::new((reporter, Instant::now())), doing }
     }
 }
 
@@ -163,7 +204,7 @@ impl Observer for Progress {
         if state.1.elapsed() >= REPORT {
             state.1 = Instant::now();
             state.0.progress(done, total);
-            tracing::info!("seeding: {} of {} MiB", done >> 20, total >> 20);
+            tracing::info!("{}: {} of {} MiB", self.doing, done >> 20, total >> 20);
         }
     }
 

@@ -19,6 +19,7 @@ use contract::handshake::{
 use contract::places::Container;
 use nix::unistd::Pid;
 
+use crate::checkpoint;
 use crate::control::Control;
 use crate::evidence::Evidence;
 use crate::home::Guard;
@@ -107,6 +108,8 @@ pub struct Supervisor<'a> {
     pub home: Guard,
     /// Whose signatures are taken.
     pub keyring: Keyring,
+    /// Makes the store durable.
+    pub checkpoints: checkpoint::keeper::Keeper,
 }
 
 struct State {
@@ -135,6 +138,7 @@ impl Supervisor<'_> {
             self.waiter.watch_dir(dir)?;
         }
         self.waiter.watch_dir(&self.paths.mark_dir())?;
+        self.checkpoints.watch(&mut self.waiter)?;
         let evidence = Evidence::watch(self.paths, self.life, &mut self.waiter)?;
         let control = Control::open(self.paths)?;
         let mut state = State {
@@ -153,7 +157,13 @@ impl Supervisor<'_> {
                 self.leave(&state)?;
                 return Ok(ended);
             }
-            let deadlines = [state.evidence.deadline(), state.drain_deadline, state.control.deadline()];
+            self.look_at_the_disk(&state)?;
+            let deadlines = [
+                state.evidence.deadline(),
+                state.drain_deadline,
+                self.checkpoints.deadline(),
+                state.control.deadline(),
+            ];
             let deadline = deadlines.into_iter().flatten().min();
             match self.waiter.wait_fds(deadline, &state.control.fds())? {
                 Wake::Signals(seen) => {
@@ -179,6 +189,15 @@ impl Supervisor<'_> {
                 }
             }
         }
+    }
+
+    /// Whoever works makes new paths: a checkpoint for each would only slow them down.
+    fn look_at_the_disk(&mut self, state: &State) -> Result<(), Error> {
+        let user = || published::read::<UserActivity>(self.paths, self.life, Container::User, file::ACTIVITY);
+        let by_users = || user().is_some_and(|user| !user.jobs.is_empty() || !user.sessions.is_empty());
+        let busy = state.evidence.builds() > 0 || by_users();
+        let interval = self.config.config().daemon.checkpoint_interval;
+        Ok(self.checkpoints.look(&mut self.waiter, busy, interval)?)
     }
 
     /// Answers the monitor, and tells whether it is time to leave.

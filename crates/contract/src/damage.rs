@@ -1,4 +1,4 @@
-//! Store paths that were found to be damaged, and what became of them.
+//! What is known of the store's content: how far it is on disk, which paths were found to be damaged, and what became of them.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,6 +8,20 @@ use crate::handshake::Life;
 pub const DAMAGE: &str = "damage.json";
 /// As many are remembered.
 pub const REMEMBERED: usize = 200;
+
+/// Store volume, below `MARK_DIR`: [`Checkpoint`].
+pub const CHECKPOINT: &str = "checkpoint.json";
+
+/// How far the store is on disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checkpoint {
+    /// Seconds since the epoch by the clock of the file system, which may be a server's: all that was written before is on disk.
+    pub at: i64,
+    /// Boot id of the kernel under which it was taken.
+    pub boot: String,
+    /// Nothing has written since.
+    pub clean: bool,
+}
 
 /// One damaged path.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -47,6 +47,14 @@ fn explicit_numbers_win() {
 }
 
 #[test]
+fn strict_durability_is_nixs_own() {
+    let capacity = Capacity { cpus: 1.0, memory: Size::gib(1) };
+    let with = |word: &str| nix_conf(&config(&format!("daemon.durability = {word:?}")), capacity);
+    assert!(with("strict").contains("\nfsync-store-paths = true\n"));
+    assert!(!with("checkpoints").contains("fsync"));
+}
+
+#[test]
 fn caches_keys_and_settings_are_written() {
     let key = "cache.example-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY=";
     let text = format!(

@@ -18,10 +18,13 @@ pub(crate) mod room;
 mod copy;
 mod layout;
 mod leftovers;
+mod mend;
 mod plan;
 mod pool;
 mod profiles;
 mod roots;
+
+pub mod verify;
 
 use std::fs::{File, symlink_metadata};
 use std::io::ErrorKind;

@@ -73,6 +73,20 @@ impl NixStore {
         self.run(&["--gc", "--quiet"], Some(lock), None, abort).map(drop)
     }
 
+    /// Deletes these whether somebody needs them or not. Who refers to one of them has to be among them, before it.
+    pub(crate) fn delete_regardless(
+        &self,
+        paths: &[&str],
+        lock: &File,
+        abort: &Abort,
+    ) -> Result<(), StoreError> {
+        for some in paths.chunks(PATHS_AT_ONCE) {
+            let args: Vec<&str> = ["--delete", "--ignore-liveness"].iter().chain(some).copied().collect();
+            self.run(&args, Some(lock), None, abort)?;
+        }
+        Ok(())
+    }
+
     /// Those of `paths` that are not valid.
     pub(crate) fn invalid(
         &self,

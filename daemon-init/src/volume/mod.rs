@@ -147,6 +147,12 @@ impl Volume {
         self.set_mark(Mark { home_id: home.to_owned(), ..mark }, &crate::seed::durability::Disk)
     }
 
+    /// What the image brings has to be brought again.
+    pub(crate) fn forget_image(&mut self) -> Result<(), StoreError> {
+        let Some(mark) = self.mark.clone() else { return Ok(()) };
+        self.set_mark(Mark { image: String::new(), ..mark }, &crate::seed::durability::Disk)
+    }
+
     /// Replaces the mark; durable on return.
     pub(crate) fn set_mark(&mut self, mark: Mark, durability: &dyn Durability) -> Result<(), StoreError> {
         mark::write(&self.mark_dir(), &mark, durability)?;

@@ -6,6 +6,7 @@ mod child;
 mod full;
 mod image;
 mod kill_points;
+mod losses;
 mod merging;
 mod mounts;
 mod power_cuts;

@@ -36,8 +36,8 @@ pub use option::{Effect, Kind, Opt, Reader};
 pub use schema::json_schema;
 pub use table::{TABLES, Table, option, options};
 pub use types::{
-    AccessMode, Builder, Daemon, DnsPolicy, Engine, IsolationChoice, Kubernetes, Limits, Log, LogFormat,
-    LogLevel, Maintenance, PullPolicy, Shutdown, User,
+    AccessMode, Builder, Daemon, DnsPolicy, Durability, Engine, IsolationChoice, Kubernetes, Limits, Log,
+    LogFormat, LogLevel, Maintenance, PullPolicy, Shutdown, User,
 };
 pub use units::{DURATION_FORM, NEVER, SIZE_FORM, Size, format_duration, parse_duration};
 pub use value::Value;

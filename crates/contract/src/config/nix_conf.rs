@@ -1,6 +1,7 @@
 //! What nix-daemon and the user's Nix are told.
 
 use super::Config;
+use super::types::Durability;
 use super::units::Size;
 use crate::places;
 
@@ -65,6 +66,9 @@ pub fn nix_conf(config: &Config, capacity: Capacity) -> String {
     }
     if !daemon.trusted_users.is_empty() {
         lines.push(format!("extra-trusted-users = {}", daemon.trusted_users.join(" ")));
+    }
+    if daemon.durability == Durability::Strict {
+        lines.push("fsync-store-paths = true".to_owned());
     }
     lines.extend(daemon.nix.iter().map(|(key, value)| format!("{key} = {value}").trim_end().to_owned()));
     // After a list that replaces Nix's own.

@@ -6,7 +6,7 @@ use std::fmt;
 use super::Config;
 use super::check::Text;
 use super::keyed::Keyed;
-use super::types::{AccessMode, DnsPolicy, Engine, IsolationChoice, LogFormat, LogLevel, PullPolicy};
+use super::types::{AccessMode, DnsPolicy, Durability, Engine, IsolationChoice, LogFormat, LogLevel, PullPolicy};
 use super::units::{self, Size};
 use super::value::Value;
 
@@ -262,6 +262,11 @@ impl Word for IsolationChoice {
     const VALUES: &'static [Self] = &[Self::Auto, Self::Userns, Self::Privileged];
 }
 
+impl Word for Durability {
+    const NAMES: &'static [&'static str] = &["checkpoints", "strict"];
+    const VALUES: &'static [Self] = &[Self::Checkpoints, Self::Strict];
+}
+
 impl Word for PullPolicy {
     const NAMES: &'static [&'static str] = &["Always", "IfNotPresent", "Never"];
     const VALUES: &'static [Self] = &[Self::Always, Self::IfNotPresent, Self::Never];
@@ -290,4 +295,4 @@ macro_rules! as_str {
         }
     )+ };
 }
-as_str!(Engine, LogLevel, LogFormat, AccessMode, PullPolicy, DnsPolicy, IsolationChoice);
+as_str!(Durability, Engine, LogLevel, LogFormat, AccessMode, PullPolicy, DnsPolicy, IsolationChoice);

@@ -140,6 +140,17 @@ pub enum IsolationChoice {
     Privileged,
 }
 
+/// What `[daemon] durability` asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(test, derive(serde::Serialize), serde(rename_all = "kebab-case"))]
+pub enum Durability {
+    /// The store is made durable now and then.
+    #[default]
+    Checkpoints,
+    /// Each path is on disk before it is valid.
+    Strict,
+}
+
 /// When a node asks the registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[cfg_attr(test, derive(serde::Serialize))]
@@ -181,6 +192,10 @@ pub struct Daemon {
     pub ready_timeout: Duration,
     /// Threads that copy the image's store onto the volume; 0: as many as fit the CPU limit.
     pub copy_threads: u32,
+    /// What a path's validity says of the disk.
+    pub durability: Durability,
+    /// From the first path that is new in the store to the next checkpoint, while somebody works.
+    pub checkpoint_interval: Duration,
     /// `RLIMIT_NPROC` of what daemon-init starts; counts per build user.
     pub max_processes: u64,
     /// Builds at once. Absent: from the container's limits.
@@ -327,6 +342,9 @@ impl Default for Daemon {
             node_credentials: false,
             ready_timeout: Duration::from_secs(600),
             copy_threads: 0,
+            durability: Durability::Checkpoints,
+            // As much work as may have to be verified, or done again, after a power cut; once is 1 to 2 s of a slow disk.
+            checkpoint_interval: Duration::from_secs(300),
             max_processes: 8192,
             max_jobs: None,
             cores: None,

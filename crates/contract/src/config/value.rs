@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::option::Word;
-use super::types::{AccessMode, DnsPolicy, Engine, IsolationChoice, LogFormat, LogLevel, PullPolicy};
+use super::types::{AccessMode, DnsPolicy, Durability, Engine, IsolationChoice, LogFormat, LogLevel, PullPolicy};
 use super::units::{self, Size};
 
 /// A checked value.
@@ -166,7 +166,7 @@ macro_rules! stored_word {
         }
     )+ };
 }
-stored_word!(Engine, LogLevel, LogFormat, AccessMode, PullPolicy, DnsPolicy, IsolationChoice);
+stored_word!(Durability, Engine, LogLevel, LogFormat, AccessMode, PullPolicy, DnsPolicy, IsolationChoice);
 
 impl<T: Stored> Stored for Option<T> {
     fn to_value(&self) -> Value {

@@ -3,9 +3,9 @@
 use super::DAY;
 use crate::config::check::Text;
 use crate::config::option::{Effect, Kind, Opt, Reader, Word, field};
-use crate::config::types::IsolationChoice;
+use crate::config::types::{Durability, IsolationChoice};
 
-pub(super) static DAEMON: [Opt; 16] = [
+pub(super) static DAEMON: [Opt; 18] = [
     Opt {
         table: "daemon",
         key: "isolation",
@@ -67,6 +67,28 @@ pub(super) static DAEMON: [Opt; 16] = [
         readers: &[Reader::Daemon],
         effect: Effect::Restart,
         field: field!(daemon.copy_threads),
+    },
+    Opt {
+        table: "daemon",
+        key: "durability",
+        kind: Kind::Word(Durability::NAMES),
+        example: "",
+        doc: "With \"checkpoints\" the store is made durable now and then; should the machine go down, the next start verifies \
+              what came after the last one, and what is damaged is fetched or built again. With \"strict\" each path is on disk \
+              before it counts (Nix's fsync-store-paths), which makes small ones about four times slower.",
+        readers: &[Reader::Daemon],
+        effect: Effect::Restart,
+        field: field!(daemon.durability),
+    },
+    Opt {
+        table: "daemon",
+        key: "checkpoint-interval",
+        kind: Kind::Duration(1, DAY),
+        example: "",
+        doc: "Time from the first new path to the next checkpoint while somebody works. An idle builder takes one at once.",
+        readers: &[Reader::Daemon],
+        effect: Effect::Live,
+        field: field!(daemon.checkpoint_interval),
     },
     Opt {
         table: "daemon",

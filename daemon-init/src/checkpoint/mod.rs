@@ -1,0 +1,135 @@
+//! How far the store is known to be on disk. Nix registers a path when its bytes are in memory, as a rule: after a power cut it may be
+//! valid and hold nothing. A checkpoint makes all of it durable and then says so, on the volume; what was registered after the last
+//! one is what [`crate::seed`] verifies when a machine has gone down.
+
+pub mod keeper;
+
+use std::fmt;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use contract::damage::{CHECKPOINT, Checkpoint};
+
+use crate::seed::durability::{Disk, Durability};
+use crate::seed::error::{Context, StoreError};
+use crate::volume::Volume;
+
+/// What a start finds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Before {
+    /// Nothing was lost: the store was left in order, or the machine has been up all the time.
+    Kept,
+    /// Everything up to then is on disk; what came later may be lost, or damaged.
+    LostSince(i64),
+    /// Nobody has taken a checkpoint yet.
+    Unknown,
+}
+
+/// Takes checkpoints of one volume.
+#[derive(Clone)]
+pub struct Checkpoints {
+    dir: Arc<File>,
+    mark_dir: PathBuf,
+    boot: String,
+    durability: Arc<dyn Durability + Send>,
+}
+
+impl fmt::Debug for Checkpoints {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Checkpoints").field("mark_dir", &self.mark_dir).finish_non_exhaustive()
+    }
+}
+
+impl Checkpoints {
+    /// Of a locked volume; `boot` is that of the running kernel ([`agent::life::boot`]).
+    ///
+    /// # Errors
+    /// When the volume's folder cannot be opened once more.
+    pub fn of(volume: &Volume, boot: &str) -> Result<Self, StoreError> {
+        Self::with(volume, boot, Arc::new(Disk))
+    }
+
+    /// The same with another idea of durability, for tests.
+    ///
+    /// # Errors
+    /// As [`Self::of`].
+    pub fn with(
+        volume: &Volume,
+        boot: &str,
+        durability: Arc<dyn Durability + Send>,
+    ) -> Result<Self, StoreError> {
+        let dir = Arc::new(volume.dir().try_clone().context("open", volume.path())?);
+        Ok(Self { dir, mark_dir: volume.mark_dir(), boot: boot.to_owned(), durability })
+    }
+
+    /// What the last checkpoint means for this start. One that cannot be read vouches for nothing.
+    ///
+    /// # Errors
+    /// When the volume does not let it be read.
+    pub fn before(&self) -> Result<Before, StoreError> {
+        let path = self.mark_dir.join(CHECKPOINT);
+        let text = match fs::read(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Before::Unknown),
+            Err(error) => return Err(StoreError::io("read", &path, error)),
+        };
+        Ok(match serde_json::from_slice::<Checkpoint>(&text) {
+            Ok(last) if last.clean || last.boot == self.boot => Before::Kept,
+            Ok(last) => Before::LostSince(last.at),
+            Err(_) => Before::LostSince(0),
+        })
+    }
+
+    /// Before anybody writes: from now on the volume is not clean. After a start that has found it so, or seeded it.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn begin(&self) -> Result<(), StoreError> {
+        let path = self.mark_dir.join(CHECKPOINT);
+        let last = fs::read(&path).ok().and_then(|text| serde_json::from_slice::<Checkpoint>(&text).ok());
+        match last {
+            // A container ended and the machine did not: what the last one vouches for is still all that is certain.
+            Some(last) if !last.clean && last.boot == self.boot => Ok(()),
+            Some(last) if last.clean => self.write(false, false),
+            _ => self.write(false, true),
+        }
+    }
+
+    /// Makes everything durable, however long it takes, and says so. `clean`: nobody writes any more.
+    ///
+    /// # Errors
+    /// Also the disk's; then the last checkpoint stands.
+    pub fn take(&self, clean: bool) -> Result<(), StoreError> {
+        self.write(clean, true)
+    }
+
+    fn write(&self, clean: bool, sync: bool) -> Result<(), StoreError> {
+        let (path, new) = (self.mark_dir.join(CHECKPOINT), self.mark_dir.join("checkpoint.json.new"));
+        // The folder is root's alone: whatever has this name is a killed run's.
+        let mut options = OpenOptions::new();
+        let mut file =
+            options.write(true).create(true).truncate(true).mode(0o600).open(&new).context("write", &new)?;
+        // Truncating an empty file changes nothing; the time has to be that of now.
+        file.write_all(b"\n").context("write", &new)?;
+        let at = file.metadata().context("look at", &new)?.ctime();
+        if sync {
+            self.durability.filesystem(&self.dir).context("make durable", &self.mark_dir)?;
+        }
+        let checkpoint = Checkpoint { at, boot: self.boot.clone(), clean };
+        let text = serde_json::to_vec(&checkpoint)
+            .map_err(|e| StoreError::io("write", &path, io::Error::other(e)))?;
+        file.write_all(&text).context("write", &new)?;
+        self.durability.file(&file).context("write", &new)?;
+        fs::rename(&new, &path).context("write", &path)?;
+        let dir = File::open(&self.mark_dir);
+        dir.and_then(|dir| self.durability.file(&dir)).context("write", &path)
+    }
+
+    /// Of the volume's store: paths appear here.
+    pub(crate) fn store(&self) -> PathBuf {
+        self.mark_dir.parent().unwrap_or(Path::new("/")).join("store")
+    }
+}

@@ -1,0 +1,46 @@
+//! Damaged paths, remembered on the volume and published for `status`.
+
+use std::path::Path;
+
+use agent::files;
+use agent::paths::Paths;
+use agent::status::chain;
+use contract::damage::{DAMAGE, Damage, Damaged, Record};
+use contract::handshake::Life;
+use contract::places::Container;
+
+/// Says each in the log and keeps it for those who look later. That this fails keeps nobody from serving.
+pub fn remember(mark_dir: &Path, damaged: Vec<Damaged>) {
+    for one in &damaged {
+        tracing::error!(path = one.path, "damaged store path: {}; {}", one.what, one.fate.words());
+    }
+    if damaged.is_empty() {
+        return;
+    }
+    let mut record = recorded(mark_dir);
+    record.add(damaged);
+    if let Err(error) = files::write_json_durably(mark_dir, DAMAGE, &record) {
+        tracing::warn!("damaged paths are in this log alone: {}", chain(&error));
+    }
+}
+
+/// Publishes what the volume remembers, if there is anything.
+pub fn publish(paths: &Paths, life: &Life) {
+    let Record { paths: damaged } = recorded(&paths.mark_dir());
+    if damaged.is_empty() {
+        return;
+    }
+    let damage = Damage { life: life.clone(), paths: damaged };
+    if let Err(error) = files::write_json(&paths.run_dir(Container::Daemon), DAMAGE, &damage) {
+        tracing::warn!("damaged paths not published: {}", chain(&error));
+    }
+}
+
+fn recorded(mark_dir: &Path) -> Record {
+    files::read_json(&mark_dir.join(DAMAGE))
+        .unwrap_or_else(|error| {
+            tracing::warn!("what was damaged before is forgotten: {}", chain(&error));
+            None
+        })
+        .unwrap_or_default()
+}
