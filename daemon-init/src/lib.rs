@@ -56,6 +56,7 @@ pub fn run(args: &Args) -> Exit {
         ("prepare", ["--seed"]) => seed_ahead::seed(&paths, false),
         ("prepare", ["--seed", "--adopt-store"]) => seed_ahead::seed(&paths, true),
         ("leave", []) => once(leave::leave(&paths), leave::Error::exit),
+        ("ask", []) => plainly(control::ask::ask(&paths), control::ask::Error::exit),
         ("accept-home", []) => once(home::accept(&beside_serve(paths)), seed::error::StoreError::exit),
         ("keys", [change @ ("add" | "rm")]) => {
             let change = if *change == "add" { keys::Change::Add } else { keys::Change::Remove };

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::exit::Exit;
 use crate::places::{MAINTENANCE_UID, MONITOR_UID, USER_UID};
-use crate::roots::Root;
+use crate::roots::{NewRoot, Root};
 
 /// Longest line, of a question and of an answer.
 pub const LINE_MAX: usize = 64 << 10;
@@ -20,6 +20,13 @@ pub enum Request {
         #[serde(default)]
         sizes: bool,
     },
+    /// Makes a named root, of a path that is valid. Answered by it as a [`Reply::Root`].
+    AddRoot(NewRoot),
+    /// Takes one away.
+    RemoveRoot {
+        /// Its name.
+        name: String,
+    },
 }
 
 impl Request {
@@ -28,6 +35,7 @@ impl Request {
     pub fn admitted(&self) -> &'static [u32] {
         match self {
             Self::Roots { .. } => &[0, USER_UID, MAINTENANCE_UID],
+            Self::AddRoot(_) | Self::RemoveRoot { .. } => &[0],
         }
     }
 }
@@ -63,7 +71,9 @@ mod tests {
 
     #[test]
     fn nobody_is_heard_who_may_not_connect() {
-        for request in [Request::Roots { sizes: true }] {
+        let new = NewRoot { name: "a".into(), path: "/nix/store".into(), ttl: None };
+        let root = Request::RemoveRoot { name: "a".into() };
+        for request in [Request::Roots { sizes: true }, Request::AddRoot(new), root] {
             let admitted = request.admitted();
             assert!(admitted.contains(&0), "{request:?}");
             assert!(admitted.iter().all(|uid| ASKERS.contains(uid)), "{request:?}");

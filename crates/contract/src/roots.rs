@@ -77,3 +77,48 @@ impl Holds {
         self.bytes.saturating_sub(self.alone)
     }
 }
+
+/// What is to become a named root.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewRoot {
+    /// See [`check_name`].
+    pub name: String,
+    /// Store path, without anything behind it.
+    pub path: String,
+    /// Seconds until it expires; absent: it stays until it is removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl: Option<u64>,
+}
+
+/// Longest name.
+const NAME_MAX: usize = 100;
+
+/// Refuses what is no name for a root, which becomes that of a file.
+///
+/// # Errors
+/// What is wrong with it, for a person.
+pub fn check_name(name: &str) -> Result<(), String> {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    let begins = name.as_bytes().first().is_some_and(u8::is_ascii_alphanumeric);
+    if begins && name.len() <= NAME_MAX && name.bytes().all(fits) {
+        return Ok(());
+    }
+    Err(format!(
+        "{name:?} is no name for a root: it begins with a letter or digit, and has at most {NAME_MAX} letters, digits, `-`, `_` and `.`"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_one_harmless_component_of_a_path() {
+        for good in ["a", "1", "release-1.2_x", &"x".repeat(NAME_MAX)] {
+            assert_eq!(check_name(good), Ok(()), "{good}");
+        }
+        for bad in ["", ".", "..", ".hidden", "-x", "a/b", "a b", "ä", "a\0", &"x".repeat(NAME_MAX + 1)] {
+            assert!(check_name(bad).is_err(), "{bad}");
+        }
+    }
+}

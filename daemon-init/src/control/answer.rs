@@ -1,14 +1,19 @@
 //! From a question to what does it.
 
 use std::io;
+use std::time::{Duration, Instant};
 
 use agent::control::Answer;
 use agent::status::chain;
 use contract::control::{Reply, Request};
 use contract::exit::Exit;
+use contract::roots::Root;
 
 use super::Desk;
 use crate::roots;
+
+/// Between two lines of progress.
+const PACE: Duration = Duration::from_secs(1);
 
 /// What is said instead of an answer.
 #[derive(Debug)]
@@ -44,12 +49,33 @@ pub(super) fn answer(desk: &Desk, request: Request, to: &Answer) {
 }
 
 fn answered(desk: &Desk, request: Request, to: &Answer) -> Result<(), Refusal> {
+    let Desk { paths, config } = desk;
     match request {
-        Request::Roots { sizes: _ } => {
-            for root in roots::list(&desk.paths)? {
-                to.say(&Reply::Root(root))?;
-            }
-            Ok(())
+        Request::Roots { sizes: false } => tell(to, roots::list(paths)?)?,
+        Request::Roots { sizes: true } => {
+            let mut told = Instant::now();
+            let progress = |looked: usize| {
+                if told.elapsed() < PACE {
+                    return Ok(());
+                }
+                told = Instant::now();
+                to.say(&Reply::Progress { message: format!("{looked} store paths looked at so far") })
+            };
+            tell(to, roots::list_with_sizes(paths, config, progress)?)?;
+        }
+        Request::AddRoot(new) => {
+            let root = roots::named::add(paths, &new, agent::unix_now())?;
+            tracing::info!(name = root.name, path = root.path, expires = root.expires, "a root was added");
+            tell(to, vec![root])?;
+        }
+        Request::RemoveRoot { name } => {
+            roots::named::take_away(paths, &name, agent::unix_now())?;
+            tracing::info!(name, "a root was removed");
         }
     }
+    Ok(())
+}
+
+fn tell(to: &Answer, roots: Vec<Root>) -> io::Result<()> {
+    roots.into_iter().try_for_each(|root| to.say(&Reply::Root(root)))
 }

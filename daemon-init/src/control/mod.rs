@@ -4,6 +4,7 @@
 //! The supervisor's loop reads questions and never waits for anybody; each is answered in a thread of its own.
 
 mod answer;
+pub mod ask;
 
 use std::collections::BTreeMap;
 use std::io;

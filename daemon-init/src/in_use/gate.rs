@@ -20,6 +20,7 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
 use super::roots;
+use crate::roots::named;
 use crate::seed::error::{Context, StoreError};
 use crate::volume::lock;
 
@@ -80,6 +81,9 @@ impl Gate {
     fn rounds(&mut self, mut held: Flock<File>) -> io::Result<std::convert::Infallible> {
         loop {
             self.await_collection()?;
+            if let Err(error) = named::expire(&self.paths, agent::unix_now()) {
+                tracing::error!("named roots that have expired are not taken away: {}", chain(&error));
+            }
             self.look();
             held = self.let_in(held)?;
         }

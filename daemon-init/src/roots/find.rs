@@ -10,7 +10,7 @@ use contract::in_use::is_name;
 use contract::roots::{Root, RootKind};
 
 use super::beneath::{self, Link};
-use super::{Error, IMAGES, IN_USE, gcroots, io_error};
+use super::{Error, IMAGES, IN_USE, NAMED, gcroots, io_error, named};
 
 /// A root, and what is not told of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,8 +37,8 @@ pub(super) fn store_path(paths: &Paths, target: &Path) -> Option<String> {
 ///
 /// # Errors
 /// When a folder of Nix's own cannot be read.
-pub(super) fn all(paths: &Paths) -> Result<Vec<Found>, Error> {
-    let mut look = Look { paths, found: Vec::new(), several: BTreeMap::new(), seen: BTreeSet::new() };
+pub(super) fn all(paths: &Paths, now: u64) -> Result<Vec<Found>, Error> {
+    let mut look = Look { paths, now, found: Vec::new(), several: BTreeMap::new(), seen: BTreeSet::new() };
     for root in [paths.nix.join("var/nix/profiles"), gcroots(paths)] {
         let mut links = Vec::new();
         beneath::links(&root, &mut |path, link| links.push((path, link))).map_err(io_error("list", &root))?;
@@ -54,6 +54,8 @@ pub(super) fn all(paths: &Paths) -> Result<Vec<Found>, Error> {
 
 struct Look<'a> {
     paths: &'a Paths,
+    /// Seconds since the epoch.
+    now: u64,
     found: Vec<Found>,
     /// What is told as one.
     several: BTreeMap<PathBuf, Found>,
@@ -69,6 +71,7 @@ impl Look<'_> {
         let direct = store_path(self.paths, &link.target);
         match first.and_then(OsStr::to_str) {
             Some("auto") => self.indirect(link, Some(path)),
+            Some(NAMED) => self.found.extend(named::found(self.paths, path, link, self.now)),
             Some(IMAGES) => self.together(RootKind::Image, path, direct),
             Some(IN_USE) => self.together(RootKind::InUse, path, direct),
             Some(_) if direct.is_some() => self.add(RootKind::Other, path, link.modified, direct, None),
@@ -193,7 +196,7 @@ mod tests {
         }
 
         fn found(&self) -> Vec<(RootKind, String, Vec<String>)> {
-            let all = all(&self.paths).unwrap().into_iter();
+            let all = all(&self.paths, 0).unwrap().into_iter();
             all.map(|found| (found.root.kind, found.root.name, found.targets)).collect()
         }
     }

@@ -2,11 +2,15 @@
 
 mod beneath;
 mod find;
+pub mod named;
+mod sizes;
 
 use std::io;
 use std::path::{Path, PathBuf};
 
+use agent::files;
 use agent::paths::Paths;
+use contract::config::Config;
 use contract::exit::Exit;
 use contract::roots::Root;
 
@@ -14,6 +18,9 @@ use contract::roots::Root;
 pub(crate) const IMAGES: &str = "trampoline";
 /// Folder of what is in use. Not in that of the images' roots: what is there is the previous image's until it goes.
 pub(crate) const IN_USE: &str = "trampoline-in-use";
+
+/// Folder of those with a name.
+const NAMED: &str = "trampoline-named";
 
 /// Nix's folder of roots.
 pub(crate) fn gcroots(paths: &Paths) -> PathBuf {
@@ -33,6 +40,34 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// Writing a file.
+    #[error(transparent)]
+    Files(#[from] files::Error),
+    /// What was asked for is wrong.
+    #[error("{0}")]
+    Usage(String),
+    /// Of another path.
+    #[error("{name} is the name of a root already, of {}; remove that first (roots rm), or choose another name", path.display())]
+    NameTaken {
+        /// It.
+        name: String,
+        /// What it holds.
+        path: PathBuf,
+    },
+    /// Nothing that could be held.
+    #[error(
+        "{0} is not in the builder's store (any more): build it, or bring it there (copy-closure), and try again"
+    )]
+    NotValid(String),
+    /// Nothing that could be removed.
+    #[error("no root is called {0}; `roots ls` lists them")]
+    NoSuchName(String),
+    /// It says no, or nothing.
+    #[error("ask nix-daemon")]
+    Daemon(#[from] worker_protocol::Error),
+    /// Whoever asked is gone.
+    #[error("tell of it")]
+    Told(#[source] io::Error),
 }
 
 impl Error {
@@ -40,7 +75,10 @@ impl Error {
     #[must_use]
     pub fn exit(&self) -> Exit {
         match self {
-            Self::Io { .. } => Exit::Io,
+            Self::Io { .. } | Self::Files(_) | Self::Told(_) => Exit::Io,
+            Self::Usage(_) | Self::NotValid(_) | Self::NoSuchName(_) => Exit::Usage,
+            Self::NameTaken { .. } => Exit::InUse,
+            Self::Daemon(_) => Exit::ChildFailed,
         }
     }
 }
@@ -54,5 +92,26 @@ fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error
 /// # Errors
 /// When a folder of Nix's own cannot be read.
 pub fn list(paths: &Paths) -> Result<Vec<Root>, Error> {
-    Ok(find::all(paths)?.into_iter().map(|found| found.root).collect())
+    Ok(told(find::all(paths, agent::unix_now())?))
+}
+
+/// The same, with what each holds alive. `progress` hears how many paths were looked at, and may end it.
+///
+/// # Errors
+/// As [`list`], or when the daemon does not answer.
+pub fn list_with_sizes(
+    paths: &Paths,
+    config: &Config,
+    progress: impl FnMut(usize) -> io::Result<()>,
+) -> Result<Vec<Root>, Error> {
+    let mut progress = progress;
+    let mut found = find::all(paths, agent::unix_now())?;
+    let mut connection = named::connect(paths)?;
+    let keeps = sizes::keeps_derivations(config);
+    sizes::measure(&mut connection, &mut found, keeps, |looked| progress(looked).map_err(Error::Told))?;
+    Ok(told(found))
+}
+
+fn told(found: Vec<find::Found>) -> Vec<Root> {
+    found.into_iter().map(|found| found.root).collect()
 }

@@ -99,6 +99,7 @@ impl Daemon {
     }
 
     /// Makes `path` a root.
+    #[allow(dead_code, reason = "each test file is a crate of its own")]
     pub(crate) fn root(&self, path: &str) {
         let link = self.dir.path().join("var/nix/gcroots/kept");
         std::os::unix::fs::symlink(path, link).unwrap();
