@@ -58,14 +58,14 @@ fn default_profile_of_the_node_is_named_and_the_installed_one_helps() {
     builds_sandboxed(&builder, "t-seccomp-default");
 }
 
-/// A folder of the node that a program of its own serves.
+/// A folder of the first node that a program of its own serves.
 struct InUserSpace(PathBuf);
 
 impl InUserSpace {
     fn new() -> Self {
         let place = PathBuf::from("/tmp").join(cluster::unique("fuse"));
         let line = format!(
-            "mkdir -p {0}/lower {0}/upper {0}/work {0}/merged && \
+            "mkdir -p {0}/lower/store {0}/lower/home {0}/upper {0}/work {0}/merged && \
              fuse-overlayfs -o lowerdir={0}/lower,upperdir={0}/upper,workdir={0}/work {0}/merged",
             place.display()
         );
@@ -73,7 +73,7 @@ impl InUserSpace {
         Self(place)
     }
 
-    fn volume(&self, class: &str) -> Global {
+    fn volume(&self, class: &str, folder: &str) -> Global {
         Global::new(
             "persistentvolume",
             json!({
@@ -84,7 +84,13 @@ impl InUserSpace {
                     "storageClassName": class,
                     "capacity": { "storage": "100Gi" },
                     "accessModes": ["ReadWriteOnce"],
-                    "hostPath": { "path": self.0.join("merged") },
+                    "hostPath": { "path": self.0.join("merged").join(folder), "type": "Directory" },
+                    // Another node would make an ordinary folder of that name.
+                    "nodeAffinity": { "required": { "nodeSelectorTerms": [{
+                        "matchExpressions": [{
+                            "key": "kubernetes.io/hostname", "operator": "In", "values": ["node-1"],
+                        }],
+                    }] } },
                 },
             }),
         )
@@ -101,7 +107,7 @@ fn volume_in_user_space_is_named() {
     let folder = InUserSpace::new();
     let class = cluster::unique("class");
     // For the store and for the home.
-    let _volumes = [folder.volume(&class), folder.volume(&class)];
+    let _volumes = [folder.volume(&class, "store"), folder.volume(&class, "home")];
     let option = format!("{class:?}");
     let builder = Builder::new(Person::new(), &[USERNS, ("kubernetes.storage-class", &option)]);
     let refused = builder.cli(["setup", "--yes"]).within(120).run();
