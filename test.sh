@@ -28,10 +28,14 @@ shown=150
 logs=$CARGO_TARGET_DIR/test-logs
 image=${TRAMPOLINE_TEST_IMAGE:-localhost/trampoline-test:current}
 rootless_user=trampoline-test
+# What is tried in a cluster with privilege as well; all of it at full length, since podman's pods have it.
+privileged_parts=sandbox
 passed=0 failed=0 skipped=0
 wanted=()
-# What has made the cluster that must be ended, and what brings an image of podman's to nodes: LOADER load IMAGE.
-own_cluster='' loader=''
+# What has made clusters that must be ended, their numbers, and what brings an image of podman's to nodes: LOADER load IMAGE.
+own_cluster='' own_numbers=() loader=''
+# Of what runs beside the rest.
+declare -A pids=() begins=()
 
 while (($#)); do
   case $1 in
@@ -68,13 +72,36 @@ count() {
 
 # logged NAME COMMAND...: a command that runs tests, its output in a file.
 logged() {
-  local name=$1 log=$logs/$1.log begin=$SECONDS code=0
+  local name=$1 begin=$SECONDS code=0
   shift
   say "-- $name: $*"
-  "$@" >"$log" 2>&1 7>&- 8>&- </dev/null || code=$?
+  "$@" >"$logs/$name.log" 2>&1 7>&- 8>&- </dev/null || code=$?
+  told "$name" "$begin" "$code"
+}
+
+# told NAME BEGIN CODE: what has come of it.
+told() {
+  local name=$1 log=$logs/$1.log code=$3
   count "$log" "$code"
-  say "-- $name: $((SECONDS - begin)) s, $log"
+  say "-- $name: $((SECONDS - $2)) s, $log"
   if ((code)); then tail -n "$shown" "$log" | cut -c1-400 >&2; fi
+}
+
+# begun NAME COMMAND...: as `logged`, beside what follows, until `ended NAME`.
+begun() {
+  local name=$1
+  shift
+  say "-- $name, beside what follows: $*"
+  begins[$name]=$SECONDS
+  "$@" >"$logs/$name.log" 2>&1 7>&- 8>&- </dev/null &
+  pids[$name]=$!
+}
+
+ended() {
+  local name=$1 code=0
+  wait "${pids[$name]}" || code=$?
+  unset "pids[$name]"
+  told "$name" "${begins[$name]}" "$code"
 }
 
 # checked NAME COMMAND...: a command that is itself one test.
@@ -172,9 +199,9 @@ stage_cli() {
   logged image-scripts scripts/test-image-scripts
 }
 
-# scenarios NAME ENGINE CLI [VARIABLE=VALUE...] [-- ARGUMENT...]
+# scenarios NAME ENGINE CLI [VARIABLE=VALUE...] [-- ARGUMENT...], by $how
 scenarios() {
-  local name=$1 engine=$2 cli=$3 more=() place=()
+  local name=$1 engine=$2 cli=$3 more=() place=() how=${how:-logged}
   shift 3
   while (($#)) && [[ $1 != -- ]]; do
     more+=("$1")
@@ -182,7 +209,7 @@ scenarios() {
   done
   if (($#)); then shift; fi
   if [[ $engine == podman-rootless ]]; then place=(with_tun env -u XDG_RUNTIME_DIR); fi
-  logged "$name" "${place[@]}" env TRAMPOLINE_ENGINE="$engine" TRAMPOLINE_CLI="$cli" TRAMPOLINE_IMAGE="$image" \
+  "$how" "$name" "${place[@]}" env TRAMPOLINE_ENGINE="$engine" TRAMPOLINE_CLI="$cli" TRAMPOLINE_IMAGE="$image" \
     TRAMPOLINE_E2E_LOGS="$logs/builders" "${more[@]}" \
     timeout --kill-after=30 "$scenarios_seconds" cargo test --no-fail-fast -p e2e --test scenarios "$@"
 }
@@ -271,24 +298,36 @@ stage_kubernetes() {
   local settings=(TRAMPOLINE_TEST_NAMESPACE=trampoline-test TRAMPOLINE_TEST_KUBECONFIG="$KUBECONFIG" TRAMPOLINE_TEST_LOAD="$loader")
   # They wait for the cluster more than they work.
   scenarios kubernetes kubernetes "$cli" "${settings[@]}" -- -- --test-threads 4 --skip cluster::lab --skip streams::
-  # The pod is without privilege, since nodes allow it; what depends on that is tried with privilege as well.
-  local part
-  for part in attack sandbox collections; do
-    scenarios "kubernetes-privileged-$part" kubernetes "$cli" "${settings[@]}" TRAMPOLINE_TEST_ISOLATION=privileged \
-      -- -- --test-threads 4 "$part::"
-  done
-  # A gigabyte through each way in, with nobody beside it.
-  scenarios kubernetes-streams kubernetes "$cli" "${settings[@]}" E2E_STREAM_MIB="${E2E_STREAM_MIB:-1024}" -- -- --test-threads 1 streams::
   if [[ -n $own_cluster ]]; then
     # The cluster has brought Go, and the source that it is made from.
     checked seccomp-profile container/seccomp/make-profile --check
-    # These take parts of it away, so they are alone.
-    scenarios kubernetes-parts kubernetes "$cli" "${settings[@]}" TRAMPOLINE_TEST_LAB="$own_cluster" -- -- --test-threads 1 cluster::lab
+    cluster_parts "$cli"
   else
     skip 'parts of a cluster are stopped only in one of the tests'"'"' own'
   fi
+  # The pod is without privilege, since nodes allow it; what depends on that is tried with privilege as well.
+  local part
+  for part in $privileged_parts; do
+    scenarios "kubernetes-privileged-$part" kubernetes "$cli" "${settings[@]}" TRAMPOLINE_TEST_ISOLATION=privileged \
+      -- -- --test-threads 4 "$part::"
+  done
+  # A gigabyte through each way in.
+  scenarios kubernetes-streams kubernetes "$cli" "${settings[@]}" E2E_STREAM_MIB="${E2E_STREAM_MIB:-1024}" -- -- --test-threads 1 streams::
+  if [[ -n ${pids[kubernetes-parts]:-} ]]; then ended kubernetes-parts; fi
   cluster_down
   podman rmi -f "$image" >/dev/null 2>&1 || true
+}
+
+# Begins what takes parts of a cluster away, so in one that nobody else uses. Its scenarios wait more than they work.
+cluster_parts() {
+  local number=$((TRAMPOLINE_LAB_NUMBER + 1)) config before=$failed
+  own_numbers+=("$number")
+  TRAMPOLINE_LAB_NUMBER=$number built cluster-of-parts "$own_cluster" up --nodes 2 --image "$image"
+  ((failed == before)) || return 0
+  config=$(eval "$(TRAMPOLINE_LAB_NUMBER=$number "$own_cluster" env)" && echo "$KUBECONFIG")
+  kubectl --kubeconfig "$config" create namespace trampoline-test >/dev/null
+  how=begun scenarios kubernetes-parts kubernetes "$1" TRAMPOLINE_LAB_NUMBER="$number" TRAMPOLINE_TEST_NAMESPACE=trampoline-test \
+    TRAMPOLINE_TEST_KUBECONFIG="$config" TRAMPOLINE_TEST_LOAD="$loader" TRAMPOLINE_TEST_LAB="$own_cluster" -- -- --test-threads 1 cluster::lab
 }
 
 # Sets KUBECONFIG, and PATH such that it has a kubectl.
@@ -311,7 +350,7 @@ cluster_up() {
     # Beside one that somebody works with.
     export TRAMPOLINE_LAB_NUMBER=${TRAMPOLINE_LAB_NUMBER:-9}
     loader=$repo/e2e/cluster/cluster
-    own_cluster=$loader
+    own_cluster=$loader own_numbers=("$TRAMPOLINE_LAB_NUMBER")
     built cluster "$own_cluster" up --nodes 2
     ((failed == before)) || return 1
     eval "$("$own_cluster" env)"
@@ -329,8 +368,9 @@ cluster_up() {
 # Leaves the clusters of others as they were, but for what a failed test has left in its namespace.
 cluster_down() {
   if [[ -n $own_cluster ]]; then
-    built cluster-down "$own_cluster" down
-    own_cluster=
+    local number
+    for number in "${own_numbers[@]}"; do TRAMPOLINE_LAB_NUMBER=$number built cluster-down "$own_cluster" down; done
+    own_cluster='' own_numbers=()
   else
     built namespace-gone kubectl delete namespace trampoline-test --timeout=120s
   fi
@@ -339,7 +379,7 @@ cluster_down() {
 stage_soak() {
   export TRAMPOLINE_KILL_POINTS=3000 TRAMPOLINE_IMAGE_KILL_POINTS=200 TRAMPOLINE_COLLECTIONS=200
   export E2E_STREAM_MIB=1024 E2E_STREAM_ROUNDS=20 E2E_AWAY_SECONDS=60
-  scenarios_seconds=7200
+  scenarios_seconds=7200 privileged_parts='attack sandbox collections'
   stage_seeding
   stage_podman
   stage_kubernetes
@@ -370,7 +410,9 @@ leftovers() {
 # Everything of the stages that were not reached is not counted, so an early end must not look like a pass.
 finish() {
   trap - EXIT
-  if [[ -n $own_cluster ]]; then "$own_cluster" down || failed=$((failed + 1)); fi
+  local number
+  if ((${#pids[@]})); then kill "${pids[@]}" && wait; fi 2>/dev/null || true
+  for number in "${own_numbers[@]}"; do TRAMPOLINE_LAB_NUMBER=$number "$own_cluster" down || failed=$((failed + 1)); done
   if [[ -z $reached_end ]]; then
     failed=$((failed + 1))
     say 'stopped early'
