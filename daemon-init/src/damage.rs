@@ -5,7 +5,7 @@ use std::path::Path;
 use agent::files;
 use agent::paths::Paths;
 use agent::status::chain;
-use contract::damage::{DAMAGE, Damage, Damaged, Record};
+use contract::damage::{DAMAGE, Damage, Damaged, Fate, Record};
 use contract::handshake::Life;
 use contract::places::Container;
 
@@ -18,10 +18,30 @@ pub fn remember(mark_dir: &Path, damaged: Vec<Damaged>) {
         return;
     }
     let mut record = recorded(mark_dir);
+    // One that waits is told of once.
+    record.paths.retain(|old| !damaged.iter().any(|new| (&new.path, new.fate) == (&old.path, old.fate)));
     record.add(damaged);
-    if let Err(error) = files::write_json_durably(mark_dir, DAMAGE, &record) {
+    write(mark_dir, &record);
+}
+
+fn write(mark_dir: &Path, record: &Record) {
+    if let Err(error) = files::write_json_durably(mark_dir, DAMAGE, record) {
         tracing::warn!("damaged paths are in this log alone: {}", chain(&error));
     }
+}
+
+/// Those of the image that wait for this start.
+#[must_use]
+pub fn waiting(mark_dir: &Path) -> Vec<String> {
+    let waiting = recorded(mark_dir).paths.into_iter().filter(|one| one.fate == Fate::AtNextStart);
+    waiting.map(|one| one.path).collect()
+}
+
+/// They need not wait any more.
+pub fn settled(mark_dir: &Path) {
+    let mut record = recorded(mark_dir);
+    record.paths.retain(|one| one.fate != Fate::AtNextStart);
+    write(mark_dir, &record);
 }
 
 /// Publishes what the volume remembers, if there is anything.

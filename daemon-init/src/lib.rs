@@ -16,6 +16,7 @@ pub mod metadata;
 pub mod nix_daemon;
 pub mod prepare;
 pub mod proof;
+pub mod repair;
 pub mod reserve;
 pub mod roots;
 pub mod seed;

@@ -114,19 +114,32 @@ fn verify(
     reporter: &Reporter,
     abort: &Abort,
 ) -> Result<(), StoreError> {
-    let Before::LostSince(since) = checkpoints.before()? else { return Ok(()) };
+    let before = checkpoints.before()?;
+    let named = damage::waiting(&volume.mark_dir());
+    let since = match before {
+        Before::LostSince(since) => since,
+        _ if named.is_empty() => return Ok(()),
+        _ => i64::MAX,
+    };
+    let why = match before {
+        Before::LostSince(_) => "verifying what is new in the store: the machine went down under it",
+        _ => "making damaged paths of the image anew",
+    };
     let mut reporter = reporter.clone();
-    reporter.phase(Phase::Starting, "verifying what is new in the store: the machine went down under it");
-    tracing::info!("the machine went down under the store: verifying what is new in it");
+    reporter.phase(Phase::Starting, why);
+    tracing::info!("{why}");
     let progress = Progress::new(reporter, "verifying");
-    let verified = seed::verify::since(volume, image, since, &Watch::new(&progress, abort))?;
+    let verified = seed::verify::since(volume, image, since, &named, &Watch::new(&progress, abort))?;
     let (paths, mib, damaged) = (verified.paths, verified.bytes >> 20, verified.damaged.len());
     tracing::info!(paths, mib, damaged, "verified what is new in the store");
+    if !named.is_empty() {
+        damage::settled(&volume.mark_dir());
+    }
     damage::remember(&volume.mark_dir(), verified.damaged);
     Ok(())
 }
 
-fn load(paths: &Paths) -> Result<Image, StoreError> {
+pub(crate) fn load(paths: &Paths) -> Result<Image, StoreError> {
     Image::load(ImagePaths {
         nix: paths.nix.clone(),
         manifest: paths.image.join("image.json"),

@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::damage::Damaged;
 use crate::exit::Exit;
 use crate::places::{MAINTENANCE_UID, MONITOR_UID, USER_UID};
 use crate::roots::{NewRoot, Root};
@@ -22,6 +23,12 @@ pub enum Request {
     },
     /// Makes a named root, of a path that is valid. Answered by it as a [`Reply::Root`].
     AddRoot(NewRoot),
+    /// Looks whether a valid path is what was registered, and if it is not, fetches it again or removes it. Answered by a
+    /// [`Reply::Damaged`] where it was not.
+    Repair {
+        /// Full store path.
+        path: String,
+    },
     /// Takes one away.
     RemoveRoot {
         /// Its name.
@@ -35,6 +42,7 @@ impl Request {
     pub fn admitted(&self) -> &'static [u32] {
         match self {
             Self::Roots { .. } => &[0, USER_UID, MAINTENANCE_UID],
+            Self::Repair { .. } => &[0, MAINTENANCE_UID],
             Self::AddRoot(_) | Self::RemoveRoot { .. } => &[0],
         }
     }
@@ -52,6 +60,8 @@ pub enum Reply {
         /// For a person.
         message: String,
     },
+    /// It was not what was registered.
+    Damaged(Damaged),
     /// One of the roots.
     Root(Root),
     /// That was all.
@@ -73,7 +83,8 @@ mod tests {
     fn nobody_is_heard_who_may_not_connect() {
         let new = NewRoot { name: "a".into(), path: "/nix/store".into(), ttl: None };
         let root = Request::RemoveRoot { name: "a".into() };
-        for request in [Request::Roots { sizes: true }, Request::AddRoot(new), root] {
+        let repair = Request::Repair { path: "/nix/store".into() };
+        for request in [Request::Roots { sizes: true }, Request::AddRoot(new), root, repair] {
             let admitted = request.admitted();
             assert!(admitted.contains(&0), "{request:?}");
             assert!(admitted.iter().all(|uid| ASKERS.contains(uid)), "{request:?}");

@@ -2,13 +2,16 @@
 
 use std::io::{Read, Write};
 
-use crate::connection::Connection;
+use crate::connection::{Connection, done};
 use crate::error::Result;
 use crate::stderr;
 use crate::wire::{self, Request};
 
 /// By the protocol's numbers.
 const BUILD_DERIVATION: u64 = 36;
+const BUILD_PATHS: u64 = 9;
+/// Of the modes: put what is fetched in the place of what lies there.
+const REPAIR: u64 = 1;
 
 /// What is to be built. Only trusted clients may name the output of anything that is not known by its content.
 #[derive(Debug, Clone, Copy)]
@@ -64,6 +67,15 @@ impl BuildOutcome {
 }
 
 impl<S: Read + Write> Connection<S> {
+    /// Fetches a valid path from the substituters once more, and puts it in the place of what lies there. Only trusted clients may.
+    ///
+    /// # Errors
+    /// See [`crate::Error`]; also where no substituter has it.
+    pub fn repair(&mut self, path: &str) -> Result<()> {
+        let request = Request::new(BUILD_PATHS).strs(std::iter::once(path)).u64(REPAIR);
+        self.ask(&request, &mut |_| {}, done)
+    }
+
     /// Builds, which may take as long as it takes.
     ///
     /// # Errors

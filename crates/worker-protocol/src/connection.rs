@@ -220,7 +220,7 @@ impl<S: Read + Write> Connection<S> {
 }
 
 /// The answer of operations that have none.
-fn done(from: &mut impl Read) -> Result<()> {
+pub(crate) fn done(from: &mut impl Read) -> Result<()> {
     match wire::read_u64(from)? {
         1 => Ok(()),
         value => Err(Error::Unexpected { what: "done", value }),

@@ -10,7 +10,7 @@ use contract::exit::Exit;
 use contract::roots::Root;
 
 use super::Desk;
-use crate::roots;
+use crate::{repair, roots};
 
 /// Between two lines of progress.
 const PACE: Duration = Duration::from_secs(1);
@@ -26,6 +26,12 @@ pub(crate) struct Refusal {
 
 impl From<roots::Error> for Refusal {
     fn from(error: roots::Error) -> Self {
+        Self { exit: error.exit(), message: chain(&error) }
+    }
+}
+
+impl From<repair::Error> for Refusal {
+    fn from(error: repair::Error) -> Self {
         Self { exit: error.exit(), message: chain(&error) }
     }
 }
@@ -62,6 +68,12 @@ fn answered(desk: &Desk, request: Request, to: &Answer) -> Result<(), Refusal> {
                 to.say(&Reply::Progress { message: format!("{looked} store paths looked at so far") })
             };
             tell(to, roots::list_with_sizes(paths, config, progress)?)?;
+        }
+        Request::Repair { path } => {
+            let progress = |message: &str| to.say(&Reply::Progress { message: message.to_owned() });
+            if let Some(damaged) = repair::repair(paths, &path, &progress)? {
+                to.say(&Reply::Damaged(damaged))?;
+            }
         }
         Request::AddRoot(new) => {
             let root = roots::named::add(paths, &new, agent::unix_now())?;

@@ -49,7 +49,7 @@ pub(super) fn mend(
         if let Some(path) = paths.iter().find(|path| images.contains(**path)) {
             return Err(image.broken(format!("{path} refers to what is not the image's")));
         }
-        image.nix_store(volume.root())?.delete_regardless(&paths, volume.lock(), watch.abort)?;
+        image.nix_store(volume.root())?.delete_regardless(&paths, Some(volume.lock()), watch.abort)?;
     }
     watch.durability.filesystem(volume.dir()).context("make durable", volume.path())?;
     let at = agent::unix_now();
@@ -92,7 +92,7 @@ fn restore(volume: &Volume, image: &Image, entry: &Entry<'_>, watch: &Watch<'_>)
 }
 
 /// The paths and all that refer to them, whoever refers before what is referred to.
-pub(super) fn with_referrers<'a>(
+pub(crate) fn with_referrers<'a>(
     entries: &[Entry<'a>],
     paths: impl Iterator<Item = &'a str>,
 ) -> Vec<&'a str> {

@@ -18,7 +18,7 @@ pub(crate) mod room;
 mod copy;
 mod layout;
 mod leftovers;
-mod mend;
+pub(crate) mod mend;
 mod plan;
 mod pool;
 mod profiles;

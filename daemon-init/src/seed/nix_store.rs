@@ -77,12 +77,12 @@ impl NixStore {
     pub(crate) fn delete_regardless(
         &self,
         paths: &[&str],
-        lock: &File,
+        lock: Option<&File>,
         abort: &Abort,
     ) -> Result<(), StoreError> {
         for some in paths.chunks(PATHS_AT_ONCE) {
             let args: Vec<&str> = ["--delete", "--ignore-liveness"].iter().chain(some).copied().collect();
-            self.run(&args, Some(lock), None, abort)?;
+            self.run(&args, lock, None, abort)?;
         }
         Ok(())
     }

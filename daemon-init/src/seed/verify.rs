@@ -39,7 +39,7 @@ pub struct Verified {
     pub damaged: Vec<contract::damage::Damaged>,
 }
 
-/// Verifies what changed since (seconds since the epoch, by the file system's clock), and removes or restores what is damaged. Nothing
+/// Verifies what changed since (seconds since the epoch, by the file system's clock) and what is `named`, and removes or restores what is damaged. Nothing
 /// else may use the store meanwhile.
 ///
 /// # Errors
@@ -48,6 +48,7 @@ pub fn since(
     volume: &mut Volume,
     image: &Image,
     since: i64,
+    named: &[String],
     watch: &Watch<'_>,
 ) -> Result<Verified, StoreError> {
     if !register::has_database(volume) {
@@ -59,6 +60,9 @@ pub fn since(
     };
     let (mut read, mut wrong) = (HashSet::new(), Vec::new());
     let mut suspects = suspects(volume, &entries, since.saturating_sub(SLACK))?;
+    let is_named = |entry: &&Entry<'_>| named.iter().any(|name| name == entry.path);
+    let more: Vec<_> = entries.iter().filter(is_named).filter(|entry| !suspects.contains(entry)).collect();
+    suspects.extend(more);
     let (mut paths, mut bytes) = (0, 0);
     // Files of what is damaged may be files of other paths as well.
     while !suspects.is_empty() {

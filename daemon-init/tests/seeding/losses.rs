@@ -20,46 +20,51 @@ use crate::store::{assert_whole, faults, start};
 
 const BYTES: usize = 3 << 20;
 /// Later than anything that a test writes, whatever is allowed for clocks that were set.
-const NOTHING_IS_NEW: i64 = i64::MAX;
+pub(crate) const NOTHING_IS_NEW: i64 = i64::MAX;
 
-struct Scene {
-    _dir: Memory,
-    root: PathBuf,
-    image: Image,
+/// A seeded volume.
+pub(crate) struct Scene {
+    pub(crate) dir: Memory,
+    pub(crate) root: PathBuf,
+    pub(crate) image: Image,
 }
 
 impl Scene {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let dir = Memory::new(256);
         let image = Scratch::make(&dir.path().join("image"), 1, BYTES).image();
         let root = dir.path().join("volume");
         fs::create_dir_all(root.join("nix")).unwrap();
         start(&root, &image).unwrap();
-        Self { _dir: dir, root, image }
+        Self { dir, root, image }
     }
 
     fn since(&self, since: i64) -> Verified {
+        self.verify(since, &[])
+    }
+
+    pub(crate) fn verify(&self, since: i64, named: &[String]) -> Verified {
         let abort = Abort::new();
         let mut volume =
             volume::open(&Open { root: &self.root, image: &self.image, adopt: false, abort: &abort })
                 .unwrap();
         let verified =
-            verify::since(&mut volume, &self.image, since, &Watch::new(&Unwatched, &abort)).unwrap();
+            verify::since(&mut volume, &self.image, since, named, &Watch::new(&Unwatched, &abort)).unwrap();
         delete_leftovers(&volume, &abort).unwrap();
         verified
     }
 
     /// Where a store path lies.
-    fn place(&self, path: &str) -> PathBuf {
+    pub(crate) fn place(&self, path: &str) -> PathBuf {
         self.root.join(path.strip_prefix('/').unwrap())
     }
 
-    fn is_valid(&self, path: &str) -> bool {
+    pub(crate) fn is_valid(&self, path: &str) -> bool {
         nix_store_output(&self.root, &["--dump-db"]).lines().any(|line| line == path)
     }
 
     /// A path that refers to `other`.
-    fn add_referrer(&self, name: &str, other: &str) -> String {
+    pub(crate) fn add_referrer(&self, name: &str, other: &str) -> String {
         let expression =
             format!("derivation {{ name = {name:?}; system = \"x\"; builder = \"b\"; src = {other:?}; }}");
         // A derivation refers to its sources.
@@ -76,7 +81,7 @@ impl Scene {
 }
 
 /// Another byte in its middle; the size, and everything but the time of change, stays.
-fn damage(file: &Path) {
+pub(crate) fn damage(file: &Path) {
     let mut bytes = fs::read(file).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
@@ -208,7 +213,7 @@ fn it_can_be_ended_and_done_again() {
     impl Observer for End<'_> {}
     let end = End(&abort);
     end.0.trigger();
-    let ended = verify::since(&mut volume, &scene.image, 0, &Watch::new(&end, &abort)).unwrap_err();
+    let ended = verify::since(&mut volume, &scene.image, 0, &[], &Watch::new(&end, &abort)).unwrap_err();
     assert!(matches!(ended, StoreError::Aborted), "{ended}");
     drop(volume);
     assert_eq!(scene.since(0).damaged.len(), 1);

@@ -3,6 +3,7 @@
 
 mod adoption;
 mod child;
+mod daemon;
 mod full;
 mod image;
 mod kill_points;
@@ -12,4 +13,6 @@ mod mounts;
 mod power_cuts;
 mod random;
 mod refusals;
+mod repairs;
+mod running_cuts;
 mod store;

@@ -21,20 +21,20 @@ use crate::store::{OPTIONS, faults, missing_from_whole, start};
 const BYTES: usize = 20 << 20;
 
 #[derive(Debug, Clone, Copy)]
-enum Kind {
+pub(crate) enum Kind {
     Ext4,
     Btrfs,
 }
 
 /// A file system that can copy a file at once, and in it the volume's disk.
-struct Bench {
+pub(crate) struct Bench {
     dir: Memory,
     host: Mount,
-    images: [Scratch; 2],
+    pub(crate) images: [Scratch; 2],
 }
 
 impl Bench {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let dir = Memory::new(4096);
         let file = dir.path().join("host.btrfs");
         File::create(&file).unwrap().set_len(3 << 30).unwrap();
@@ -49,7 +49,7 @@ impl Bench {
         self.dir.path().join("host").join(name)
     }
 
-    fn make_disk(&self, kind: Kind) -> PathBuf {
+    pub(crate) fn make_disk(&self, kind: Kind) -> PathBuf {
         let disk = self.disk("disk");
         let _ = fs::remove_file(&disk);
         File::create(&disk).unwrap().set_len(256 << 20).unwrap();
@@ -61,12 +61,17 @@ impl Bench {
     }
 
     /// Mounts a disk as the volume below the root that is given back.
-    fn mount(&self, disk: &Path) -> (Mount, PathBuf) {
-        let root = self.dir.path().join("volume");
+    pub(crate) fn mount(&self, disk: &Path) -> (Mount, PathBuf) {
+        self.mount_as("volume", disk)
+    }
+
+    /// The same beside another one.
+    pub(crate) fn mount_as(&self, name: &str, disk: &Path) -> (Mount, PathBuf) {
+        let root = self.dir.path().join(name);
         (Mount::image(&root.join("nix"), disk, "noatime"), root)
     }
 
-    fn cut(&self, disk: &Path, name: &str) -> PathBuf {
+    pub(crate) fn cut(&self, disk: &Path, name: &str) -> PathBuf {
         let cut = self.disk(name);
         run("cp", &[&"--reflink=always", &disk, &cut]);
         cut
@@ -172,7 +177,7 @@ fn seed_with(root: &Path, image: &Image, durability: &dyn Durability) -> Result<
 }
 
 /// Somebody else's `fsync`, which commits the journal, and with it names whose bytes may not be there yet.
-fn commit(root: &Path) {
+pub(crate) fn commit(root: &Path) {
     let other = root.join("nix/lost+found");
     fs::create_dir_all(&other).unwrap();
     let file = File::create(other.join("other")).unwrap();
