@@ -1,5 +1,7 @@
 //! Making, stopping and removing a builder's pod and volumes.
 
+use std::time::Duration;
+
 use contract::places::Container;
 use tokio::task::JoinSet;
 
@@ -8,6 +10,9 @@ use crate::engine::{ContainerState, Engine, Observed, Volume, label, pod_name};
 use crate::error::{CliError, Result};
 use crate::render::{Rendering, VolumeSpec};
 use crate::ui::Ui;
+
+/// For the infra container to follow the last of the others.
+const INFRA: Duration = Duration::from_secs(15);
 
 /// Volumes first: `kube play` of podman 4.3 refuses an existing volume in a manifest, and would let podman copy the
 /// image's `/nix` into an empty one.
@@ -116,17 +121,28 @@ pub(super) async fn stop_revived(podman: &Podman, told: &Observed) -> Result<Obs
     Ok(now)
 }
 
-/// podman tells when each has ended; the pod's infra container follows by itself.
+/// podman tells when each has ended. The pod's infra container follows by itself: a process of podman's ends it after the last of
+/// them. Where that has come to nothing, which happens on a busy machine, it would stay for ever, and is ended here.
 pub(super) async fn stopped(podman: &Podman, observed: &Observed) -> Result<()> {
     let names = names(observed, |_| true);
     let mut args = vec!["wait"];
     args.extend(names.iter().map(String::as_str));
-    podman.run(&args).await?;
     let pod = pod_name(&observed.builder);
-    let infra = podman.run(&["pod", "inspect", "--format", "{{.InfraContainerID}}", &pod]).await?;
-    let infra = String::from_utf8_lossy(&infra).trim().to_owned();
-    // Gone already if somebody removed the pod meanwhile.
-    command::output(podman.ui, &["wait", &infra], None).await.map(drop)
+    loop {
+        podman.run(&args).await?;
+        let infra = podman.run(&["pod", "inspect", "--format", "{{.InfraContainerID}}", &pod]).await?;
+        let infra = String::from_utf8_lossy(&infra).trim().to_owned();
+        // Gone already if somebody removed the pod meanwhile.
+        let wait = ["wait", infra.as_str()];
+        let follows = command::output(podman.ui, &wait, None);
+        if let Ok(ended) = tokio::time::timeout(INFRA, follows).await {
+            return ended.map(drop);
+        }
+        let (now, _) = observe::one(podman.ui, &observed.builder).await?;
+        if !now.containers.iter().any(|container| container.running) {
+            return podman.run(&["pod", "stop", &pod]).await.map(drop);
+        }
+    }
 }
 
 fn names(observed: &Observed, wanted: impl Fn(bool) -> bool) -> Vec<String> {
