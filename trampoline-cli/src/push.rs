@@ -22,6 +22,8 @@ use crate::wake;
 
 /// Bytes that are in flight at once, where an engine carries them; also what a pipe may hold without privilege.
 const PART: usize = 1 << 20;
+/// Of zstd. Through a cluster each byte costs more time than this saves anywhere else.
+const LEVEL: i32 = 1;
 /// A receiver that hears nothing gives up after two minutes; git may take longer to list a tree.
 const PATIENCE: Duration = Duration::from_secs(100);
 /// After a connection that broke.
@@ -70,7 +72,7 @@ impl Write for Carried {
     }
 }
 
-impl Sink for io::BufWriter<Carried> {
+impl<W: Write> Sink for io::BufWriter<W> {
     fn file(&mut self, from: &File, length: u64) -> io::Result<u64> {
         io::copy(&mut io::Read::take(from, length), self)
     }
@@ -102,6 +104,13 @@ fn pipe() -> io::Result<(OwnedFd, File)> {
     #[cfg(target_os = "linux")]
     let _ = rustix::pipe::fcntl_setpipe_size(&writer, PART);
     Ok((reader, File::from(OwnedFd::from(writer))))
+}
+
+impl Receiver {
+    /// Whether content travels packed. A pipe is faster than any packing.
+    pub(crate) fn packs(&self) -> bool {
+        matches!(self.channel, Channel::Carried(_))
+    }
 }
 
 /// Sends what the builder lacks of a tree. A receiver that only came too early or too late is started again, once.
@@ -158,7 +167,7 @@ async fn exchange(
         }
         match lines::read(&line, "the builder's answer")? {
             PushAnswer::Done(generation) => done = Some(generation),
-            PushAnswer::Send { files: wanted } => {
+            PushAnswer::Send { files: wanted, zstd } => {
                 // What is asked for a second time was changed while it was sent.
                 let certain = std::mem::replace(&mut asked, true);
                 let step = context.ui.step(format!("sending {}", header.label));
@@ -166,10 +175,11 @@ async fn exchange(
                 let (report, sent) = std::sync::mpsc::channel();
                 channel = blocking(channel, move |sink| {
                     let mut last = (0, 0);
-                    let sent = sink.send(&tree, &wanted, certain, &mut |count, bytes| {
-                        last = (count, bytes);
-                        step.shows(&format!("{count} of {total} files"));
-                    });
+                    let sent =
+                        sink.send(&tree, &Wanted { files: &wanted, certain, zstd }, &mut |count, bytes| {
+                            last = (count, bytes);
+                            step.shows(&format!("{count} of {total} files"));
+                        });
                     step.clear();
                     // Received below, in any case.
                     let _ = report.send(last);
@@ -190,6 +200,14 @@ async fn exchange(
     })
 }
 
+/// What the receiver asks for.
+struct Wanted<'a> {
+    files: &'a [u32],
+    /// See [`Tree::send`].
+    certain: bool,
+    zstd: bool,
+}
+
 impl Channel {
     fn all(&mut self, bytes: &[u8]) -> io::Result<()> {
         match self {
@@ -202,8 +220,7 @@ impl Channel {
     fn send(
         &mut self,
         tree: &Tree,
-        files: &[u32],
-        certain: bool,
+        &Wanted { files, certain, zstd }: &Wanted<'_>,
         sent: &mut impl FnMut(u64, u64),
     ) -> std::result::Result<(), Stopped> {
         match std::mem::replace(self, Self::Gone) {
@@ -211,16 +228,28 @@ impl Channel {
                 tree.send(files, certain, &mut pipe, sent)?;
                 *self = Self::Pipe(pipe);
             }
+            Self::Carried(carried) if zstd => {
+                let packed = zstd::Encoder::new(carried, LEVEL).map_err(Stopped::Sink)?;
+                let packed = buffered(packed, |sink| tree.send(files, certain, sink, sent))?;
+                *self = Self::Carried(packed.finish().map_err(Stopped::Sink)?);
+            }
             Self::Carried(carried) => {
-                let mut buffered = io::BufWriter::with_capacity(PART, carried);
-                tree.send(files, certain, &mut buffered, sent)?;
-                let carried = buffered.into_inner().map_err(|error| Stopped::Sink(error.into_error()))?;
-                *self = Self::Carried(carried);
+                *self = Self::Carried(buffered(carried, |sink| tree.send(files, certain, sink, sent))?);
             }
             Self::Gone => return Err(Stopped::Sink(io::ErrorKind::BrokenPipe.into())),
         }
         Ok(())
     }
+}
+
+/// Writes large parts.
+fn buffered<W: Write>(
+    to: W,
+    write: impl FnOnce(&mut io::BufWriter<W>) -> std::result::Result<(), Stopped>,
+) -> std::result::Result<W, Stopped> {
+    let mut buffered = io::BufWriter::with_capacity(PART, to);
+    write(&mut buffered)?;
+    buffered.into_inner().map_err(|error| Stopped::Sink(error.into_error()))
 }
 
 /// Writes on a thread that may block. A receiver that refuses says why by its exit code: a broken pipe is only the

@@ -16,6 +16,9 @@ pub struct PushHeader {
     pub label: String,
     /// `user@host` of the client.
     pub from: String,
+    /// The client can send content as a zstd frame.
+    #[serde(default)]
+    pub zstd: bool,
 }
 
 /// Answers of `user-init receive`, a line each.
@@ -27,6 +30,10 @@ pub enum PushAnswer {
     Send {
         /// Indices in the manifest; paths with the same content are asked for once.
         files: Vec<u32>,
+        /// All of it in one zstd frame, of a window of 2^[`crate::tree::WINDOW_LOG`] bytes at most. Never where the header
+        /// does not offer it.
+        #[serde(default)]
+        zstd: bool,
     },
     /// The tree is there (it was already, or it has now been made current).
     Done(Generation),

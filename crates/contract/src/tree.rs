@@ -14,6 +14,8 @@ pub const MTIME: i64 = 315_532_800;
 pub const PATH_MAX: usize = 4096;
 /// Longest name of a folder or file, as Linux's `NAME_MAX`.
 pub const NAME_MAX: usize = 255;
+/// Largest window of what is sent as zstd, as a power of two: what a receiver needs of memory for it.
+pub const WINDOW_LOG: u32 = 23;
 /// Bytes of a [`Frame`].
 pub const FRAME: usize = 12;
 

@@ -80,6 +80,7 @@ impl PushTarball {
             sha256: hex(&Sha256::digest(&manifest)),
             label: source.label.clone(),
             from: owner(),
+            zstd: receiver.packs(),
         };
         let tree = Arc::new(tree);
         // While the tree is on its way.

@@ -1,8 +1,8 @@
 //! `user-init receive`: a tree arrives.
 //!
 //! The client writes a [`PushHeader`] line and the tree's manifest. If no generation is that tree, it is told
-//! [`PushAnswer::Send`] with what is in none of them, and sends it; [`PushAnswer::Done`] is the last line. Every file is
-//! hashed as it is written. Nothing is synced to disk: the client has the tree, and a tree of another boot is not taken for
+//! [`PushAnswer::Send`] with what is in none of them, and sends it, packed where it can; [`PushAnswer::Done`] is the last line.
+//! Every file is hashed as it is written. Nothing is synced to disk: the client has the tree, and a tree of another boot is not taken for
 //! present, but only as a place from which content is copied, and hashed.
 
 use std::collections::{BTreeSet, HashMap};
@@ -90,7 +90,8 @@ pub fn receive(
         return Ok(project);
     }
     let staging = Staging::new(&project)?;
-    fill(&project, &staging.dir, &entries, input, output)?;
+    let content = Content { root: &staging.dir, entries: &entries };
+    fill(&project, &content, &mut Client { input, output, zstd: header.zstd })?;
     let generation = commit(&project, &header, boot, staging, &entries, &manifest)?;
     answer(output, &PushAnswer::Done(project.describe(generation, false)?))?;
     Ok(project)
@@ -204,30 +205,53 @@ impl Plan {
     }
 }
 
+/// Whoever is asked for content.
+struct Client<'a, I, O> {
+    input: &'a mut I,
+    output: &'a mut O,
+    zstd: bool,
+}
+
+impl<I: BufRead + Send, O: Write> Client<'_, I, O> {
+    fn ask(&mut self, files: &[u32]) -> Result<()> {
+        let ask = PushAnswer::Send { files: files.to_owned(), zstd: self.zstd };
+        if files.is_empty() { Ok(()) } else { answer(self.output, &ask) }
+    }
+
+    /// What it was asked for, and copies. Returns those that were not what their ids say.
+    fn take(&mut self, asked: &[u32], copies: &[Copy], to: &Content<'_>) -> Result<Vec<u32>> {
+        if asked.is_empty() || !self.zstd {
+            return to.fill(self.input, asked, copies);
+        }
+        let mut unpacked = zstd::Decoder::with_buffer(&mut *self.input).map_err(|e| cut(&e))?.single_frame();
+        unpacked.window_log_max(tree::WINDOW_LOG).map_err(|e| cut(&e))?;
+        let failed = to.fill(&mut unpacked, asked, copies)?;
+        // Behind the end mark is the end of the frame, and only then what is asked for next.
+        match unpacked.read(&mut [0]).map_err(|e| cut(&e))? {
+            0 => Ok(failed),
+            _ => Err(Error::Transfer("the client sent more than it was asked for".into())),
+        }
+    }
+}
+
 /// Makes all that the manifest names.
 fn fill(
     project: &Project,
-    root: &Path,
-    entries: &[Entry],
-    input: &mut (impl Read + Send),
-    output: &mut impl Write,
+    content: &Content<'_>,
+    client: &mut Client<'_, impl BufRead + Send, impl Write>,
 ) -> Result<()> {
+    let Content { root, entries } = *content;
     let plan = Plan::new(project, root, entries)?;
-    if !plan.asked.is_empty() {
-        answer(output, &PushAnswer::Send { files: plan.asked.clone() })?;
-    }
+    client.ask(&plan.asked)?;
     let mut tree = Tree::open(root)?;
     let folders: BTreeSet<&[u8]> = entries.iter().flat_map(all_folders).collect();
     for folder in &folders {
         tree.folder(folder)?;
     }
-    let content = Content { root, entries };
-    let failed = content.fill(input, &plan.asked, &plan.copies)?;
-    if !failed.is_empty() {
-        // Changed while it was read, here or there. The client has it for certain.
-        answer(output, &PushAnswer::Send { files: failed.clone() })?;
-        refuse(entries, &content.fill(input, &failed, &[])?)?;
-    }
+    let failed = client.take(&plan.asked, &plan.copies, content)?;
+    // Changed while it was read, here or there. The client has it for certain.
+    client.ask(&failed)?;
+    refuse(entries, &client.take(&failed, &[], content)?)?;
     refuse(entries, &content.copy(&plan.twins)?)?;
     for entry in entries {
         if let Kind::Link { target } = &entry.kind {

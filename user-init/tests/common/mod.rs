@@ -43,7 +43,7 @@ pub fn push_with(
             let _ = ours.write_all(&beginning);
             for line in answers.lines().map_while(Result::ok) {
                 match serde_json::from_str(&line).unwrap() {
-                    PushAnswer::Send { files } => {
+                    PushAnswer::Send { files, .. } => {
                         let bytes = send(asked.len(), &files);
                         let whole = bytes.ends_with(&Frame::End.encode());
                         let _ = ours.write_all(&bytes);

@@ -64,6 +64,7 @@ impl Tree {
             sha256: super::sha256(&manifest),
             label: "main 1a2b3c4".into(),
             from: "me@here".into(),
+            zstd: false,
         }
     }
 
@@ -87,15 +88,19 @@ impl Tree {
         bytes
     }
 
-    /// All that a builder reads which has nothing of it.
-    pub fn bytes(&self, project: &str) -> Vec<u8> {
+    /// What a builder asks for which has nothing of it.
+    pub fn files(&self) -> Vec<u32> {
         let mut seen = HashSet::new();
         let first = self.0.iter().zip(0..).filter_map(|((entry, _), index)| match &entry.kind {
             Kind::File { id, .. } => seen.insert(id).then_some(index),
             _ => None,
         });
-        let files: Vec<u32> = first.collect();
-        [self.beginning(project), self.frames(&files)].concat()
+        first.collect()
+    }
+
+    /// All that such a builder reads.
+    pub fn bytes(&self, project: &str) -> Vec<u8> {
+        [self.beginning(project), self.frames(&self.files())].concat()
     }
 }
 
