@@ -9,6 +9,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use agent::paths::Paths;
 use common::Daemon;
@@ -193,4 +194,95 @@ fn a_note_that_is_damaged_keeps_its_root() {
     // A link that is not ours leads nowhere.
     symlink("/etc", folder.join("theirs")).unwrap();
     assert_eq!(scene.listed().len(), 1);
+}
+
+impl Scene {
+    /// Sets a link's time back.
+    fn age(&self, link: &str, days: u64) {
+        let at = format!("@{}", agent::unix_now() - days * DAY);
+        let touched = Command::new("touch").args(["-h", "-d", &at, link]).status().unwrap();
+        assert!(touched.success());
+    }
+
+    fn let_go(&self, dry_run: bool) -> Vec<String> {
+        let gone = roots::let_go(&self.paths, Duration::from_secs(30 * DAY), dry_run).unwrap();
+        gone.into_iter().map(|root| root.name).collect()
+    }
+}
+
+#[test]
+fn a_forgotten_link_keeps_nothing_any_more_and_stays_where_it_is() {
+    let scene = Scene::new();
+    let path = |name: &str| scene.daemon.add(name, name.as_bytes());
+    let (old, young, job, generation) = (path("old"), path("young"), path("job"), path("generation"));
+    let forgotten = scene.result("src/result", &old);
+    // Of a development shell, which nobody else ages.
+    let shell = scene.result("src/.direnv/shell-1-link", &old);
+    let kept = scene.result("src/young", &young);
+    let of_job = scene.result(".local/state/trampoline/jobs/1-1/result", &job);
+    let of_profile = scene.result(".local/state/nix/profiles/profile-1-link", &generation);
+    scene.age(&forgotten, 31);
+    scene.age(&shell, 40);
+    scene.age(&kept, 29);
+    scene.age(&of_job, 400);
+    scene.age(&of_profile, 400);
+    // A way that only Nix goes; its link is as old as can be.
+    fs::create_dir(scene.paths.home.join("elsewhere")).unwrap();
+    symlink("elsewhere", scene.paths.home.join("through")).unwrap();
+    let through = path("through");
+    let link = scene.result("through/result", &through);
+    scene.age(&link, 400);
+
+    assert_eq!(scene.let_go(true), [shell.as_str(), &forgotten]);
+    scene.collect();
+    assert!(Path::new(&old).exists(), "nothing was done yet");
+    assert_eq!(scene.let_go(false), [shell.as_str(), &forgotten]);
+    assert_eq!(scene.let_go(false), [""; 0]);
+    scene.collect();
+    assert!(!Path::new(&old).exists());
+    assert!(fs::symlink_metadata(&forgotten).is_ok() && fs::symlink_metadata(&shell).is_ok());
+    for kept in [young, job, generation, through] {
+        assert!(Path::new(&kept).exists(), "{kept}");
+    }
+    // It is a root again when it is made again.
+    let old = path("old");
+    scene.result("src/result", &old);
+    scene.collect();
+    assert!(Path::new(&old).exists());
+}
+
+#[test]
+fn what_is_built_anew_while_it_is_let_go_is_kept() {
+    let scene = Scene::new();
+    let old = scene.daemon.add("old", b"old");
+    let link = scene.result("result", &old);
+    for round in 0..20 {
+        scene.age(&link, 31);
+        let new = scene.daemon.add("new", format!("{round}").as_bytes());
+        let (gone, ()) = std::thread::scope(|scope| {
+            let gone = scope.spawn(|| scene.let_go(false));
+            scene.result("result", &new);
+            (gone.join().unwrap(), ())
+        });
+        let held: Vec<_> = scene.listed().into_values().filter_map(|root| root.path).collect();
+        assert_eq!(held, [new], "round {round}: {gone:?}");
+        let entries = fs::read_dir(scene.paths.nix.join("var/nix/gcroots/auto")).unwrap();
+        let aside = |entry: &fs::DirEntry| entry.file_name().to_string_lossy().starts_with("trampoline");
+        assert_eq!(entries.filter(|entry| aside(entry.as_ref().unwrap())).count(), 0);
+    }
+}
+
+#[test]
+fn no_collection_waits_for_an_expired_root_to_be_taken_away() {
+    let scene = Scene::new();
+    fs::create_dir_all(scene.paths.config.parent().unwrap()).unwrap();
+    fs::write(&scene.paths.config, "[maintenance]\ngrace-window = \"0s\"\n").unwrap();
+    fs::create_dir_all(scene.paths.mark_dir()).unwrap();
+    let (expired, kept) = (scene.daemon.add("expired", b"expired"), scene.daemon.add("kept", b"kept"));
+    scene.add("expired", &expired, Some(60)).unwrap();
+    scene.add("kept", &kept, None).unwrap();
+    daemon_init::in_use::gate::close(&scene.paths, &contract::handshake::Life("b:1".into())).unwrap();
+    // A user's own.
+    scene.collect();
+    assert!(!Path::new(&expired).exists() && Path::new(&kept).exists());
 }

@@ -106,6 +106,7 @@ pub(crate) enum Command {
     CopyClosure(commands::copy_closure::CopyClosure),
     PushFlake(commands::push_flake::PushFlake),
     Keys(commands::keys::KeysCommand),
+    Roots(commands::roots::Roots),
     Maintenance(commands::maintenance::Maintenance),
     Clean(commands::clean::Clean),
     Config(commands::config::ConfigCommand),

@@ -24,16 +24,26 @@ pub(crate) fn read<T: DeserializeOwned>(text: &[u8], what: &str) -> Result<T> {
         .map_err(|error| CliError::other_version(format!("cannot read {what}: {error}")))
 }
 
-/// A command in the user container that tells of something until that is over.
+/// A command in a container that tells of something until that is over.
 pub(crate) struct Telling {
     stream: Stream,
     lines: tokio::io::Lines<BufReader<Box<dyn AsyncRead + Send + Unpin>>>,
 }
 
 impl Telling {
-    /// Starts it and gives it `input`.
+    /// Starts one in the user container and gives it `input`.
     pub(crate) async fn start(context: &Context, argv: &[&str], input: &[u8]) -> Result<Self> {
-        let mut stream = context.engine.stream(&context.name, Container::User, argv, None).await?;
+        Self::start_in(context, Container::User, argv, input).await
+    }
+
+    /// The same in any container.
+    pub(crate) async fn start_in(
+        context: &Context,
+        container: Container,
+        argv: &[&str],
+        input: &[u8],
+    ) -> Result<Self> {
+        let mut stream = context.engine.stream(&context.name, container, argv, None).await?;
         // Not closed: that may end both directions. One that ends before it has read this says why by its exit code.
         let _ = stream.stdin.write_all(input).await;
         let _ = stream.stdin.flush().await;

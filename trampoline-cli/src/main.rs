@@ -4,6 +4,7 @@ mod cli;
 mod closure;
 mod commands;
 mod context;
+mod control;
 mod embedded;
 mod engine;
 mod error;

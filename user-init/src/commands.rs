@@ -66,6 +66,11 @@ fn dispatch(place: &Place, command: &str, rest: &[String]) -> Result<u8> {
             let wrong = |_| Error::Usage(format!("--from needs a number of bytes, not {from:?}"));
             follow(place, id, from.parse().map_err(wrong)?)?;
         }
+        ("store-path", ["--project", project, path]) => store_path(place, project, None, path)?,
+        ("store-path", ["--project", project, "--generation", generation, path]) => {
+            let wrong = |_| Error::Usage(format!("--generation needs a number, not {generation:?}"));
+            store_path(place, project, Some(generation.parse().map_err(wrong)?), path)?;
+        }
         ("projects", []) => print(&projects(place)?)?,
         ("keys", ["add"]) => {
             let new = ssh::add(&place.paths, &input()?)?;
@@ -223,6 +228,19 @@ fn follow(place: &Place, id: &str, from: u64) -> Result<()> {
     let dir = Jobs::new(place.paths.jobs()).folder(id)?;
     let stdout = io::stdout();
     job::follow(&dir, from, &mut stdout.lock(), Some(stdout.as_fd()))
+}
+
+/// The store path to which something in a pushed tree leads.
+fn store_path(place: &Place, project: &str, generation: Option<u64>, path: &str) -> Result<()> {
+    let found = Project::new(&place.paths.projects(), project)?;
+    let tree = found.tree(found.pick(generation)?);
+    let given = tree.join(path);
+    let leads = contract::roots::store_path(&given, |path| std::fs::read_link(path).ok());
+    let leads = leads.ok_or_else(|| {
+        let what = if given.symlink_metadata().is_ok() { "is no link into the store" } else { "is not there" };
+        Error::NotFound(format!("{path} {what}, in what was pushed of {project}"))
+    })?;
+    write(format!("{leads}\n").as_bytes())
 }
 
 fn projects(place: &Place) -> Result<Vec<Generation>> {

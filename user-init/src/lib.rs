@@ -32,6 +32,8 @@ user-init signal ID int|term|hup                to a session without a terminal
 user-init receive [--fd 3]                      a tree on standard input, or on a pipe (see contract::job)
 user-init job start [--follow]|list|follow ID [--from BYTE]|cancel ID
 user-init projects                              pushed trees, JSON
+user-init store-path --project P [--generation N] PATH
+                                                where a link in a pushed tree leads
 user-init keys add|ls                           public keys on standard input
 user-init host-key                              the public one
 user-init status                                what the pod publishes, JSON

@@ -101,6 +101,12 @@ impl Paths {
         self.home.join(".local/state/trampoline/jobs")
     }
 
+    /// The user's profiles.
+    #[must_use]
+    pub fn profiles(&self) -> PathBuf {
+        self.home.join(".local/state/nix/profiles")
+    }
+
     /// daemon-init's socket.
     #[must_use]
     pub fn daemon_control_socket(&self) -> PathBuf {

@@ -1,6 +1,11 @@
 //! What keeps store paths from collection, as far as it is a root of the store.
 
+use std::path::{Component, Path, PathBuf};
+
 use serde::{Deserialize, Serialize};
+
+/// Where all stores are that know of each other.
+const STORE: &str = "/nix/store";
 
 /// A root, or many of one kind that belong together.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,6 +95,24 @@ pub struct NewRoot {
     pub ttl: Option<u64>,
 }
 
+/// As many links as Linux follows.
+const MAX_LINKS: usize = 40;
+
+/// The store path that `path` is, lies in, or leads to by links; where the links themselves are, `read_link` knows. Step by step: a
+/// store path may be a link to another one.
+pub fn store_path(path: &Path, read_link: impl Fn(&Path) -> Option<PathBuf>) -> Option<String> {
+    let mut path = path.to_owned();
+    for _ in 0..MAX_LINKS {
+        if let Ok(inside) = path.strip_prefix(STORE) {
+            let Some(Component::Normal(name)) = inside.components().next() else { return None };
+            return Some(format!("{STORE}/{}", name.to_string_lossy()));
+        }
+        let target = read_link(&path)?;
+        path = path.parent().map_or_else(PathBuf::new, Path::to_owned).join(target);
+    }
+    None
+}
+
 /// Longest name.
 const NAME_MAX: usize = 100;
 
@@ -111,6 +134,24 @@ pub fn check_name(name: &str) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn links_lead_to_the_first_store_path() {
+        let links = |path: &Path| match path.to_str().unwrap() {
+            "/home/nix/p/result" => Some("../q/other".into()),
+            "/home/nix/p/../q/other" => Some("/nix/store/x-y/bin".into()),
+            "/nix/store/x-y" => Some("/nix/store/z-z".into()),
+            "/loop" => Some("loop".into()),
+            _ => None,
+        };
+        let leads = |path: &str| store_path(Path::new(path), links);
+        assert_eq!(leads("/nix/store/x-y"), Some("/nix/store/x-y".into()));
+        assert_eq!(leads("/nix/store/x-y/bin/x"), Some("/nix/store/x-y".into()));
+        assert_eq!(leads("/home/nix/p/result"), Some("/nix/store/x-y".into()));
+        for none in ["/nix/store", "/nix/store/", "/loop", "/etc/passwd", "", "result"] {
+            assert_eq!(leads(none), None, "{none}");
+        }
+    }
 
     #[test]
     fn a_name_is_one_harmless_component_of_a_path() {

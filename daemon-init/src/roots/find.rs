@@ -96,9 +96,10 @@ impl Look<'_> {
             }
             return;
         };
+        // What looks like a generation elsewhere, as that of a development shell, nobody else ever removes.
         let kind = if theirs.starts_with(self.paths.jobs()) {
             RootKind::Job
-        } else if is_generation(theirs) {
+        } else if theirs.starts_with(self.paths.profiles()) && is_generation(theirs) {
             RootKind::Generation
         } else {
             RootKind::Link

@@ -2,11 +2,13 @@
 
 mod beneath;
 mod find;
+mod forgotten;
 pub mod named;
 mod sizes;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use agent::files;
 use agent::paths::Paths;
@@ -110,6 +112,15 @@ pub fn list_with_sizes(
     let keeps = sizes::keeps_derivations(config);
     sizes::measure(&mut connection, &mut found, keeps, |looked| progress(looked).map_err(Error::Told))?;
     Ok(told(found))
+}
+
+/// Has Nix forget what is older than `age` and let go by its age alone; with `dry_run` only says which that is.
+///
+/// # Errors
+/// When a folder of Nix's own cannot be read or changed.
+pub fn let_go(paths: &Paths, age: Duration, dry_run: bool) -> Result<Vec<Root>, Error> {
+    let now = agent::unix_now();
+    if dry_run { Ok(told(forgotten::find(paths, age, now)?)) } else { forgotten::forget(paths, age, now) }
 }
 
 fn told(found: Vec<find::Found>) -> Vec<Root> {

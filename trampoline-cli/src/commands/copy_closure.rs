@@ -1,10 +1,11 @@
 //! `copy-closure`: store paths between this machine's store and the builder's, by the local Nix.
 
-use std::path::{Component, Path, PathBuf};
+use std::path::Path;
 
 use clap::Args;
 use contract::exit::Exit;
 use contract::keys;
+use contract::room::READING;
 use tokio::process::Command;
 
 use crate::cli::Global;
@@ -15,10 +16,6 @@ use crate::signing::{self, Key};
 use crate::ui::{Ui, bytes};
 use crate::{sshconfig, wake};
 
-/// Where both stores are.
-const STORE: &str = "/nix/store";
-/// As many links as Linux follows.
-const MAX_LINKS: usize = 40;
 /// Names of paths that a question lists.
 const LISTED: usize = 20;
 
@@ -142,7 +139,8 @@ impl CopyClosure {
 async fn from_builder(context: &Context, paths: &[String]) -> Result<()> {
     let mut nix = Nix::new(context, "copy").await?;
     // A trusted user, or the only one, decides without a signature; for all others the daemon looks at it all the same.
-    nix.command.args(["--no-check-sigs", "--from", &nix.store]).args(paths);
+    let store = format!("{}?remote-program={}", nix.store, READING.replace(' ', "%20"));
+    nix.command.args(["--no-check-sigs", "--from", &store]).args(paths);
     let status = nix.command.status().await.map_err(|error| no_nix(&error))?;
     if status.success() {
         return Ok(());
@@ -159,17 +157,11 @@ async fn from_builder(context: &Context, paths: &[String]) -> Result<()> {
 /// The store path that a path of this machine is, leads to, or lies in. By hand: this machine's store may lie elsewhere than
 /// at /nix.
 fn store_path(given: &str, dir: &Path) -> Result<String> {
-    let mut path = dir.join(given);
-    for _ in 0..MAX_LINKS {
-        if let Ok(inside) = path.strip_prefix(STORE) {
-            let Some(Component::Normal(name)) = inside.components().next() else { break };
-            return Ok(format!("{STORE}/{}", name.to_string_lossy()));
-        }
-        let Ok(target) = std::fs::read_link(&path) else { break };
-        path = path.parent().map_or_else(PathBuf::new, Path::to_owned).join(target);
-    }
-    Err(CliError::new(Exit::Usage, format!("{given} is not a store path"))
-        .hint("name paths below /nix/store, or a `result` link to one"))
+    let found = contract::roots::store_path(&dir.join(given), |path| std::fs::read_link(path).ok());
+    found.ok_or_else(|| {
+        CliError::new(Exit::Usage, format!("{given} is not a store path"))
+            .hint("name paths below /nix/store, or a `result` link to one")
+    })
 }
 
 fn local_daemon() -> std::process::Command {

@@ -15,6 +15,7 @@ pub(crate) mod man;
 pub(crate) mod proxy;
 pub(crate) mod push_flake;
 pub(crate) mod push_tarball;
+pub(crate) mod roots;
 pub(crate) mod setup;
 pub(crate) mod shell;
 pub(crate) mod ssh;
@@ -44,6 +45,7 @@ pub(crate) async fn run(cli: &Cli) -> Result<u8> {
         Command::CopyClosure(command) => command.run(global).await,
         Command::PushFlake(command) => command.run(global).await,
         Command::Keys(command) => command.run(global).await,
+        Command::Roots(command) => command.run(global).await,
         Command::Maintenance(command) => command.run(global).await,
         Command::Clean(command) => command.run(global).await,
         Command::Config(command) => command.run(global).await,

@@ -8,8 +8,7 @@ mod in_use;
 mod server;
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::os::unix::net::UnixListener;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -60,7 +59,8 @@ fn live(place: &Place, life: &Life, signals: &Signals, reporter: &mut Reporter) 
     reporter.phase(Phase::Starting, "prepares the home and sshd");
     home::prepare(paths)?;
     let sshd = start_sshd(place, &config)?;
-    let listener = listen(&paths.control_socket())?;
+    let socket = paths.control_socket();
+    let listener = agent::control::listen(&socket, 0o600).map_err(io_error("listen on", &socket))?;
     let mut server = Server::new(place, life, config, reporter, waiter, listener, sshd);
     server.serve()
 }
@@ -110,19 +110,6 @@ fn start_sshd(place: &Place, config: &Watched) -> Result<Option<Sshd>> {
         return Ok(None);
     }
     ssh::prepare(place, config.config()).map(|prepared| Some(Sshd::start(prepared)))
-}
-
-fn listen(socket: &Path) -> Result<UnixListener> {
-    // Of a life before; its listener is gone, as we are the only one in this container.
-    agent::files::withdraw(socket)?;
-    let old = nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o177));
-    let bound = UnixListener::bind(socket);
-    nix::sys::stat::umask(old);
-    let listener = bound.map_err(io_error("listen on", socket))?;
-    fs::set_permissions(socket, fs::Permissions::from_mode(0o600))
-        .map_err(io_error("set the mode of", socket))?;
-    listener.set_nonblocking(true).map_err(io_error("listen on", socket))?;
-    Ok(listener)
 }
 
 /// The kernel's boot, for trees that are not synced to disk.

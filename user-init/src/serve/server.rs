@@ -5,6 +5,7 @@ use std::os::unix::net::UnixListener;
 use std::time::Instant;
 
 use agent::config::Watched;
+use agent::control::Got;
 use agent::files;
 use agent::paths::Paths;
 use agent::status::{Reporter, chain};
@@ -14,7 +15,7 @@ use contract::handshake::{Life, Session, UserActivity, file};
 
 use super::CONTAINER;
 use super::admission::Admission;
-use super::connection::{Connection, Got, State};
+use super::connection::{Connection, State};
 use crate::Place;
 use crate::control::{Reply, Request};
 use crate::error::Error;
@@ -134,7 +135,7 @@ impl<'a> Server<'a> {
         match self.connections[index].read() {
             Got::Nothing => {}
             Got::Request(request) => self.decide(index, request),
-            Got::End => {
+            Got::Nonsense(_) | Got::End => {
                 let gone = self.connections.swap_remove(index);
                 if let State::Session(session) = gone.state {
                     tracing::info!(pid = session.pid, kind = ?session.kind, "session ended");

@@ -1,0 +1,95 @@
+//! `result` links that somebody made long ago and forgot. What keeps their store paths is Nix's entry in `gcroots/auto`, root's; the
+//! link itself is left to whom it belongs.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use agent::paths::Paths;
+use contract::roots::{Root, RootKind};
+
+use super::find::Found;
+use super::{Error, beneath, find, io_error};
+
+/// Where an entry stands aside while its link is looked at once more. Still a root: Nix takes any name here.
+const ASIDE: &str = "trampoline-aside-";
+
+/// Those that are older than `age`, oldest first.
+///
+/// # Errors
+/// As [`super::list`].
+pub(super) fn find(paths: &Paths, age: Duration, now: u64) -> Result<Vec<Found>, Error> {
+    let mut found = find::all(paths, now)?;
+    let latest = now.saturating_sub(age.as_secs());
+    // Only of those that were looked at: for others Nix's own entry says when it was made, and its link may be newer.
+    found.retain(|found| {
+        let root = &found.root;
+        root.kind == RootKind::Link
+            && found.entry.is_some()
+            && root.path.is_some()
+            && root.since.is_some_and(|since| since <= latest)
+    });
+    found.sort_by_key(|found| found.root.since);
+    Ok(found)
+}
+
+/// Has Nix forget them; what became of them.
+///
+/// # Errors
+/// As [`find`], or when an entry of Nix's cannot be removed.
+pub(super) fn forget(paths: &Paths, age: Duration, now: u64) -> Result<Vec<Root>, Error> {
+    let mut forgotten = Vec::new();
+    for found in find(paths, age, now)? {
+        let Some(entry) = &found.entry else { continue };
+        if forget_one(paths, entry, &found.root)? {
+            forgotten.push(found.root);
+        }
+    }
+    Ok(forgotten)
+}
+
+/// Somebody may build anew at this moment: Nix replaces the link first, and then its entry. So the entry is moved aside, from where it
+/// still holds; a link that was replaced before is seen now, and one that is replaced from now on gets a new entry.
+fn forget_one(paths: &Paths, entry: &Path, root: &Root) -> Result<bool, Error> {
+    let aside = aside(entry);
+    match fs::rename(entry, &aside) {
+        // Nix has seen that there is no link.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        renamed => renamed.map_err(io_error("move", entry))?,
+    }
+    let below = Path::new(&root.name).strip_prefix(&paths.home).ok();
+    let same = match below.map(|below| beneath::link(&paths.home, below)) {
+        Some(Ok(Some(link))) => Some(link.modified) == root.since,
+        // It is gone, or another thing; Nix forgets it as well.
+        Some(Ok(None)) => true,
+        Some(Err(error)) => error.kind() == io::ErrorKind::NotFound,
+        None => false,
+    };
+    if same {
+        fs::remove_file(&aside).map_err(io_error("remove", &aside))?;
+        return Ok(true);
+    }
+    if aside == entry {
+        return Ok(false);
+    }
+    match fs::hard_link(&aside, entry) {
+        // A new one, that holds it.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        linked => linked.map_err(io_error("make", entry))?,
+    }
+    fs::remove_file(&aside).map_err(io_error("remove", &aside))?;
+    Ok(false)
+}
+
+/// A killed one's stays where it is.
+fn aside(entry: &Path) -> PathBuf {
+    let name = entry.file_name().unwrap_or_default();
+    if name.as_encoded_bytes().starts_with(ASIDE.as_bytes()) {
+        return entry.to_owned();
+    }
+    let mut aside = OsString::from(ASIDE);
+    aside.push(name);
+    entry.with_file_name(aside)
+}
