@@ -5,7 +5,7 @@ use std::path::Path;
 use agent::files;
 use agent::paths::Paths;
 use agent::status::chain;
-use contract::damage::{DAMAGE, Damage, Damaged, Fate, Record};
+use contract::damage::{DAMAGE, Damage, Damaged, Fate, Record, SLICE, Slice};
 use contract::handshake::Life;
 use contract::places::Container;
 
@@ -54,6 +54,20 @@ pub fn publish(paths: &Paths, life: &Life) {
     if let Err(error) = files::write_json(&paths.run_dir(Container::Daemon), DAMAGE, &damage) {
         tracing::warn!("damaged paths not published: {}", chain(&error));
     }
+}
+
+/// How far maintenance has read the store. What cannot be read is as if it had not begun.
+#[must_use]
+pub fn slice(mark_dir: &Path) -> Slice {
+    files::read_json(&mark_dir.join(SLICE)).ok().flatten().unwrap_or_default()
+}
+
+/// Keeps it.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn note_slice(mark_dir: &Path, slice: &Slice) -> Result<(), files::Error> {
+    files::write_json(mark_dir, SLICE, slice)
 }
 
 fn recorded(mark_dir: &Path) -> Record {

@@ -123,6 +123,7 @@ living!(
     hs::IdleStatus,
     hs::StoreStatus,
     contract::keys::BuilderKeys,
+    contract::damage::Damage,
     in_use::Look,
     in_use::InUse
 );

@@ -37,6 +37,7 @@ pub fn status(paths: &Paths, life: &Life, pids_limit: Option<u64>) -> BuilderSta
         drain: read(paths, life, Container::Daemon, file::DRAIN),
         store: read(paths, life, Container::Maintenance, file::STORE),
         keys: read(paths, life, Container::Daemon, file::KEYS),
+        damage: read(paths, life, Container::Daemon, contract::damage::DAMAGE),
         pids_limit,
         system: Some(contract::image::system()),
     }

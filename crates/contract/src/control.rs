@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::damage::Damaged;
+use crate::damage::{Damaged, Slice};
 use crate::exit::Exit;
 use crate::places::{MAINTENANCE_UID, MONITOR_UID, USER_UID};
 use crate::roots::{NewRoot, Root};
@@ -23,6 +23,10 @@ pub enum Request {
     },
     /// Makes a named root, of a path that is valid. Answered by it as a [`Reply::Root`].
     AddRoot(NewRoot),
+    /// How far the store's content was read, in any life. Answered by a [`Reply::Slice`].
+    LastSlice,
+    /// It was read so far.
+    SliceRead(Slice),
     /// Looks whether a valid path is what was registered, and if it is not, fetches it again or removes it. Answered by a
     /// [`Reply::Damaged`] where it was not.
     Repair {
@@ -42,7 +46,7 @@ impl Request {
     pub fn admitted(&self) -> &'static [u32] {
         match self {
             Self::Roots { .. } => &[0, USER_UID, MAINTENANCE_UID],
-            Self::Repair { .. } => &[0, MAINTENANCE_UID],
+            Self::LastSlice | Self::SliceRead(_) | Self::Repair { .. } => &[0, MAINTENANCE_UID],
             Self::AddRoot(_) | Self::RemoveRoot { .. } => &[0],
         }
     }
@@ -60,6 +64,8 @@ pub enum Reply {
         /// For a person.
         message: String,
     },
+    /// See [`Request::LastSlice`].
+    Slice(Slice),
     /// It was not what was registered.
     Damaged(Damaged),
     /// One of the roots.

@@ -6,6 +6,10 @@ use crate::handshake::Life;
 
 /// Store volume, below `MARK_DIR`: [`Record`]. Run volume, `daemon`: [`Damage`].
 pub const DAMAGE: &str = "damage.json";
+/// In seconds.
+const LATELY: u64 = 7 * 24 * 3600;
+/// Lines of `status`.
+const SHOWN: usize = 10;
 /// As many are remembered.
 pub const REMEMBERED: usize = 200;
 
@@ -62,6 +66,29 @@ pub enum Fate {
     AtNextStart,
 }
 
+/// What a look at the store's content has found.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Verified {
+    /// Paths that were read.
+    pub paths: u64,
+    /// The length of their archives, in bytes.
+    pub bytes: u64,
+    /// Those that were not what was registered.
+    pub damaged: Vec<Damaged>,
+}
+
+/// Store volume, below `MARK_DIR`: [`Slice`].
+pub const SLICE: &str = "slice.json";
+
+/// How far maintenance has read the store.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Slice {
+    /// Seconds since the epoch when the last slice was read whole; 0: none yet.
+    pub at: u64,
+    /// The store path that was read last; empty: the next slice begins with the first one.
+    pub cursor: String,
+}
+
 /// What the volume remembers.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Record {
@@ -79,6 +106,13 @@ pub struct Damage {
     pub paths: Vec<Damaged>,
 }
 
+impl Damage {
+    /// What an operator may not have seen yet: of the last seven days, the newest first, and no more than a few.
+    pub fn lately(&self, now: u64) -> impl Iterator<Item = &Damaged> {
+        self.paths.iter().rev().filter(move |one| now.saturating_sub(one.at) < LATELY).take(SHOWN)
+    }
+}
+
 impl Record {
     /// Remembers them; the oldest are forgotten.
     pub fn add(&mut self, more: Vec<Damaged>) {
@@ -93,7 +127,9 @@ impl Fate {
     #[must_use]
     pub fn words(self) -> &'static str {
         match self {
-            Self::Removed => "removed with all that referred to it; it is fetched or built again when it is asked for",
+            Self::Removed => {
+                "removed with all that referred to it; it is fetched or built again when it is asked for"
+            }
             Self::Fetched => "fetched again from a substituter",
             Self::Restored => "made anew from the image",
             Self::AtNextStart => "part of the image; made anew when the builder starts next (down, up)",

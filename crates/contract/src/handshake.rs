@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::damage::Damage;
 use crate::exit::Exit;
 use crate::keys::BuilderKeys;
 use crate::places::Container;
@@ -353,6 +354,9 @@ pub struct BuilderStatus {
     /// From the daemon container; absent in what an earlier version wrote.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keys: Option<BuilderKeys>,
+    /// From the daemon container, if any path was ever damaged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub damage: Option<Damage>,
     /// Limit on processes in force for the user (hazard: none under `kube play`).
     pub pids_limit: Option<u64>,
     /// Nix's name of the platform that the agents were built for; absent in what an earlier version wrote.

@@ -25,7 +25,8 @@ pub struct Keeper {
     /// When the store's folder had changed last, when the last one was begun.
     seen: Option<SystemTime>,
     due: Option<Instant>,
-    running: Option<Receiver<Result<(), StoreError>>>,
+    /// With the moment at which its end is asked for at the latest: a success changes a file, which is told, a failure does not.
+    running: Option<(Receiver<Result<(), StoreError>>, Instant)>,
     failed: bool,
 }
 
@@ -63,7 +64,7 @@ impl Keeper {
             if self.running.is_some() {
                 self.due = Some(now + interval);
             } else {
-                self.begin(waiter)?;
+                self.begin(waiter, now + interval)?;
             }
         }
         Ok(())
@@ -72,7 +73,8 @@ impl Keeper {
     /// When to look even if nothing changes.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        self.due
+        let heard = self.running.as_ref().map(|(_, at)| *at);
+        self.due.into_iter().chain(heard).min()
     }
 
     /// The last one. `clean`: whoever wrote has ended. What is not done in time is not waited for.
@@ -80,7 +82,7 @@ impl Keeper {
         let end = Instant::now() + LAST;
         let left = || end.saturating_duration_since(Instant::now());
         // Two at once would write the same file.
-        let before = self.running.take().map_or(Ok(Ok(())), |running| running.recv_timeout(left()));
+        let before = self.running.take().map_or(Ok(Ok(())), |(running, _)| running.recv_timeout(left()));
         match before.and_then(|_| self.spawn(clean).recv_timeout(left())) {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!("the store is not known to be on disk: {}", chain(&error)),
@@ -95,7 +97,14 @@ impl Keeper {
 
     /// The end of one that is under way.
     fn hear(&mut self, now: Instant, interval: Duration) {
-        let Some(ended) = self.running.as_ref().and_then(|running| running.try_recv().ok()) else { return };
+        let Some((running, at)) = &mut self.running else { return };
+        let Ok(ended) = running.try_recv() else {
+            // A slow disk.
+            if *at <= now {
+                *at = now + interval;
+            }
+            return;
+        };
         self.running = None;
         match ended {
             Ok(()) => {
@@ -110,11 +119,11 @@ impl Keeper {
     }
 
     /// What appears from here on is told again, and is what the next one is for.
-    fn begin(&mut self, waiter: &mut Waiter<'_>) -> io::Result<()> {
+    fn begin(&mut self, waiter: &mut Waiter<'_>, hear: Instant) -> io::Result<()> {
         self.watch(waiter)?;
         let fresh = |at: &SystemTime| at.elapsed().is_ok_and(|age| age > COARSE);
         self.seen = self.changed().filter(fresh);
-        self.running = Some(self.spawn(false));
+        self.running = Some((self.spawn(false), hear));
         Ok(())
     }
 

@@ -10,7 +10,7 @@ use contract::exit::Exit;
 use contract::roots::Root;
 
 use super::Desk;
-use crate::{repair, roots};
+use crate::{damage, repair, roots};
 
 /// Between two lines of progress.
 const PACE: Duration = Duration::from_secs(1);
@@ -27,6 +27,12 @@ pub(crate) struct Refusal {
 impl From<roots::Error> for Refusal {
     fn from(error: roots::Error) -> Self {
         Self { exit: error.exit(), message: chain(&error) }
+    }
+}
+
+impl From<agent::files::Error> for Refusal {
+    fn from(error: agent::files::Error) -> Self {
+        Self { exit: Exit::Io, message: chain(&error) }
     }
 }
 
@@ -69,6 +75,8 @@ fn answered(desk: &Desk, request: Request, to: &Answer) -> Result<(), Refusal> {
             };
             tell(to, roots::list_with_sizes(paths, config, progress)?)?;
         }
+        Request::LastSlice => to.say(&Reply::Slice(damage::slice(&paths.mark_dir())))?,
+        Request::SliceRead(slice) => damage::note_slice(&paths.mark_dir(), &slice)?,
         Request::Repair { path } => {
             let progress = |message: &str| to.say(&Reply::Progress { message: message.to_owned() });
             if let Some(damaged) = repair::repair(paths, &path, &progress)? {
