@@ -48,7 +48,7 @@ impl Pod {
         let life = life::current(&paths).expect("/proc is there");
         let pod = Self { root, paths, life, daemon };
         pod.builds(0);
-        let user = UserActivity { life: pod.life.clone(), sessions: vec![], jobs: vec![], last_work: 0 };
+        let user = UserActivity::quiet(pod.life.clone());
         write(&pod.paths.run_dir(Container::User), file::ACTIVITY, &user);
         pod
     }

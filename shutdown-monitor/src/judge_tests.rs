@@ -1,4 +1,4 @@
-use contract::handshake::{Life, Session};
+use contract::handshake::{Keep, Life, Session, SessionKind};
 
 use super::*;
 
@@ -9,8 +9,9 @@ fn life() -> Life {
     Life("boot:1".into())
 }
 
-fn session() -> Session {
-    Session { pid: 7, kind: SessionKind::Ssh, command: String::new(), since: 0 }
+pub(crate) fn session(doing: Option<&str>) -> Session {
+    let doing = doing.map(str::to_owned);
+    Session { pid: 7, kind: SessionKind::Ssh, command: String::new(), since: 0, doing }
 }
 
 pub(super) fn ack(generation: u64, work: u32) -> Option<StopAck> {
@@ -18,18 +19,20 @@ pub(super) fn ack(generation: u64, work: u32) -> Option<StopAck> {
 }
 
 /// A ready builder in which nothing goes on.
-pub(super) fn quiet() -> Seen {
+pub(crate) fn quiet() -> Seen {
     Seen {
         ready: true,
+        user_serves: true,
         daemon: Some(DaemonActivity { life: life(), builds: 0, last_build: 0 }),
-        user: Some(UserActivity { life: life(), sessions: vec![], jobs: vec![], last_work: 0 }),
+        user: Some(UserActivity::quiet(life())),
         daemon_ack: None,
         user_ack: None,
         idle_timeout: Some(IDLE),
+        ..Seen::default()
     }
 }
 
-pub(super) fn building() -> Seen {
+pub(crate) fn building() -> Seen {
     let mut seen = quiet();
     seen.daemon.as_mut().unwrap().builds = 1;
     seen
@@ -76,10 +79,10 @@ fn a_second_before_nothing_is_asked() {
 fn the_count_begins_when_work_ends() {
     let start = Instant::now();
     let mut busy_user = quiet();
-    busy_user.user.as_mut().unwrap().sessions.push(session());
+    busy_user.user.as_mut().unwrap().sessions.push(session(Some("cpu")));
     let mut with_job = quiet();
     with_job.user.as_mut().unwrap().jobs.push("1".into());
-    for (busy, source) in [(building(), "build"), (busy_user, "session (ssh)"), (with_job, "job")] {
+    for (busy, source) in [(building(), "build"), (busy_user, "session (ssh): cpu"), (with_job, "job")] {
         let mut judge = Judge::new(start, 0, StopEnd::Leave);
         let later = start + 10 * IDLE;
         judge.look(&busy, None, start);
@@ -103,8 +106,11 @@ fn work_between_two_looks_counts_whatever_the_clock_says() {
     let now = start + IDLE - MINUTE;
     assert_eq!(judge.look(&seen, None, now).again, Some(now + IDLE));
     assert_eq!(judge.idle().source, "build");
-    seen.user.as_mut().unwrap().last_work = 4;
-    assert_eq!(judge.look(&seen, None, now + MINUTE).again, Some(now + MINUTE + IDLE));
+    let session = Some((now + MINUTE / 2, "session (ssh): terminal".to_owned()));
+    seen.last = session.clone();
+    assert_eq!(judge.look(&seen, None, now + MINUTE).again, Some(now + MINUTE / 2 + IDLE), "when it was");
+    assert_eq!(judge.idle().source, "session (ssh): terminal");
+    assert_eq!(judge.look(&seen, None, now + 2 * MINUTE).again, Some(now + MINUTE / 2 + IDLE), "once");
 }
 
 #[test]
@@ -129,7 +135,7 @@ fn whoever_is_not_known_is_not_idle() {
 #[test]
 fn work_while_asking_opens_again() {
     let mut with_session = quiet();
-    with_session.user.as_mut().unwrap().sessions.push(session());
+    with_session.user.as_mut().unwrap().sessions.push(session(Some("begins")));
     let mut short_build = quiet();
     short_build.daemon.as_mut().unwrap().last_build = 9;
     let mut gone = quiet();
@@ -209,6 +215,81 @@ fn the_timeout_is_live() {
     assert_eq!((phase(&verdict), verdict.again), (Some(StopPhase::Open), Some(start + 14 * IDLE)));
     seen.idle_timeout = None;
     assert_eq!(judge.look(&seen, None, start + 20 * IDLE).stop, None);
+}
+
+#[test]
+fn an_open_and_silent_session_keeps_nothing_and_is_told() {
+    let start = Instant::now();
+    let mut seen = quiet();
+    seen.user.as_mut().unwrap().sessions = vec![session(None)];
+    let mut judge = Judge::new(start, 0, StopEnd::Leave);
+    let end = start + IDLE;
+    assert_eq!(judge.look(&seen, None, start).again, Some(end - NOTICE));
+    assert!(!judge.idle().soon);
+    assert_eq!(judge.look(&seen, None, end - NOTICE).again, Some(end));
+    assert!(judge.idle().soon);
+    // A key is pressed.
+    let mut awake = seen.clone();
+    awake.user.as_mut().unwrap().sessions = vec![session(Some("terminal"))];
+    judge.look(&awake, None, end - MINUTE);
+    assert!(!judge.idle().soon);
+    judge.look(&seen, None, end);
+    assert_eq!(phase(&judge.look(&seen, None, end + IDLE)), None, "told late, stopped late");
+    assert_eq!(phase(&judge.look(&seen, None, end + IDLE + NOTICE)), Some(StopPhase::Ask));
+    // Another one comes.
+    seen.last = Some((end + IDLE + NOTICE, "session (ssh): begins".into()));
+    let verdict = judge.look(&seen, None, end + IDLE + NOTICE + MINUTE / 60);
+    assert_eq!(phase(&verdict), Some(StopPhase::Open));
+}
+
+fn kept(what: &str, ends: Instant) -> Kept {
+    Kept { ends, keep: Keep { what: what.into(), until: 0, note: String::new() } }
+}
+
+#[test]
+fn what_keeps_it_ends_by_itself() {
+    let start = Instant::now();
+    let mut judge = Judge::new(start, 0, StopEnd::Leave);
+    let mut seen = quiet();
+    let (hold, window) = (start + 3 * IDLE, start + 5 * IDLE);
+    seen.keeps = vec![kept("hold", hold), kept("keep-up", window)];
+    // The calendar is looked at once in a while.
+    assert_eq!(judge.look(&seen, None, start).again, Some(start + CALENDAR));
+    assert_eq!((judge.idle().stops_at, judge.idle().keeps.len()), (Some(window), 2));
+    assert_eq!(phase(&judge.look(&seen, None, window - MINUTE)), None);
+    assert_eq!(judge.idle().keeps, [kept("keep-up", window)]);
+    assert_eq!(phase(&judge.look(&seen, None, window)), Some(StopPhase::Ask));
+    // Somebody wants it to stay after all.
+    seen.keeps = vec![kept("hold", window + 2 * IDLE)];
+    (seen.daemon_ack, seen.user_ack) = (ack(1, 0), ack(1, 0));
+    let verdict = judge.look(&seen, None, window);
+    assert_eq!((phase(&verdict), judge.idle().stops_at), (Some(StopPhase::Open), Some(window + 2 * IDLE)));
+    seen.keeps.clear();
+    assert_eq!(phase(&judge.look(&seen, None, window + MINUTE)), Some(StopPhase::Ask), "released");
+}
+
+#[test]
+fn it_goes_on_where_the_monitor_before_it_was_ended() {
+    let start = Instant::now();
+    let memory = || Memory { last_activity: start, source: "build".into(), last_build: 0 };
+    let judge = || Judge::new(start + 20 * MINUTE, 3, StopEnd::Leave).remembering(memory());
+    let mut same = judge();
+    assert_eq!(same.look(&quiet(), None, start + 20 * MINUTE).again, Some(start + IDLE));
+    assert_eq!(same.idle().source, "build");
+    // What has gone on meanwhile counts, when it was if that is known.
+    let now = start + 20 * MINUTE;
+    let mut seen = quiet();
+    seen.daemon.as_mut().unwrap().last_build = 5;
+    assert_eq!(judge().look(&seen, None, now).again, Some(now + IDLE));
+    let mut seen = quiet();
+    seen.last = Some((start + 10 * MINUTE, "job".into()));
+    assert_eq!(judge().look(&seen, None, now).again, Some(start + 10 * MINUTE + IDLE));
+    // Nor is whoever is not known idle now.
+    let mut seen = quiet();
+    seen.user_serves = false;
+    let mut judge = judge();
+    judge.look(&seen, None, now);
+    assert_eq!(judge.look(&quiet(), None, now + MINUTE).again, Some(now + MINUTE + IDLE));
 }
 
 #[test]

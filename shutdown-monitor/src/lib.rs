@@ -4,6 +4,8 @@
 
 pub mod cluster;
 pub mod engine;
+pub mod evidence;
 pub mod judge;
+pub mod keeps;
 pub mod serve;
 pub mod watch;

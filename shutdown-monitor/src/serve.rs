@@ -12,13 +12,16 @@ use agent::status::{Reporter, chain};
 use agent::wait::Wake;
 use agent::{entry, last_words, log, published};
 use contract::exit::Exit;
-use contract::handshake::{IdleStatus, Life, Phase, StopEnd, StopRequest, file};
+use contract::handshake::{
+    AgentStatus, IdleStatus, Life, Moment, Phase, StopEnd, StopRequest, UserActivity, file,
+};
 use contract::places::Container;
 
 use crate::cluster::Cluster;
 use crate::cluster::api::{Api, Incomplete};
 use crate::engine::{Answer, Call, Refusal};
 use crate::judge::Seen;
+use crate::keeps;
 use crate::watch::{Ended, Woken, World, watch};
 
 const US: Container = Container::ShutdownMonitor;
@@ -177,16 +180,40 @@ impl World for Pod<'_> {
     }
 
     fn look(&mut self) -> Seen {
-        let ready = agent::ready::published(self.paths, self.life).is_some();
-        self.report(ready);
+        let ready = agent::ready::published(self.paths, self.life);
+        self.report(ready.is_some());
+        let user: Option<UserActivity> =
+            published::read(self.paths, self.life, Container::User, file::ACTIVITY);
+        let agent: Option<AgentStatus> =
+            published::read(self.paths, self.life, Container::User, file::STATUS);
+        let (now, nanoseconds) = (Instant::now(), self.nanoseconds());
+        let at = |moment: &Moment| {
+            // Nothing lies ahead, whatever is published.
+            let ago = Duration::from_nanos(nanoseconds.saturating_sub(moment.at));
+            now.checked_sub(ago).map(|at| (at, moment.source.clone()))
+        };
+        let hold = user.as_ref().and_then(|user| user.hold.as_ref());
         Seen {
-            ready,
+            ready: ready.is_some(),
+            daemon_since: ready.map_or(0, |ready| ready.start_time),
+            user_serves: agent.is_some_and(|a| matches!(a.phase, Phase::Running | Phase::Draining)),
             daemon: published::read(self.paths, self.life, Container::Daemon, file::ACTIVITY),
-            user: published::read(self.paths, self.life, Container::User, file::ACTIVITY),
+            last: user.as_ref().and_then(|user| user.last.as_ref()).and_then(at),
+            keeps: keeps::all(hold, &self.config.config().shutdown, now, nanoseconds, self.wall()),
+            user,
             daemon_ack: published::read(self.paths, self.life, Container::Daemon, file::ACK),
             user_ack: published::read(self.paths, self.life, Container::User, file::ACK),
             idle_timeout: self.config.config().shutdown.idle_timeout,
         }
+    }
+
+    fn nanoseconds(&self) -> u64 {
+        // A kernel without this clock could not run us either.
+        agent::in_use::now().unwrap_or_default()
+    }
+
+    fn former_idle(&mut self) -> Option<IdleStatus> {
+        published::read(self.paths, self.life, US, file::IDLE)
     }
 
     fn former_request(&mut self) -> Option<StopRequest> {

@@ -4,10 +4,10 @@ use std::future::Future;
 use std::io;
 use std::time::Instant;
 
-use contract::handshake::{IdleStatus, Life, StopEnd, StopPhase, StopRequest};
+use contract::handshake::{IdleMemory, IdleStatus, Life, StopEnd, StopPhase, StopRequest};
 
 use crate::engine::{Answer, Call};
-use crate::judge::{Judge, Seen};
+use crate::judge::{Idle, Judge, Memory, Seen};
 
 /// Why a wait ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,10 +37,14 @@ pub trait World {
     fn now(&self) -> Instant;
     /// Seconds since the epoch, for display alone.
     fn wall(&self) -> u64;
+    /// Nanoseconds of the monotonic clock, as all containers of the pod read it.
+    fn nanoseconds(&self) -> u64;
     /// All that is published in this life.
     fn look(&mut self) -> Seen;
     /// Our own request of this life, as a monitor before us may have left it.
     fn former_request(&mut self) -> Option<StopRequest>;
+    /// Our own view of this life, likewise.
+    fn former_idle(&mut self) -> Option<IdleStatus>;
     /// Publishes a request.
     ///
     /// # Errors
@@ -70,6 +74,9 @@ pub async fn watch(world: &mut impl World, life: &Life) -> io::Result<Ended> {
     let generation = former.as_ref().map_or(0, |request| request.generation);
     let end = world.end();
     let mut judge = Judge::new(world.now(), generation, end);
+    if let Some(memory) = world.former_idle().and_then(|idle| memory(world, idle)) {
+        judge = judge.remembering(memory);
+    }
     match former {
         Some(StopRequest { phase: StopPhase::Final, .. }) if end == StopEnd::Leave => {
             return Ok(Ended::Stopped);
@@ -97,12 +104,7 @@ pub async fn watch(world: &mut impl World, life: &Life) -> io::Result<Ended> {
         let verdict = judge.look(&seen, answer.take(), world.now());
         let idle = judge.idle();
         if shown.as_ref() != Some(&idle) {
-            world.show(&IdleStatus {
-                life: life.clone(),
-                last_activity: wall_of(world, idle.last_activity),
-                source: idle.source.clone(),
-                stops_at: idle.stops_at.map(|at| wall_of(world, at)),
-            });
+            world.show(&told(world, life, &idle));
             shown = Some(idle);
         }
         if let Some(note) = verdict.note {
@@ -130,6 +132,28 @@ pub async fn watch(world: &mut impl World, life: &Life) -> io::Result<Ended> {
             Woken::Look => {}
         }
     }
+}
+
+fn told(world: &impl World, life: &Life, idle: &Idle) -> IdleStatus {
+    let ago = world.now().saturating_duration_since(idle.last_activity);
+    let ago = u64::try_from(ago.as_nanos()).unwrap_or(u64::MAX);
+    let memory = |last_build| IdleMemory { at: world.nanoseconds().saturating_sub(ago), last_build };
+    IdleStatus {
+        life: life.clone(),
+        last_activity: wall_of(world, idle.last_activity),
+        source: idle.source.clone(),
+        stops_at: idle.stops_at.map(|at| wall_of(world, at)),
+        keeps: idle.keeps.iter().map(|kept| kept.keep.clone()).collect(),
+        soon: idle.soon,
+        // What goes on may be over before the next monitor looks, and then nobody knows when: it begins anew.
+        memory: idle.last_build.filter(|_| idle.stops_at.is_some()).map(memory),
+    }
+}
+
+fn memory(world: &impl World, former: IdleStatus) -> Option<Memory> {
+    let IdleMemory { at, last_build } = former.memory?;
+    let ago = std::time::Duration::from_nanos(world.nanoseconds().checked_sub(at)?);
+    Some(Memory { last_activity: world.now().checked_sub(ago)?, source: former.source, last_build })
 }
 
 /// A moment of the monotonic clock as seconds since the epoch, as of now.

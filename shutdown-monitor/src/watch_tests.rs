@@ -7,6 +7,8 @@ use super::*;
 use crate::engine::{Refusal, Scale};
 
 const IDLE: Duration = Duration::from_secs(1800);
+/// Nanoseconds that the machine has run when a script begins.
+const BOOTED: u64 = 5_000_000_000_000;
 
 fn life() -> Life {
     Life("boot:1".into())
@@ -17,10 +19,12 @@ type Step = Box<dyn FnOnce(&mut Script) -> Woken>;
 /// Plays a script: each wait takes the next step, which changes the world or lets the time pass. What is done is recorded.
 struct Script {
     end: StopEnd,
+    start: Instant,
     now: Instant,
     wall: u64,
     seen: Seen,
     former: Option<StopRequest>,
+    former_idle: Option<IdleStatus>,
     steps: VecDeque<Step>,
     /// Until when the present wait would last.
     until: Option<Instant>,
@@ -36,6 +40,12 @@ impl World for Script {
     }
     fn wall(&self) -> u64 {
         self.wall
+    }
+    fn nanoseconds(&self) -> u64 {
+        u64::try_from(self.now.duration_since(self.start).as_nanos()).unwrap() + BOOTED
+    }
+    fn former_idle(&mut self) -> Option<IdleStatus> {
+        self.former_idle.clone()
     }
     fn look(&mut self) -> Seen {
         self.seen.clone()
@@ -95,13 +105,25 @@ fn play(former: Option<StopRequest>, steps: Vec<Step>) -> (io::Result<Ended>, Ve
 }
 
 fn play_as(end: StopEnd, former: Option<StopRequest>, steps: Vec<Step>) -> (io::Result<Ended>, Vec<String>) {
+    play_after(end, former, None, steps)
+}
+
+fn play_after(
+    end: StopEnd,
+    former: Option<StopRequest>,
+    former_idle: Option<IdleStatus>,
+    steps: Vec<Step>,
+) -> (io::Result<Ended>, Vec<String>) {
     let seen = Seen { idle_timeout: Some(IDLE), ..Seen::default() };
+    let now = Instant::now();
     let mut script = Script {
         end,
-        now: Instant::now(),
+        start: now,
+        now,
         wall: 1_000_000,
         seen,
         former,
+        former_idle,
         steps: steps.into(),
         until: None,
         record: vec![],
@@ -113,9 +135,9 @@ fn play_as(end: StopEnd, former: Option<StopRequest>, steps: Vec<Step>) -> (io::
 }
 
 fn ready(s: &mut Script) {
-    s.seen.ready = true;
+    (s.seen.ready, s.seen.user_serves) = (true, true);
     s.seen.daemon = Some(DaemonActivity { life: life(), builds: 0, last_build: 0 });
-    s.seen.user = Some(UserActivity { life: life(), sessions: vec![], jobs: vec![], last_work: 0 });
+    s.seen.user = Some(UserActivity::quiet(life()));
 }
 
 fn builds(n: u32) -> impl FnOnce(&mut Script) {

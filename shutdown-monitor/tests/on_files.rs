@@ -11,7 +11,8 @@ use agent::wait::{Waiter, Wake};
 use agent::{life, proc};
 use contract::exit::Exit;
 use contract::handshake::{
-    DaemonActivity, IdleStatus, Life, Ready, StopAck, StopEnd, StopPhase, StopRequest, UserActivity, file,
+    AgentStatus, DaemonActivity, IdleMemory, IdleStatus, Life, Phase, Ready, StopAck, StopEnd, StopPhase,
+    StopRequest, UserActivity, file,
 };
 use contract::places::Container;
 use serde::de::DeserializeOwned;
@@ -55,6 +56,19 @@ fn it_stops_an_idle_builder_and_ignores_another_life() {
     std::fs::write(&paths.config, "[shutdown]\nidle-timeout = \"never\"\n").expect("scratch");
     let life = life::current(&paths).expect("/proc is there");
     let other = Life("boot:0".into());
+    // It was killed in this life, and knows how long it was idle.
+    let monotonic = agent::in_use::now().expect("the clock");
+    let memory = Some(IdleMemory { at: monotonic, last_build: 0 });
+    let former = IdleStatus {
+        life: life.clone(),
+        last_activity: 5,
+        source: "before".into(),
+        stops_at: Some(6),
+        keeps: vec![],
+        soon: false,
+        memory,
+    };
+    write(&paths.run_dir(Container::ShutdownMonitor), file::IDLE, &former);
     // A final request of another life must not end this one.
     let stale = StopRequest {
         life: other.clone(),
@@ -88,11 +102,26 @@ fn it_stops_an_idle_builder_and_ignores_another_life() {
     );
     write(&daemon, file::ACTIVITY, &DaemonActivity { life: life.clone(), builds: 0, last_build: 0 });
     // Jobs of another life hold nothing up, and say nothing either.
-    let mut activity = UserActivity { life: other, sessions: vec![], jobs: vec!["1".into()], last_work: 0 };
+    let mut activity = UserActivity { jobs: vec!["1".into()], ..UserActivity::quiet(other) };
     write(&user, file::ACTIVITY, &activity);
     rest.until::<IdleStatus>(&life, file::IDLE, |i| i.source == "start" && i.stops_at.is_none());
     (activity.life, activity.jobs) = (life.clone(), vec![]);
     write(&user, file::ACTIVITY, &activity);
+    // user-init, before it serves and then.
+    let serving = |phase| AgentStatus {
+        life: life.clone(),
+        agent: Container::User.agent().into(),
+        version: String::new(),
+        phase,
+        message: String::new(),
+        exit: None,
+        progress: None,
+        config: String::new(),
+        config_note: None,
+        at: 0,
+    };
+    write(&user, file::STATUS, &serving(Phase::Starting));
+    write(&user, file::STATUS, &serving(Phase::Running));
 
     // The timeout is live.
     files::write_bytes(config, "trampoline.toml", 0o644, b"[shutdown]\nidle-timeout = \"1s\"\n")

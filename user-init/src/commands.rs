@@ -10,6 +10,7 @@ use agent::status::chain;
 use contract::config::Config;
 use contract::exit::Exit;
 use contract::handshake::SessionKind;
+use contract::hold::Wish;
 use contract::job::{BuildRequest, Generation, JobStarted};
 use serde::Serialize;
 
@@ -71,6 +72,8 @@ fn dispatch(place: &Place, command: &str, rest: &[String]) -> Result<u8> {
             let wrong = |_| Error::Usage(format!("--generation needs a number, not {generation:?}"));
             store_path(place, project, Some(generation.parse().map_err(wrong)?), path)?;
         }
+        ("hold", ["set"]) => hold(place, &input()?)?,
+        ("hold", ["release"]) => drop(Client::ask(&place.paths.control_socket(), &Request::Release, say)?),
         ("projects", []) => print(&projects(place)?)?,
         ("keys", ["add"]) => {
             let new = ssh::add(&place.paths, &input()?)?;
@@ -224,6 +227,12 @@ fn cancel(place: &Place, id: &str) -> Result<()> {
     Client::ask(&place.paths.control_socket(), &Request::Cancel { id: id.to_owned() }, say).map(drop)
 }
 
+fn hold(place: &Place, text: &str) -> Result<()> {
+    let wrong = |e| Error::Usage(format!("the wish is not understood: {e}"));
+    let Wish { seconds, reason, by } = serde_json::from_str(text).map_err(wrong)?;
+    Client::ask(&place.paths.control_socket(), &Request::Hold { seconds, reason, by }, say).map(drop)
+}
+
 fn follow(place: &Place, id: &str, from: u64) -> Result<()> {
     let dir = Jobs::new(place.paths.jobs()).folder(id)?;
     let stdout = io::stdout();
@@ -237,7 +246,8 @@ fn store_path(place: &Place, project: &str, generation: Option<u64>, path: &str)
     let given = tree.join(path);
     let leads = contract::roots::store_path(&given, |path| std::fs::read_link(path).ok());
     let leads = leads.ok_or_else(|| {
-        let what = if given.symlink_metadata().is_ok() { "is no link into the store" } else { "is not there" };
+        let what =
+            if given.symlink_metadata().is_ok() { "is no link into the store" } else { "is not there" };
         Error::NotFound(format!("{path} {what}, in what was pushed of {project}"))
     })?;
     write(format!("{leads}\n").as_bytes())

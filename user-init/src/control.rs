@@ -39,6 +39,17 @@ pub enum Request {
         /// Which.
         id: String,
     },
+    /// The builder is to stay, until then and for this reason; in place of any earlier wish.
+    Hold {
+        /// Seconds from now.
+        seconds: u64,
+        /// May be empty.
+        reason: String,
+        /// `user@host` of whoever asks.
+        by: String,
+    },
+    /// It need not stay any more.
+    Release,
     /// A push has made old trees superfluous.
     Prune {
         /// Of which project.
@@ -63,6 +74,11 @@ pub enum Reply {
     },
     /// The job runs.
     Started(JobStarted),
+    /// For a person at a terminal, if there is one; everything goes on.
+    Notice {
+        /// One line.
+        message: String,
+    },
     /// The session is to end; the text says why.
     Leave {
         /// For a person.

@@ -3,10 +3,12 @@
 //!
 //! One door: every way in asks `serve` over its control socket, which counts it, and says no while the builder stops.
 
+pub mod activity;
 pub mod commands;
 pub mod control;
 pub mod environment;
 pub mod error;
+pub mod hold;
 pub mod home;
 pub mod in_use;
 pub mod job;
@@ -36,6 +38,7 @@ user-init store-path --project P [--generation N] PATH
                                                 where a link in a pushed tree leads
 user-init keys add|ls                           public keys on standard input
 user-init host-key                              the public one
+user-init hold set|release                      that the builder stays; `set` reads what is wished on standard input
 user-init status                                what the pod publishes, JSON
 user-init await [--keys]                        the same at each change, until sessions are served (and the keys on
                                                 standard input may come in) or an agent has failed";

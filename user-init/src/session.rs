@@ -208,6 +208,8 @@ fn wait(child: &mut Child, client: &mut Client, caught: &Caught, terminal: bool)
                     send(child, Signal::SIGHUP, terminal);
                     kill_at = Some(Instant::now() + HANG_UP);
                 }
+                // The terminal may be in raw mode.
+                Ok(Some(Reply::Notice { message })) if terminal => say(&format!("{message}\r")),
                 Ok(Some(_)) => {}
                 // `serve` is gone; the container goes with it.
                 Ok(None) | Err(_) => serving = false,

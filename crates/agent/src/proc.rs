@@ -43,6 +43,21 @@ pub struct Stat {
     pub ppid: i32,
     /// Ticks since boot.
     pub start_time: Option<u64>,
+    /// Controlling terminal, as the kernel numbers devices; 0: none.
+    pub tty: u32,
+    /// Processor time of itself and of the children that it has waited for, in ticks.
+    pub ticks: u64,
+}
+
+impl Stat {
+    /// Number of its terminal below `/dev/pts`, if it is one of those.
+    #[must_use]
+    pub fn pts(&self) -> Option<u32> {
+        /// Of all pseudo-terminals.
+        const MAJOR: u32 = 136;
+        let minor = self.tty & 0xff | (self.tty >> 12) & 0xfff00;
+        ((self.tty >> 8) & 0xfff == MAJOR).then_some(minor)
+    }
 }
 
 /// The command name (field 2) may hold spaces and parentheses: count from its last one.
@@ -51,7 +66,34 @@ fn stat_fields(stat: &str) -> Option<Stat> {
     let mut fields = rest.split_ascii_whitespace();
     let state = fields.next()?.chars().next()?;
     let ppid = fields.next()?.parse().ok()?;
-    Some(Stat { state, ppid, start_time: fields.nth(17).and_then(|f| f.parse().ok()) })
+    let tty = fields.nth(2).and_then(|f| f.parse().ok()).unwrap_or_default();
+    // Itself in both modes, then its children.
+    let ticks = fields.by_ref().skip(6).take(4).filter_map(|f| f.parse::<u64>().ok()).sum();
+    Some(Stat { state, ppid, tty, ticks, start_time: fields.nth(4).and_then(|f| f.parse().ok()) })
+}
+
+/// A process, its name as `ps` shows it, and its [`Stat`].
+pub type Process = (i32, String, Stat);
+
+/// All that belong to this user. Others are not looked into, as there may be hundreds of them.
+///
+/// # Errors
+/// When `/proc` itself cannot be read; a process that ends meanwhile is left out.
+pub fn processes_of(proc: &Path, uid: u32) -> io::Result<Vec<Process>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(proc)?.flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse::<i32>().ok()) else { continue };
+        if !entry.metadata().is_ok_and(|meta| meta.uid() == uid) {
+            continue;
+        }
+        let Ok(text) = fs::read_to_string(entry.path().join("stat")) else { continue };
+        let name =
+            text.split_once('(').and_then(|(_, rest)| rest.rsplit_once(')')).map_or("", |(name, _)| name);
+        if let Some(stat) = stat_fields(&text) {
+            found.push((pid, name.to_owned(), stat));
+        }
+    }
+    Ok(found)
 }
 
 /// Pid, owner and [`Stat`] of every process that can be seen.
@@ -123,8 +165,11 @@ mod tests {
 
     #[test]
     fn a_name_with_parentheses_is_skipped() {
-        let line = "42 (a) S b) (x) S 7 1 1 0 -1 1 1 1 1 1 1 1 1 1 20 0 1 0 987654 1 1";
-        assert_eq!(stat_fields(line), Some(Stat { state: 'S', ppid: 7, start_time: Some(987_654) }));
+        let line = "42 (a) S b) (x) S 7 1 1 34817 -1 1 2 3 4 5 10 200 3000 40000 20 0 1 0 987654 1 1";
+        let stat = Stat { state: 'S', ppid: 7, start_time: Some(987_654), tty: 34_817, ticks: 43_210 };
+        assert_eq!(stat_fields(line), Some(stat));
+        assert_eq!((stat.pts(), Stat { tty: 0, ..stat }.pts()), (Some(1), None));
+        assert_eq!(Stat { tty: 136 << 8 | 1 << 20 | 2, ..stat }.pts(), Some(258));
     }
 
     #[test]
@@ -192,5 +237,8 @@ mod tests {
         assert!(start_time(Path::new("/proc"), me).unwrap().is_some());
         assert_eq!(start_time(Path::new("/proc"), i32::MAX).unwrap(), None);
         assert!(processes(Path::new("/proc")).unwrap().iter().any(|p| p.0 == me));
+        let ours = processes_of(Path::new("/proc"), nix::unistd::geteuid().as_raw()).unwrap();
+        let name = fs::read_to_string("/proc/self/comm").unwrap();
+        assert!(ours.iter().any(|(pid, called, _)| *pid == me && called == name.trim()));
     }
 }

@@ -24,10 +24,8 @@ const CHANGES: WatchMask = WatchMask::CLOSE_WRITE
 const OPENS: WatchMask = CHANGES.union(WatchMask::OPEN).union(WatchMask::CLOSE);
 
 /// The first thing that appears, and nothing after it.
-const ONCE: WatchMask = WatchMask::CREATE
-    .union(WatchMask::MOVED_TO)
-    .union(WatchMask::ONLYDIR)
-    .union(WatchMask::ONESHOT);
+const ONCE: WatchMask =
+    WatchMask::CREATE.union(WatchMask::MOVED_TO).union(WatchMask::ONLYDIR).union(WatchMask::ONESHOT);
 
 /// A set of watched folders. Where the kernel's instances or watches are used up (128 instances per uid of the *host*; on
 /// rootful podman uid 1000 is a person with an IDE), [`DirWatch::is_blind`] says that one has to look.

@@ -178,6 +178,59 @@ pub struct UserActivity {
     pub jobs: Vec<String>,
     /// Seconds since the epoch when a session or job last began or ended; 0: never in this life.
     pub last_work: u64,
+    /// What the user's processes do that belong to no session and no job; absent while they do nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detached: Option<String>,
+    /// The last that was done by sessions, jobs and detached processes, as far as it is over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<Moment>,
+    /// sshd has ended and is yet to be started again: nobody can come in by it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sshd_down: bool,
+    /// Somebody's wish that the builder stays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<Hold>,
+}
+
+impl UserActivity {
+    /// Nobody is there, and nobody was.
+    #[must_use]
+    pub fn quiet(life: Life) -> Self {
+        Self {
+            life,
+            sessions: Vec::new(),
+            jobs: Vec::new(),
+            last_work: 0,
+            detached: None,
+            last: None,
+            sshd_down: false,
+            hold: None,
+        }
+    }
+}
+
+/// When something was last seen to be done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moment {
+    /// Nanoseconds of the monotonic clock, which all containers of the pod share.
+    pub at: u64,
+    /// What, e.g. `session (ssh): terminal`.
+    pub source: String,
+}
+
+/// `trampoline-cli hold`: until then the builder does not stop by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hold {
+    /// Seconds since the epoch: it outlives the pod.
+    pub until: u64,
+    /// The same by the monotonic clock, in nanoseconds; counts in the life that it was written in, where a clock that is set
+    /// changes nothing.
+    pub ends: u64,
+    /// Why, for others; may be empty.
+    #[serde(default)]
+    pub reason: String,
+    /// `user@host` of whoever asked for it.
+    pub by: String,
 }
 
 /// A way in that is open.
@@ -191,6 +244,9 @@ pub struct Session {
     pub command: String,
     /// Seconds since the epoch.
     pub since: u64,
+    /// By what it shows that it is at work, e.g. `cpu`, `terminal`; absent while it is open and silent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub doing: Option<String>,
 }
 
 /// See [`Session`].
@@ -272,6 +328,35 @@ pub struct IdleStatus {
     /// stopping is switched off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stops_at: Option<u64>,
+    /// What keeps it besides, in force now.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keeps: Vec<Keep>,
+    /// It is about to stop: who has a terminal open is to be told.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub soon: bool,
+    /// For the monitor that comes after this one in the same life.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<IdleMemory>,
+}
+
+/// A reason besides activity for which a builder stays.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Keep {
+    /// `hold` or `keep-up`.
+    pub what: String,
+    /// Seconds since the epoch.
+    pub until: u64,
+    /// Who and why, or the window, for a person.
+    pub note: String,
+}
+
+/// What a monitor that was killed must not forget: else the builder would have to be idle once more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdleMemory {
+    /// [`IdleStatus::last_activity`] in nanoseconds of the monotonic clock.
+    pub at: u64,
+    /// [`DaemonActivity::last_build`] as it was judged last.
+    pub last_build: u64,
 }
 
 /// The store's size, for `status`.

@@ -10,6 +10,7 @@ pub mod control;
 pub mod damage;
 pub mod exit;
 pub mod handshake;
+pub mod hold;
 pub mod image;
 pub mod in_use;
 pub mod job;

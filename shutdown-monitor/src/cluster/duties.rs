@@ -175,7 +175,8 @@ fn headline(status: &ClusterStatus) -> impl PartialEq + use<> {
     let agents = status.builder.agents.iter();
     let agents: Vec<(String, Phase)> = agents.map(|a| (a.agent.clone(), a.phase)).collect();
     let stop = status.builder.stop.as_ref().map_or(StopPhase::Open, |s| s.phase);
-    (status.state, agents, stop, status.trouble.clone())
+    let keeps = status.builder.idle.as_ref().map(|idle| idle.keeps.clone());
+    (status.state, agents, stop, keeps, status.trouble.clone())
 }
 
 /// Without the times at which something was written down, which say nothing new.

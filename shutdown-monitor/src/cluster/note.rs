@@ -1,7 +1,7 @@
 //! What is written down, made from what the pod publishes. Pure but for the date.
 
 use contract::cluster::{ClusterState, ClusterStatus, ClusterStop, StoppedBy};
-use contract::handshake::{BuilderStatus, LastStop, StopPhase, StoreStatus};
+use contract::handshake::{BuilderStatus, LastStop, StopPhase, StoreStatus, UserActivity};
 
 use crate::engine::Scale;
 
@@ -29,7 +29,10 @@ fn state(builder: &BuilderStatus) -> ClusterState {
     if builder.ready.is_none() {
         return ClusterState::Starting;
     }
-    let sessions = builder.user.as_ref().is_some_and(|user| !user.sessions.is_empty());
+    let doing = |user: &UserActivity| {
+        user.detached.is_some() || user.sessions.iter().any(|session| session.doing.is_some())
+    };
+    let sessions = builder.user.as_ref().is_some_and(doing);
     if sessions || building(builder) == Some(true) { ClusterState::Busy } else { ClusterState::Idle }
 }
 

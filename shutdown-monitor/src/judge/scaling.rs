@@ -37,7 +37,7 @@ impl Judge {
         if !self.is_due(now) {
             // Nobody has been asked yet, so there is nothing to take back.
             self.state = State::Watching;
-            return self.wait(None);
+            return self.wait(None, seen, now);
         }
         let refusal = match answer {
             Some(Answer::Scale(Ok(scale))) => {
@@ -46,11 +46,11 @@ impl Judge {
             }
             Some(Answer::Scale(Err(refusal))) => refusal,
             _ if now >= since + CALL => silent(),
-            _ => return self.wait(Some(since + CALL)),
+            _ => return self.wait(Some(since + CALL), seen, now),
         };
-        self.failed(&refusal, now);
+        self.failed(&refusal, seen, now);
         self.state = State::Watching;
-        self.wait(None)
+        self.wait(None, seen, now)
     }
 
     pub(super) fn scale(&mut self, version: String, now: Instant) -> Verdict {
@@ -81,21 +81,21 @@ impl Judge {
             Some(Answer::Stop(Err(refusal))) => refusal,
             // Whether it was carried out is not known. If it was, a signal comes, and what was admitted meanwhile gets its grace.
             _ if now >= since + CALL => silent(),
-            _ => return self.wait(Some(since + CALL)),
+            _ => return self.wait(Some(since + CALL), seen, now),
         };
-        self.failed(&refusal, now);
+        self.failed(&refusal, seen, now);
         let why = self.trouble.clone().unwrap_or_default();
         self.reopen(&why)
     }
 
-    fn failed(&mut self, refusal: &Refusal, now: Instant) {
+    fn failed(&mut self, refusal: &Refusal, seen: &Seen, now: Instant) {
         self.trouble = Some(match refusal {
             Refusal::Conflict => "the StatefulSet is being changed".into(),
             Refusal::Trouble(text) => text.clone(),
         });
         self.hold = now.checked_add(growing(RETRY, self.failures, RETRY_MAX));
         self.failures = self.failures.saturating_add(1);
-        self.stops_at = self.stops_at.max(self.hold);
+        self.plan(seen, now);
     }
 
     /// Final. Somebody else ends the agents, or has the builder back.

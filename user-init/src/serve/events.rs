@@ -31,6 +31,8 @@ impl Server<'_> {
     /// # Errors
     /// When waiting itself fails.
     pub(super) fn serve(&mut self) -> Result<()> {
+        // Whoever served before us has died, and what went on then is not known.
+        self.activity.happened("start");
         // Before the lost jobs have an end: what a killed process of ours has published still names them.
         self.publish(false);
         let lost = Jobs::new(self.paths().jobs()).close_lost()?;
@@ -94,6 +96,7 @@ impl Server<'_> {
                 self.farewell("the daemon has stopped");
             }
         }
+        self.announce();
         self.show_what_is_in_use();
         self.reload();
     }
@@ -125,7 +128,7 @@ impl Server<'_> {
             return;
         }
         self.acknowledged = generation;
-        let ack = StopAck { life: self.life.clone(), generation, work: self.work() };
+        let ack = StopAck { life: self.life.clone(), generation, work: self.work_now() };
         if let Err(error) = files::write_json(&self.paths().run_dir(CONTAINER), file::ACK, &ack) {
             tracing::error!(error = %chain(&error), "the stop is not acknowledged");
         }
@@ -194,7 +197,7 @@ impl Server<'_> {
     fn deadline(&self) -> Option<Instant> {
         let jobs = self.jobs.iter().filter_map(crate::job::Running::deadline);
         let sshd = self.sshd.as_ref().and_then(ssh::Sshd::deadline);
-        jobs.chain(sshd).chain(self.leaving.as_ref().map(|l| l.deadline)).min()
+        jobs.chain(sshd).chain(self.activity.due()).chain(self.leaving.as_ref().map(|l| l.deadline)).min()
     }
 
     /// Whatever has come due.
@@ -206,8 +209,11 @@ impl Server<'_> {
             }
         }
         if let Some(sshd) = &mut self.sshd {
-            sshd.tick();
+            if sshd.tick() {
+                self.publish(false);
+            }
         }
+        self.look_at_sessions_if_due(now);
         if let Some(leaving) = self.leaving.clone() {
             if !leaving.told && now >= leaving.deadline {
                 self.farewell(&leaving.reason);
@@ -225,6 +231,7 @@ impl Server<'_> {
                 },
             };
             if self.sshd.as_mut().is_some_and(|sshd| sshd.ended(pid, status)) {
+                self.publish(false);
                 continue;
             }
             if let Some(index) = self.jobs.iter().position(|j| j.pid == pid) {
@@ -240,6 +247,7 @@ impl Server<'_> {
         };
         let alone = !self.jobs.iter().any(beside);
         let project = job.project.name().to_owned();
+        self.activity.happened("job");
         // First: whoever is told of its end must not find it among those that run.
         self.publish(true);
         job.finish(status, alone);

@@ -1,6 +1,7 @@
 //! `user-init serve`: the agent. One thread, one loop: whatever happens (a connection, a signal, a file of another agent, a
 //! deadline) wakes it, and nothing else does.
 
+mod activity;
 mod admission;
 mod connection;
 mod events;

@@ -17,8 +17,10 @@ use super::CONTAINER;
 use super::admission::Admission;
 use super::connection::{Connection, State};
 use crate::Place;
+use crate::activity::Activity;
 use crate::control::{Reply, Request};
 use crate::error::Error;
+use crate::hold::Holding;
 use crate::job::{self, Ending, Jobs, Running};
 use crate::project::{self, Links, Project};
 use crate::ssh::Sshd;
@@ -53,6 +55,12 @@ pub(super) struct Server<'a> {
     pub(super) leaving: Option<Leaving>,
     /// When it was last looked what is in use, by the monotonic clock.
     pub(super) looked: u64,
+    /// What sessions do.
+    pub(super) activity: Activity,
+    /// Somebody's wish that the builder stays.
+    pub(super) hold: Holding,
+    /// Who has a terminal open has been told of this stop.
+    pub(super) told: bool,
     last_work: u64,
 }
 
@@ -80,6 +88,9 @@ impl<'a> Server<'a> {
             acknowledged: 0,
             leaving: None,
             looked: 0,
+            activity: Activity::default(),
+            hold: Holding::of(place, life),
+            told: false,
             last_work: 0,
         }
     }
@@ -107,9 +118,13 @@ impl<'a> Server<'a> {
         }
         let activity = UserActivity {
             life: self.life.clone(),
-            sessions: self.sessions().cloned().collect(),
+            sessions: self.sessions().cloned().map(|session| self.with_doing(session)).collect(),
             jobs: self.jobs.iter().map(|j| j.id.clone()).collect(),
             last_work: self.last_work,
+            detached: self.activity.detached().map(str::to_owned),
+            last: self.activity.last().cloned(),
+            sshd_down: self.sshd.as_ref().is_some_and(|sshd| sshd.pid().is_none()),
+            hold: self.hold.current(),
         };
         let dir = self.paths().run_dir(CONTAINER);
         if let Err(error) = files::write_json(&dir, file::ACTIVITY, &activity) {
@@ -138,6 +153,7 @@ impl<'a> Server<'a> {
             Got::Nonsense(_) | Got::End => {
                 let gone = self.connections.swap_remove(index);
                 if let State::Session(session) = gone.state {
+                    self.activity.end(session.pid, &self.config.config().shutdown);
                     tracing::info!(pid = session.pid, kind = ?session.kind, "session ended");
                     self.publish(true);
                 }
@@ -148,7 +164,7 @@ impl<'a> Server<'a> {
     fn decide(&mut self, index: usize, request: Request) {
         match (&self.admission, &request) {
             // Neither is new work.
-            (_, Request::Cancel { .. } | Request::Prune { .. }) | (Admission::Open, _) => {
+            (_, Request::Cancel { .. } | Request::Prune { .. } | Request::Release) | (Admission::Open, _) => {
                 self.admit(index, request)
             }
             (Admission::Asked { .. }, _) => {
@@ -163,7 +179,7 @@ impl<'a> Server<'a> {
         }
     }
 
-    fn refuse(&mut self, index: usize, error: &Error) {
+    pub(super) fn refuse(&mut self, index: usize, error: &Error) {
         let exit = match error.exit() {
             Exit::Stopping => Exit::Stopping,
             Exit::Usage => Exit::Usage,
@@ -191,8 +207,10 @@ impl<'a> Server<'a> {
         match request {
             Request::Session { kind, command } => {
                 let connection = &mut self.connections[index];
-                let session = Session { pid: connection.pid, kind, command, since: agent::unix_now() };
+                let (pid, since) = (connection.pid, agent::unix_now());
+                let session = Session { pid, kind, command, since, doing: None };
                 tracing::info!(pid = session.pid, ?kind, "session begins");
+                self.activity.begin(session.pid, kind, &session.command, &self.config.config().shutdown);
                 connection.state = State::Session(session);
                 // Published first: who reads that it is in finds it counted.
                 self.publish(true);
@@ -221,6 +239,14 @@ impl<'a> Server<'a> {
                     Err(error) => self.refuse(index, &error),
                 },
             },
+            Request::Hold { seconds, reason, by } => {
+                let held = self.hold.set(seconds, reason, by);
+                self.held(index, held);
+            }
+            Request::Release => {
+                let released = self.hold.release();
+                self.held(index, released);
+            }
             Request::Prune { project } => {
                 self.answer(index, &Reply::Admitted);
                 self.prune(&project);
@@ -228,7 +254,7 @@ impl<'a> Server<'a> {
         }
     }
 
-    fn answer(&mut self, index: usize, reply: &Reply) {
+    pub(super) fn answer(&mut self, index: usize, reply: &Reply) {
         let connection = &mut self.connections[index];
         connection.say(reply);
         connection.state = State::Answered;

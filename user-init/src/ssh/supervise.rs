@@ -75,17 +75,25 @@ impl Sshd {
         true
     }
 
+    /// Of the listener; `None` while it is yet to be started again.
+    #[must_use]
+    pub fn pid(&self) -> Option<Pid> {
+        self.pid
+    }
+
     /// When [`Self::tick`] is due.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         self.restart_at
     }
 
-    /// Starts it again if it is time.
-    pub fn tick(&mut self) {
-        if self.restart_at.is_some_and(|at| Instant::now() >= at) {
-            self.spawn();
+    /// Starts it again if it is time; true if it is there now.
+    pub fn tick(&mut self) -> bool {
+        if self.restart_at.is_none_or(|at| Instant::now() < at) {
+            return false;
         }
+        self.spawn();
+        self.pid.is_some()
     }
 
     /// Ends the listener, for good.

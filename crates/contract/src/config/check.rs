@@ -1,6 +1,7 @@
 //! Strings with a form of their own.
 
 use super::network::Network;
+use super::window;
 use crate::base64;
 
 /// The form of a string. Each has its words for messages and docs, its pattern for the JSON schema (never
@@ -45,6 +46,10 @@ pub enum Text {
     Feature,
     /// Of a cluster's, as a device plugin offers it.
     Resource,
+    /// Hours of the week.
+    Hours,
+    /// A time zone by its name.
+    TimeZone,
 }
 
 /// No seccomp profile of our own choice.
@@ -107,6 +112,12 @@ impl Text {
             Self::Port => "a port from 1 to 65535, or the name of one",
             Self::Network => "a network such as \"10.0.0.0/8\" or \"2001:db8::/32\"",
             Self::Feature => "a word of letters, digits, dots, hyphens, plus signs and underscores",
+            Self::Hours => {
+                "days and hours such as \"Mon-Fri 08:00-19:00\" or \"Mon,Wed 22:00-06:00; Sat 10:00-24:00\""
+            }
+            Self::TimeZone => {
+                "the name of a time zone in the tz database such as \"UTC\" or \"Europe/Berlin\""
+            }
             Self::Resource => "the name of a device plugin's resource such as \"devices.kubevirt.io/kvm\"",
             Self::Seccomp => {
                 "\"unset\", or \"localhost/\" and the path of a profile below the kubelet's folder of profiles, without \"..\""
@@ -135,6 +146,8 @@ impl Text {
             Self::Network => "^[0-9A-Fa-f.:]+/[0-9]{1,3}$",
             Self::Feature => "^[A-Za-z0-9][A-Za-z0-9._+-]*$",
             Self::Resource => "^[a-z0-9][a-z0-9.-]{0,252}/[A-Za-z0-9][A-Za-z0-9._-]{0,62}$",
+            Self::Hours => r"^[A-Za-z0-9:,;\- ]*[0-9]{2}:[0-9]{2}-[0-9]{2}:[0-9]{2}$",
+            Self::TimeZone => "^[A-Za-z0-9][A-Za-z0-9/_+-]*$",
             Self::Seccomp => r"^(unset|localhost/[^/\s]\S*)$",
         }
     }
@@ -204,6 +217,8 @@ impl Text {
                 only(text, |c| c.is_ascii_alphanumeric() || "._+-".contains(c))
             }
             Self::Resource => resource(text),
+            Self::Hours => window::check(text),
+            Self::TimeZone => window::zone(text).map(drop),
         }
     }
 }

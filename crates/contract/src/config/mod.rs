@@ -22,6 +22,7 @@ mod table;
 mod types;
 mod units;
 mod value;
+mod window;
 
 use std::collections::BTreeMap;
 
@@ -41,6 +42,7 @@ pub use types::{
 };
 pub use units::{DURATION_FORM, NEVER, SIZE_FORM, Size, format_duration, parse_duration};
 pub use value::Value;
+pub use window::Window;
 
 /// Nix's name of the feature that is `/dev/kvm`.
 const KVM: &str = "kvm";

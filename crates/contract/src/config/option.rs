@@ -6,7 +6,9 @@ use std::fmt;
 use super::Config;
 use super::check::Text;
 use super::keyed::Keyed;
-use super::types::{AccessMode, DnsPolicy, Durability, Engine, IsolationChoice, LogFormat, LogLevel, PullPolicy};
+use super::types::{
+    AccessMode, DnsPolicy, Durability, Engine, IsolationChoice, LogFormat, LogLevel, PullPolicy,
+};
 use super::units::{self, Size};
 use super::value::Value;
 

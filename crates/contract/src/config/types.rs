@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::check::{SECCOMP_LOCALHOST, SECCOMP_UNSET};
 use super::units::Size;
+use super::window::Window;
 
 /// `[builder]`: the pod as the client makes it.
 #[derive(Debug, Clone, PartialEq)]
@@ -244,6 +245,20 @@ pub struct Shutdown {
     pub grace: Duration,
     /// For so long at most work keeps evictions away.
     pub max_lifetime: Duration,
+    /// A connection of Nix's own protocol counts for so long while it is silent.
+    pub protocol_timeout: Duration,
+    /// Hours of the week in which the builder stays. See [`Self::window`].
+    pub keep_up: Option<String>,
+    /// Of these hours.
+    pub time_zone: String,
+}
+
+impl Shutdown {
+    /// The hours in which the builder stays.
+    #[must_use]
+    pub fn window(&self) -> Option<Window> {
+        Window::new(self.keep_up.as_deref()?, &self.time_zone)
+    }
 }
 
 /// `[maintenance]`: keeping the store small.
@@ -389,6 +404,10 @@ impl Default for Shutdown {
             // A node must become free in the end. The longest build that people are known to leave alone is one over
             // night.
             max_lifetime: Duration::from_secs(24 * 3600),
+            // `nix build --store ssh-ng://` evaluates at home, and says nothing meanwhile.
+            protocol_timeout: Duration::from_secs(2 * 3600),
+            keep_up: None,
+            time_zone: "UTC".to_owned(),
         }
     }
 }

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::option::Word;
-use super::types::{AccessMode, DnsPolicy, Durability, Engine, IsolationChoice, LogFormat, LogLevel, PullPolicy};
+use super::types::{
+    AccessMode, DnsPolicy, Durability, Engine, IsolationChoice, LogFormat, LogLevel, PullPolicy,
+};
 use super::units::{self, Size};
 
 /// A checked value.

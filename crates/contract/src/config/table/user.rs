@@ -50,15 +50,16 @@ pub(super) static USER: [Opt; 4] = [
     },
 ];
 
-pub(super) static SHUTDOWN: [Opt; 3] = [
+pub(super) static SHUTDOWN: [Opt; 6] = [
     Opt {
         table: "shutdown",
         key: "idle-timeout",
         kind: Kind::DurationOrNever(1, YEAR),
         example: "",
-        doc: "The builder stops after so long without a build, a session or a transfer. The next command that \
-              needs it starts it again.",
-        readers: &[Reader::ShutdownMonitor],
+        doc: "The builder stops after so long without a build, a job, a transfer or a command, and in which nothing \
+              was typed or printed on a terminal and no process of the user's worked. An open connection alone \
+              does not keep it. The next command that needs it starts it again.",
+        readers: &[Reader::User, Reader::ShutdownMonitor],
         effect: Effect::Live,
         field: field!(shutdown.idle_timeout),
     },
@@ -82,6 +83,37 @@ pub(super) static SHUTDOWN: [Opt; 3] = [
         readers: &[Reader::ShutdownMonitor],
         effect: Effect::Live,
         field: field!(shutdown.max_lifetime),
+    },
+    Opt {
+        table: "shutdown",
+        key: "protocol-timeout",
+        kind: Kind::Duration(1, YEAR),
+        example: "",
+        doc: "A connection by which Nix itself uses the builder (`ssh-ng://`, `ssh://`) keeps it for so long while it \
+              is silent: the machine at its other end may be evaluating.",
+        readers: &[Reader::User],
+        effect: Effect::Live,
+        field: field!(shutdown.protocol_timeout),
+    },
+    Opt {
+        table: "shutdown",
+        key: "keep-up",
+        kind: Kind::Text(Text::Hours),
+        example: "\"Mon-Fri 08:00-19:00\"",
+        doc: "Hours of the week in which an idle builder is not stopped. They do not start it.",
+        readers: &[Reader::ShutdownMonitor],
+        effect: Effect::Live,
+        field: field!(shutdown.keep_up),
+    },
+    Opt {
+        table: "shutdown",
+        key: "time-zone",
+        kind: Kind::Text(Text::TimeZone),
+        example: "",
+        doc: "Of these hours.",
+        readers: &[Reader::ShutdownMonitor],
+        effect: Effect::Live,
+        field: field!(shutdown.time_zone),
     },
 ];
 
