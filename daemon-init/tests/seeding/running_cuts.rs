@@ -59,7 +59,7 @@ fn recover(bench: &Bench, cut: &Path, image: &Image, vouched: &HashSet<String>) 
 
 #[test]
 fn a_builder_at_work_survives_power_cuts() {
-    let cuts = std::env::var("TRAMPOLINE_POWER_CUTS").map_or(10, |cuts| cuts.parse().unwrap());
+    let cuts = std::env::var("TRAMPOLINE_POWER_CUTS").map_or(6, |cuts| cuts.parse().unwrap());
     let bench = Bench::new();
     let image = bench.images[0].image();
     let mut random = Random::new(7);
