@@ -252,27 +252,6 @@ fn a_forgotten_link_keeps_nothing_any_more_and_stays_where_it_is() {
 }
 
 #[test]
-fn what_is_built_anew_while_it_is_let_go_is_kept() {
-    let scene = Scene::new();
-    let old = scene.daemon.add("old", b"old");
-    let link = scene.result("result", &old);
-    for round in 0..20 {
-        scene.age(&link, 31);
-        let new = scene.daemon.add("new", format!("{round}").as_bytes());
-        let (gone, ()) = std::thread::scope(|scope| {
-            let gone = scope.spawn(|| scene.let_go(false));
-            scene.result("result", &new);
-            (gone.join().unwrap(), ())
-        });
-        let held: Vec<_> = scene.listed().into_values().filter_map(|root| root.path).collect();
-        assert_eq!(held, [new], "round {round}: {gone:?}");
-        let entries = fs::read_dir(scene.paths.nix.join("var/nix/gcroots/auto")).unwrap();
-        let aside = |entry: &fs::DirEntry| entry.file_name().to_string_lossy().starts_with("trampoline");
-        assert_eq!(entries.filter(|entry| aside(entry.as_ref().unwrap())).count(), 0);
-    }
-}
-
-#[test]
 fn no_collection_waits_for_an_expired_root_to_be_taken_away() {
     let scene = Scene::new();
     fs::create_dir_all(scene.paths.config.parent().unwrap()).unwrap();

@@ -125,7 +125,9 @@ living!(
     contract::keys::BuilderKeys,
     contract::damage::Damage,
     in_use::Look,
-    in_use::InUse
+    in_use::InUse,
+    contract::tidy::Tidy,
+    contract::tidy::Tidied
 );
 
 /// As [`read_json`]; also `None` for a file of another life.

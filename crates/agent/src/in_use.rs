@@ -7,8 +7,9 @@ use contract::handshake::{AgentStatus, Life, Phase, file};
 use contract::in_use::{IN_USE, InUse, LOOK, Look};
 use contract::places::Container;
 use nix::time::{ClockId, clock_gettime};
+use serde::{Serialize, de::DeserializeOwned};
 
-use crate::files;
+use crate::files::{self, Living};
 use crate::paths::Paths;
 use crate::published;
 use crate::watch::DirWatch;
@@ -20,13 +21,13 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The request was not written.
-    #[error("ask user-init what is in use")]
+    #[error("ask user-init")]
     Ask(#[from] files::Error),
     /// Of the operating system.
-    #[error("wait for what user-init sees in use")]
+    #[error("wait for what user-init says")]
     Wait(#[from] io::Error),
     /// It serves, and says nothing.
-    #[error("user-init did not say within {} s which store paths are in use", .0.as_secs())]
+    #[error("user-init did not answer within {} s, although it serves", .0.as_secs())]
     Deadline(Duration),
 }
 
@@ -45,6 +46,21 @@ pub fn now() -> io::Result<u64> {
 /// # Errors
 /// See [`Error`].
 pub fn ask(paths: &Paths, life: &Life, asker: Container, patience: Duration) -> Result<Option<InUse>, Error> {
+    let asked = now()?;
+    let look = Look { life: life.clone(), asked };
+    ask_user_init(paths, life, (asker, LOOK), &look, IN_USE, patience, |seen: &InUse| seen.looked >= asked)
+}
+
+/// Writes `request` into our own folder, and waits for the answer in user-init's. `None` where user-init does not serve.
+pub(crate) fn ask_user_init<A: DeserializeOwned + Living>(
+    paths: &Paths,
+    life: &Life,
+    (asker, question): (Container, &str),
+    request: &impl Serialize,
+    answer: &str,
+    patience: Duration,
+    is_it: impl Fn(&A) -> bool,
+) -> Result<Option<A>, Error> {
     let deadline = Instant::now() + patience;
     let user = paths.run_dir(Container::User);
     let mut watch = DirWatch::new()?;
@@ -52,11 +68,10 @@ pub fn ask(paths: &Paths, life: &Life, asker: Container, patience: Duration) -> 
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         other => other?,
     }
-    let asked = now()?;
-    files::write_json(&paths.run_dir(asker), LOOK, &Look { life: life.clone(), asked })?;
+    files::write_json(&paths.run_dir(asker), question, request)?;
     loop {
-        if let Some(seen) = last(paths, life).filter(|seen| seen.looked >= asked) {
-            return Ok(Some(seen));
+        if let Some(said) = published::read(paths, life, Container::User, answer).filter(&is_it) {
+            return Ok(Some(said));
         }
         let status: Option<AgentStatus> = published::read(paths, life, Container::User, file::STATUS);
         if !status.is_some_and(|s| matches!(s.phase, Phase::Running | Phase::Draining)) {

@@ -22,6 +22,7 @@ pub mod published;
 pub mod ready;
 pub mod signals;
 pub mod status;
+pub mod tidy;
 pub mod wait;
 pub mod watch;
 

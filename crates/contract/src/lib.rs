@@ -17,6 +17,7 @@ pub mod job;
 pub mod keys;
 pub mod places;
 pub mod roots;
+pub mod tidy;
 pub mod tree;
 
 /// Lower-case hexadecimal, as digests and git's ids are written.

@@ -93,3 +93,89 @@ fn aside(entry: &Path) -> PathBuf {
     aside.push(name);
     entry.with_file_name(aside)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+    use crate::roots::gcroots;
+
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+
+    /// A link in the home, Nix's entry for it, and a time at which it is forgotten.
+    struct Scene {
+        _dir: tempfile::TempDir,
+        paths: Paths,
+        link: PathBuf,
+        entry: PathBuf,
+        later: u64,
+    }
+
+    impl Scene {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let paths = Paths::scratch(dir.path());
+            let (link, auto) = (paths.home.join("result"), gcroots(&paths).join("auto"));
+            fs::create_dir_all(&paths.home).unwrap();
+            fs::create_dir_all(&auto).unwrap();
+            let scene = Self {
+                link,
+                entry: auto.join("entry"),
+                later: agent::unix_now() + 31 * 24 * 3600,
+                paths,
+                _dir: dir,
+            };
+            scene.build();
+            scene
+        }
+
+        /// As Nix does it.
+        fn build(&self) {
+            let store = self.paths.nix.join("store/00000000000000000000000000000000-x");
+            for (target, link) in [(&store, &self.link), (&self.link, &self.entry)] {
+                let _ = fs::remove_file(link);
+                symlink(target, link).unwrap();
+            }
+        }
+
+        fn found(&self) -> Vec<Found> {
+            find(&self.paths, 30 * DAY, self.later).unwrap()
+        }
+
+        fn entries(&self) -> Vec<PathBuf> {
+            let entries = fs::read_dir(self.entry.parent().unwrap()).unwrap();
+            entries.map(|entry| entry.unwrap().path()).collect()
+        }
+    }
+
+    #[test]
+    fn what_was_built_anew_after_it_was_found_to_be_old_is_kept() {
+        let scene = Scene::new();
+        let mut found = scene.found().pop().unwrap();
+        // It was older than what is there now.
+        found.root.since = found.root.since.map(|since| since - 1);
+        assert!(!forget_one(&scene.paths, &scene.entry, &found.root).unwrap());
+        assert_eq!(scene.entries(), [scene.entry.clone()]);
+
+        let found = scene.found().pop().unwrap();
+        assert!(forget_one(&scene.paths, &scene.entry, &found.root).unwrap());
+        assert!(scene.entries().is_empty() && fs::symlink_metadata(&scene.link).is_ok());
+        // Once more: somebody else was faster.
+        assert!(!forget_one(&scene.paths, &scene.entry, &found.root).unwrap());
+    }
+
+    #[test]
+    fn what_a_killed_one_has_moved_aside_is_a_root_until_it_is_forgotten() {
+        let scene = Scene::new();
+        fs::rename(&scene.entry, aside(&scene.entry)).unwrap();
+        let mut found = scene.found().pop().unwrap();
+        let entry = found.entry.clone().unwrap();
+        assert_eq!(entry, aside(&entry), "no name grows");
+        found.root.since = found.root.since.map(|since| since - 1);
+        assert!(!forget_one(&scene.paths, &entry, &found.root).unwrap());
+        assert_eq!(scene.entries(), [entry]);
+        assert_eq!(forget(&scene.paths, 30 * DAY, scene.later).unwrap().len(), 1);
+        assert!(scene.entries().is_empty());
+    }
+}
