@@ -1,5 +1,8 @@
-//! What the daemon container sees of work: held build-user locks.
+//! What the daemon container sees of work: held build-user locks, and what else builds leave to be seen.
 
+mod leftovers;
+
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
@@ -9,9 +12,15 @@ use std::time::{Duration, Instant};
 use agent::files;
 use agent::paths::Paths;
 use agent::proc;
+use agent::status::chain;
 use agent::wait::Waiter;
+use agent::{cgroup, out_of_memory};
+use contract::config::Size;
 use contract::handshake::{DaemonActivity, Life, file};
 use contract::places::Container;
+use contract::resources::Memory;
+
+use crate::build_dir::usage::Usage;
 
 /// Nix opens a lock file a moment before it locks it, and only the opening is told: look once more then.
 const SETTLE: Duration = Duration::from_millis(300);
@@ -23,15 +32,18 @@ pub struct Evidence {
     pools: [PathBuf; 2],
     published: DaemonActivity,
     again: Option<Instant>,
+    held: BTreeSet<u64>,
+    memory: Option<Memory>,
+    usage: Option<Usage>,
 }
 
 impl Evidence {
     /// Makes Nix's lock folders where they are missing, so that they can be watched before the first build. `userpool2` is that of
-    /// `auto-allocate-uids`.
+    /// `auto-allocate-uids`. `build_size` is what was asked for of the volume in which builds work.
     ///
     /// # Errors
     /// When they can be neither made nor watched.
-    pub fn watch(paths: &Paths, life: &Life, waiter: &mut Waiter<'_>) -> io::Result<Self> {
+    pub fn watch(paths: &Paths, life: &Life, waiter: &mut Waiter<'_>, build_size: Size) -> io::Result<Self> {
         let state = paths.nix.join("var/nix");
         let pools = [state.join("userpool"), state.join("userpool2")];
         for pool in &pools {
@@ -39,7 +51,19 @@ impl Evidence {
             waiter.watch_dir_opens(pool)?;
         }
         let published = DaemonActivity { life: life.clone(), builds: 0, last_build: 0 };
-        let this = Self { paths: paths.clone(), pools, published, again: None };
+        let run_dir = paths.run_dir(Container::Daemon);
+        let usage = paths.build.is_dir().then(|| Usage::new(&paths.build, &run_dir, life, build_size));
+        let mut this = Self {
+            paths: paths.clone(),
+            pools,
+            published,
+            again: None,
+            held: BTreeSet::new(),
+            memory: None,
+            usage,
+        };
+        this.look_at_memory();
+        this.end_leftovers();
         this.publish();
         Ok(this)
     }
@@ -59,11 +83,14 @@ impl Evidence {
     /// When [`Self::settle`] wants to be called.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        self.again
+        let count = self.usage.as_ref().and_then(Usage::deadline);
+        self.again.into_iter().chain(count).min()
     }
 
-    /// The second look, if its time has come.
+    /// The second look, if its time has come; or a count of what builds take.
     pub fn settle(&mut self) {
+        let builds = self.published.builds;
+        self.usage.iter_mut().for_each(|usage| usage.look(builds));
         if self.again.is_some_and(|at| Instant::now() >= at) {
             self.again = None;
             self.look_now();
@@ -72,7 +99,15 @@ impl Evidence {
 
     fn look_now(&mut self) -> &DaemonActivity {
         match self.sample() {
-            Ok(builds) => {
+            Ok(held) => {
+                let builds = u32::try_from(held.len()).unwrap_or(u32::MAX);
+                if !self.held.is_subset(&held) {
+                    // Told before it is told that they have ended.
+                    self.look_at_memory();
+                    self.end_leftovers();
+                }
+                self.held = held;
+                self.usage.iter_mut().for_each(|usage| usage.look(builds));
                 let ended = self.published.builds > 0;
                 let changed = builds != self.published.builds;
                 if builds > 0 || ended {
@@ -88,16 +123,43 @@ impl Evidence {
         &self.published
     }
 
-    fn sample(&self) -> io::Result<u32> {
+    /// Inodes of the locks that are held, one a build.
+    fn sample(&self) -> io::Result<BTreeSet<u64>> {
         let held = proc::flocked_inodes(&self.paths.proc)?;
-        let mut builds = 0;
+        let mut builds = BTreeSet::new();
         for pool in &self.pools {
             for entry in fs::read_dir(pool)? {
                 let inode = entry?.metadata()?.ino();
-                builds += u32::from(held.contains(&inode));
+                builds.extend(held.contains(&inode).then_some(inode));
             }
         }
         Ok(builds)
+    }
+
+    /// Has the kernel ended processes for lack of memory?
+    fn look_at_memory(&mut self) {
+        let Some(now) = out_of_memory::look(cgroup::ROOT.as_ref(), &self.published.life) else { return };
+        let before = self.memory.as_ref().map(|memory| memory.kills);
+        if before == Some(now.kills) {
+            return;
+        }
+        if let Some(note) = before.and_then(|before| now.since(before, Container::Daemon)) {
+            tracing::warn!("{note}");
+        }
+        let dir = self.paths.run_dir(Container::Daemon);
+        if let Err(error) = files::write_json(&dir, file::MEMORY, &now) {
+            tracing::warn!(error = %chain(&error), "use of memory not published");
+        }
+        self.memory = Some(now);
+    }
+
+    /// `userpool2` has a range of ids for each build, which Nix itself ends by their control group.
+    fn end_leftovers(&self) {
+        match leftovers::end(&self.paths.proc, &self.pools[0]) {
+            Ok(users) if users.is_empty() => {}
+            Ok(users) => tracing::warn!(?users, "ended processes that builds had left running"),
+            Err(error) => tracing::warn!(error = %chain(&error), "what builds left running is not ended"),
+        }
     }
 
     fn publish(&self) {

@@ -2,6 +2,7 @@
 
 pub mod bake;
 pub mod bind;
+pub mod build_dir;
 pub mod checkpoint;
 pub mod control;
 pub mod damage;

@@ -17,7 +17,7 @@ use nix::sys::signal::{Signal as Number, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use crate::keys;
+use crate::{build_dir, keys};
 
 /// For another listener beside one that serves.
 const REPLACE: Duration = Duration::from_secs(20);
@@ -86,7 +86,14 @@ fn spawn(paths: &Paths, config: &Config) -> Result<Pid, Error> {
     let mut settings = std::env::var("NIX_CONFIG").unwrap_or_default();
     settings.push('\n');
     settings.push_str(&keys::signing_setting(paths));
-    let child = Command::new(&program)
+    let mut command = Command::new(&program);
+    let build = build_dir::of(&paths.build);
+    if build.is_dir() {
+        settings.push_str(&format!("\nbuild-dir = {}\n", build.display()));
+        // Of a Nix that does not know the setting.
+        command.env("TMPDIR", build);
+    }
+    let child = command
         // The image's environment may name the daemon itself, and `auto` takes an existing socket for another daemon's: it would
         // become its own client and fork without end.
         .env("NIX_REMOTE", "local")

@@ -59,7 +59,12 @@ impl Error {
 /// See [`Error`]; nothing below a mount point is ever changed.
 pub fn prepare(paths: &Paths) -> Result<(), Error> {
     run_volume(&paths.run)?;
-    mount_point(&paths.home, USER_UID, USER_GID)
+    mount_point(&paths.home, USER_UID, USER_GID)?;
+    // A pod that was made without it has none.
+    match mount_point(&paths.build, 0, 0) {
+        Err(Error::Open { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done,
+    }
 }
 
 /// One folder per writer. A memory emptyDir starts as 0777, a tmpfs volume as we asked for it; either way it must be root's, or

@@ -1,5 +1,6 @@
 //! The daemon container's life, a step a line.
 
+use std::path::Path;
 use std::thread;
 
 use agent::config::Watched;
@@ -20,8 +21,8 @@ use crate::seed::error::StoreError;
 use crate::supervise::{Ended, Supervisor};
 use crate::volume::Volume;
 use crate::{
-    bind, checkpoint, damage, home, in_use, keys, kvm, last_stop, metadata, nix_daemon, prepare, proof, reserve,
-    seed, store, supervise,
+    bind, build_dir, checkpoint, damage, home, in_use, keys, kvm, last_stop, metadata, nix_daemon, prepare,
+    proof, reserve, seed, store, supervise,
 };
 
 /// Of a machine whose CPUs can do it.
@@ -57,6 +58,9 @@ pub enum Error {
     /// The bind mount.
     #[error(transparent)]
     Bind(#[from] bind::Error),
+    /// Where builds work.
+    #[error(transparent)]
+    BuildDir(#[from] build_dir::Error),
     /// What builds may ask for is not there.
     #[error(transparent)]
     Kvm(#[from] kvm::Error),
@@ -68,7 +72,7 @@ pub enum Error {
 impl Error {
     fn exit(&self) -> Exit {
         match self {
-            Self::Withdraw(_) | Self::Watch(_) => Exit::Io,
+            Self::Withdraw(_) | Self::Watch(_) | Self::BuildDir(_) => Exit::Io,
             Self::Prepare(error) => error.exit(),
             Self::Store(error) => error.exit(),
             Self::Keys(error) => error.exit(),
@@ -133,6 +137,11 @@ fn steps(
     if isolation == Isolation::Privileged && !settings.node_credentials {
         metadata::close("/etc/resolv.conf".as_ref());
     }
+    if !build_dir::renew(&paths.build)? {
+        tracing::warn!(
+            "builds share /tmp: the pod was made without a volume for them, which the next `trampoline-cli setup` gives it"
+        );
+    }
     limit_processes(settings.max_processes).map_err(Error::Process)?;
     // Workers of a listener that has ended come to us, so that they can be waited for.
     nix::sys::prctl::set_child_subreaper(true).map_err(Error::Process)?;
@@ -161,7 +170,7 @@ fn steps(
     let abort = Abort::new();
     thread::scope(|scope| {
         let ended = supervisor.run(|| {
-            scope.spawn(|| tidy(&store.volume, &abort));
+            scope.spawn(|| tidy(&store.volume, &paths.build, &abort));
         });
         abort.trigger();
         let ended = ended?;
@@ -185,8 +194,9 @@ pub(crate) fn begin(paths: &Paths, reporter: &mut Reporter) -> Result<(Watched, 
 }
 
 /// What killed seedings left behind goes when the builder serves.
-fn tidy(volume: &Volume, abort: &Abort) {
-    match seed::delete_leftovers(volume, abort) {
+fn tidy(volume: &Volume, build: &Path, abort: &Abort) {
+    let of_builds = build_dir::delete_before(build, abort);
+    match of_builds.and_then(|n| Ok(n + seed::delete_leftovers(volume, abort)?)) {
         Ok(0) | Err(StoreError::Aborted) => {}
         Ok(leftovers) => tracing::info!(leftovers, "deleted what earlier starts had left behind"),
         Err(error) => tracing::warn!(error = %chain(&error), "leftovers stay until the next start"),

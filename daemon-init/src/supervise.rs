@@ -139,7 +139,10 @@ impl Supervisor<'_> {
         }
         self.waiter.watch_dir(&self.paths.mark_dir())?;
         self.checkpoints.watch(&mut self.waiter)?;
-        let evidence = Evidence::watch(self.paths, self.life, &mut self.waiter)?;
+        let evidence = {
+            let build_size = self.config.config().builder.build_size;
+            Evidence::watch(self.paths, self.life, &mut self.waiter, build_size)?
+        };
         let control = Control::open(self.paths)?;
         let mut state = State {
             daemon,

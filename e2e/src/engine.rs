@@ -68,6 +68,9 @@ pub trait Engine: Debug + Sync {
     /// root. `options` go to the engine's way of making a volume.
     fn make_store(&self, builder: &str, options: &[&str], line: &str);
 
+    /// Makes another volume of a builder that is yet to be set up; podman's alone.
+    fn make_volume(&self, builder: &str, which: &str, options: &[&str]);
+
     /// Runs a shell line as root with the store volume of a stopped builder at `/volume`.
     fn with_store(&self, builder: &str, line: &str) -> Output;
 
@@ -91,8 +94,11 @@ pub trait Engine: Debug + Sync {
     /// How many pods a builder has.
     fn pods(&self, builder: &str) -> usize;
 
-    /// Removes a volume that was made by hand.
+    /// Removes a store that was made by hand.
     fn remove_store(&self, builder: &str);
+
+    /// Removes a volume that [`Self::make_volume`] has made.
+    fn remove_volume(&self, builder: &str, which: &str);
 }
 
 /// By its name in the environment: `podman`, `podman-rootless` or `kubernetes`.
@@ -113,5 +119,9 @@ fn pod_name(builder: &str) -> String {
 }
 
 fn store_volume(builder: &str) -> String {
-    format!("trampoline-{builder}-store")
+    volume(builder, "store")
+}
+
+fn volume(builder: &str, which: &str) -> String {
+    format!("trampoline-{builder}-{which}")
 }

@@ -23,6 +23,9 @@ fn number(path: &Path) -> Option<u64> {
     fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
+/// Where a container sees its own.
+pub const ROOT: &str = "/sys/fs/cgroup";
+
 /// Reads `/sys/fs/cgroup` (`root`) as the container sees it: its own group stands at the root (v2, or v1 as bind-mounted by the
 /// runtime). With a host's cgroup namespace the numbers are the host's, which means no limit.
 #[must_use]
@@ -47,6 +50,47 @@ pub fn limits(root: &Path) -> Limits {
         cpus: quota.zip(period).map(|(q, p)| q / p as f64),
         pids: number(&root.join("pids/pids.max")),
     }
+}
+
+/// What the kernel has counted of the container's memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Memory {
+    /// Processes that were ended for lack of it.
+    pub kills: u64,
+    /// Most bytes at any time, the cache of files included, where the kernel keeps that.
+    pub peak: Option<u64>,
+    /// Bytes now, without the cache of files: what cannot be had back.
+    pub used: u64,
+    /// Whether the kernel ends all processes of the container at once, as a kubelet asks it to.
+    pub all_at_once: bool,
+}
+
+/// `None`: not told, as where the group is the host's own.
+#[must_use]
+pub fn memory(root: &Path) -> Option<Memory> {
+    let text = |name: &str| fs::read_to_string(root.join(name)).ok();
+    let cache = |stat: &str, names: [&str; 2]| names.map(|name| field(stat, name).unwrap_or(0)).iter().sum();
+    if root.join("cgroup.controllers").exists() {
+        let cached: u64 = cache(&text("memory.stat")?, ["inactive_file", "active_file"]);
+        return Some(Memory {
+            kills: field(&text("memory.events")?, "oom_kill")?,
+            peak: number(&root.join("memory.peak")),
+            used: number(&root.join("memory.current"))?.saturating_sub(cached),
+            all_at_once: number(&root.join("memory.oom.group")) == Some(1),
+        });
+    }
+    let cached: u64 = cache(&text("memory/memory.stat")?, ["total_inactive_file", "total_active_file"]);
+    Some(Memory {
+        kills: field(&text("memory/memory.oom_control")?, "oom_kill")?,
+        peak: number(&root.join("memory/memory.max_usage_in_bytes")),
+        used: number(&root.join("memory/memory.usage_in_bytes"))?.saturating_sub(cached),
+        all_at_once: false,
+    })
+}
+
+/// Of lines `name number`.
+fn field(text: &str, name: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
 }
 
 /// What this container may use: its limits, or the machine's where it has none.
@@ -104,6 +148,32 @@ mod tests {
             ("pids/pids.max", "2048\n"),
         ]);
         assert_eq!(limits(dir.path()), Limits { memory: None, cpus: Some(2.0), pids: Some(2048) });
+    }
+
+    #[test]
+    fn memory_of_either_version() {
+        let second = tree(&[
+            ("cgroup.controllers", "cpu memory\n"),
+            ("memory.events", "low 0\nhigh 0\nmax 93\noom 4\noom_kill 3\noom_group_kill 1\n"),
+            ("memory.stat", "anon 700\nfile 300\ninactive_file 200\nactive_file 100\n"),
+            ("memory.current", "1000\n"),
+            ("memory.peak", "1024\n"),
+            ("memory.oom.group", "1\n"),
+        ]);
+        let told = Memory { kills: 3, peak: Some(1024), used: 700, all_at_once: true };
+        assert_eq!(memory(second.path()), Some(told));
+        // Before Linux 5.19.
+        fs::remove_file(second.path().join("memory.peak")).unwrap();
+        assert_eq!(memory(second.path()).unwrap().peak, None);
+        let first = tree(&[
+            ("memory/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n"),
+            ("memory/memory.stat", "inactive_file 5\ntotal_inactive_file 300\ntotal_active_file 1\n"),
+            ("memory/memory.usage_in_bytes", "1000\n"),
+            ("memory/memory.max_usage_in_bytes", "2000\n"),
+        ]);
+        let told = Memory { kills: 2, peak: Some(2000), used: 699, all_at_once: false };
+        assert_eq!(memory(first.path()), Some(told));
+        assert_eq!(memory(tree(&[("cgroup.controllers", "")]).path()), None, "the host's own group");
     }
 
     #[test]

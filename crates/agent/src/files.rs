@@ -124,6 +124,8 @@ living!(
     hs::StoreStatus,
     contract::keys::BuilderKeys,
     contract::damage::Damage,
+    contract::resources::Memory,
+    contract::resources::BuildDir,
     in_use::Look,
     in_use::InUse,
     contract::tidy::Tidy,

@@ -16,6 +16,7 @@ pub mod last_words;
 pub mod life;
 pub mod log;
 pub mod nar;
+pub mod out_of_memory;
 pub mod paths;
 pub mod proc;
 pub mod published;

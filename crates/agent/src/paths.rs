@@ -15,6 +15,8 @@ pub struct Paths {
     pub nix: PathBuf,
     /// The user's home.
     pub home: PathBuf,
+    /// The volume of builds; absent in a pod that was made without one.
+    pub build: PathBuf,
     /// The operator's file.
     pub config: PathBuf,
     /// `/opt/trampoline`.
@@ -30,6 +32,7 @@ impl Default for Paths {
             volume_root: places::VOLUME_ROOT.into(),
             nix: places::NIX.into(),
             home: places::HOME.into(),
+            build: places::BUILD.into(),
             config: places::CONFIG_FILE.into(),
             image: places::IMAGE_DIR.into(),
             proc: "/proc".into(),
@@ -46,6 +49,7 @@ impl Paths {
             volume_root: root.join("volume"),
             nix: root.join("nix"),
             home: root.join("home"),
+            build: root.join("build"),
             config: root.join("config/trampoline.toml"),
             image: root.join("image"),
             proc: "/proc".into(),

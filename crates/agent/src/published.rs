@@ -38,6 +38,8 @@ pub fn status(paths: &Paths, life: &Life, pids_limit: Option<u64>) -> BuilderSta
         store: read(paths, life, Container::Maintenance, file::STORE),
         keys: read(paths, life, Container::Daemon, file::KEYS),
         damage: read(paths, life, Container::Daemon, contract::damage::DAMAGE),
+        memory: read(paths, life, Container::Daemon, file::MEMORY),
+        build_dir: read(paths, life, Container::Daemon, file::BUILD_DIR),
         pids_limit,
         system: Some(contract::image::system()),
     }

@@ -8,6 +8,7 @@ use crate::damage::Damage;
 use crate::exit::Exit;
 use crate::keys::BuilderKeys;
 use crate::places::Container;
+use crate::resources::{BuildDir, Memory};
 
 /// File names, each in the folder of its writer.
 pub mod file {
@@ -29,6 +30,10 @@ pub mod file {
     pub const IDLE: &str = "idle.json";
     /// `daemon`: [`crate::keys::BuilderKeys`].
     pub const KEYS: &str = "keys.json";
+    /// `daemon`: [`crate::resources::Memory`].
+    pub const MEMORY: &str = "memory.json";
+    /// `daemon`: [`crate::resources::BuildDir`].
+    pub const BUILD_DIR: &str = "build-dir.json";
     /// `maintenance`: [`super::StoreStatus`].
     pub const STORE: &str = "store.json";
     /// `user`: socket of user-init (sessions and jobs), for its own id alone. `daemon`: socket of daemon-init, for all agents (see
@@ -442,6 +447,12 @@ pub struct BuilderStatus {
     /// From the daemon container, if any path was ever damaged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub damage: Option<Damage>,
+    /// From the daemon container; absent in what an earlier version wrote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Memory>,
+    /// From the daemon container; absent where builds have no volume of their own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub build_dir: Option<BuildDir>,
     /// Limit on processes in force for the user (hazard: none under `kube play`).
     pub pids_limit: Option<u64>,
     /// Nix's name of the platform that the agents were built for; absent in what an earlier version wrote.

@@ -16,6 +16,7 @@ pub mod in_use;
 pub mod job;
 pub mod keys;
 pub mod places;
+pub mod resources;
 pub mod roots;
 pub mod tidy;
 pub mod tree;

@@ -42,6 +42,9 @@ pub const CA_BUNDLE: &str = "/etc/trampoline/config/ca-bundle.pem";
 /// The run volume: in memory, empty at each start of the pod, one folder per writer.
 pub const RUN: &str = "/run/trampoline";
 
+/// Volume of the daemon container alone. Builds work in a folder of it; nothing in it outlives the daemon container.
+pub const BUILD: &str = "/trampoline/build";
+
 /// The unprivileged user's home: the home volume, at the same path in the daemon and user
 /// containers, so that the daemon resolves `result` links (indirect GC roots) made there.
 pub const HOME: &str = "/home/nix";

@@ -16,6 +16,7 @@ project = "Web.Site_2"
 ssh-port = 0x8AE
 store-size = "1.5Ti"
 home-size = "500M"
+build-size = "100Gi"
 daemon = { memory = "32Gi", cpus = 16, memory-request = "2Gi", cpu-request = "1500m" }
 
 [builder.user]
@@ -78,6 +79,7 @@ fn every_kind_of_value_arrives() {
     assert_eq!(builder.ssh_port, Some(2222));
     assert_eq!(builder.store_size, Size(3 << 39));
     assert_eq!(builder.home_size.bytes(), 500_000_000);
+    assert_eq!(builder.build_size, Size::gib(100));
     assert_eq!(builder.daemon.memory, Size::gib(32));
     assert_eq!((builder.daemon.cpus, builder.daemon.cpu_request), (16.0, 1.5));
     assert_eq!(builder.user.cpus, 2.5);
@@ -144,13 +146,13 @@ fn it_is_known_where_each_value_comes_from() {
     let config = Config::parse(FULL, "full.toml").unwrap();
     for (key, line) in [
         ("builder.name", 3),
-        ("builder.daemon.memory", 11),
-        ("daemon.nix.keep-outputs", 41),
-        ("user.authorized-keys", 47),
-        ("kubernetes.node-selector.\"example.org/disk\"", 19),
-        ("kubernetes.tolerations.0.operator", 20),
-        ("kubernetes.extra-volumes.0", 27),
-        ("kubernetes.extra-volumes.0.readOnly", 30),
+        ("builder.daemon.memory", 12),
+        ("daemon.nix.keep-outputs", 42),
+        ("user.authorized-keys", 48),
+        ("kubernetes.node-selector.\"example.org/disk\"", 20),
+        ("kubernetes.tolerations.0.operator", 21),
+        ("kubernetes.extra-volumes.0", 28),
+        ("kubernetes.extra-volumes.0.readOnly", 31),
     ] {
         assert!(config.is_explicit(key), "{key}");
         assert_eq!(config.origin(key), Origin::File { file: "full.toml".to_owned(), line }, "{key}");
@@ -163,8 +165,8 @@ fn it_is_known_where_each_value_comes_from() {
     };
     assert_eq!(shown("builder.user.memory"), "builder.user.memory = \"8Gi\" (default)");
     assert_eq!(shown("daemon.max-jobs"), "daemon.max-jobs = not set (default)");
-    assert_eq!(shown("shutdown.idle-timeout"), "shutdown.idle-timeout = \"never\" (full.toml:52)");
-    assert_eq!(shown("daemon.nix.http-connections"), "daemon.nix.http-connections = \"50\" (full.toml:42)");
+    assert_eq!(shown("shutdown.idle-timeout"), "shutdown.idle-timeout = \"never\" (full.toml:53)");
+    assert_eq!(shown("daemon.nix.http-connections"), "daemon.nix.http-connections = \"50\" (full.toml:43)");
 }
 
 #[test]

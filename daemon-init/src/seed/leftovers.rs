@@ -63,21 +63,24 @@ pub fn delete_leftovers(volume: &Volume, abort: &Abort) -> Result<usize, StoreEr
     let mut count = 0;
     for entry in entries {
         let entry = entry.context("list", &leftovers)?;
-        delete(&entry.path(), abort)?;
+        delete_tree(&entry.path(), abort)?;
         count += 1;
     }
     fs::remove_dir(&leftovers).context("delete", &leftovers)?;
     Ok(count)
 }
 
-/// A tree, without following links, ended between any two files.
-fn delete(path: &Path, abort: &Abort) -> Result<(), StoreError> {
+/// Deletes a tree, without following links; ended between any two files.
+///
+/// # Errors
+/// A file that cannot be deleted; `abort`.
+pub fn delete_tree(path: &Path, abort: &Abort) -> Result<(), StoreError> {
     abort.check()?;
     if !fs::symlink_metadata(path).context("look at", path)?.is_dir() {
         return fs::remove_file(path).context("delete", path);
     }
     for entry in fs::read_dir(path).context("list", path)? {
-        delete(&entry.context("list", path)?.path(), abort)?;
+        delete_tree(&entry.context("list", path)?.path(), abort)?;
     }
     fs::remove_dir(path).context("delete", path)
 }

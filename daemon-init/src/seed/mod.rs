@@ -33,7 +33,7 @@ use std::path::Path;
 use contract::image::Mark;
 
 pub use self::image::{Image, ImagePaths};
-pub use self::leftovers::delete_leftovers;
+pub use self::leftovers::{delete_leftovers, delete_tree};
 pub use self::room::Room;
 
 use self::error::{Context, StoreError};

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{Engine, Need, pod_name, store_volume};
+use super::{Engine, Need, pod_name, store_volume, volume};
 use crate::call::Call;
 use crate::cluster::{self, ADMIN, NAMESPACE, exec, kubectl};
 use crate::output::Output;
@@ -131,6 +131,10 @@ impl Engine for Cluster {
         }
     }
 
+    fn make_volume(&self, builder: &str, which: &str, _options: &[&str]) {
+        panic!("the volume {which} of {builder} is the cluster's to make")
+    }
+
     fn with_store(&self, builder: &str, line: &str) -> Output {
         let name = format!("t-look-{builder}");
         cluster::make_sleeper(
@@ -180,6 +184,10 @@ impl Engine for Cluster {
     }
 
     fn remove_store(&self, builder: &str) {
-        let _ = kubectl(["delete", "pvc", &store_volume(builder), "--ignore-not-found"]).run();
+        self.remove_volume(builder, "store");
+    }
+
+    fn remove_volume(&self, builder: &str, which: &str) {
+        let _ = kubectl(["delete", "pvc", &volume(builder, which), "--ignore-not-found"]).run();
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Engine, Need, pod_name, store_volume};
+use super::{Engine, Need, pod_name, store_volume, volume};
 use crate::call::Call;
 use crate::output::Output;
 
@@ -90,14 +90,17 @@ impl Engine for Podman {
     }
 
     fn make_store(&self, builder: &str, options: &[&str], line: &str) {
-        let volume = store_volume(builder);
-        let create = self.podman().args(["volume", "create", "-o", "nocopy"]);
-        let label = format!("io.trampoline.builder={builder}");
-        let create = create.args(options.iter().flat_map(|option| ["-o", *option]));
-        create.args(["--label", &label, &volume]).run().ok();
+        self.make_volume(builder, "store", options);
         if !line.is_empty() {
             self.with_store(builder, line).ok();
         }
+    }
+
+    fn make_volume(&self, builder: &str, which: &str, options: &[&str]) {
+        let create = self.podman().args(["volume", "create", "-o", "nocopy"]);
+        let label = format!("io.trampoline.builder={builder}");
+        let create = create.args(options.iter().flat_map(|option| ["-o", *option]));
+        create.args(["--label", &label, &volume(builder, which)]).run().ok();
     }
 
     fn with_store(&self, builder: &str, line: &str) -> Output {
@@ -142,7 +145,11 @@ impl Engine for Podman {
     }
 
     fn remove_store(&self, builder: &str) {
-        let _ = self.podman().args(["volume", "rm", "-f", &store_volume(builder)]).run();
+        self.remove_volume(builder, "store");
+    }
+
+    fn remove_volume(&self, builder: &str, which: &str) {
+        let _ = self.podman().args(["volume", "rm", "-f", &volume(builder, which)]).run();
     }
 }
 

@@ -62,7 +62,8 @@ impl Clean {
         if !observed.containers.is_empty() || !there.is_empty() {
             context.engine.remove(&context.name).await?;
         }
-        let gone = if delete { Volume::ALL.to_vec() } else { vec![Volume::Run, Volume::Config] };
+        let gone =
+            if delete { Volume::ALL.to_vec() } else { vec![Volume::Build, Volume::Run, Volume::Config] };
         context.engine.delete_volumes(&context.name, &gone).await?;
         sshconfig::remove(&context.name, &context.state)?;
         if delete || !data {

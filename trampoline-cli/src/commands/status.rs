@@ -2,6 +2,7 @@
 
 use clap::Args;
 use contract::handshake::{BuilderStatus, Isolation, LastStop, Phase};
+use contract::places::Container;
 
 use crate::cli::Global;
 use crate::context::Context;
@@ -203,6 +204,13 @@ fn print_pod(row: &impl Fn(&str, String) -> Result<()>, pod: &BuilderStatus) -> 
     if let Some(store) = &pod.store {
         row("store", format!("{} in {} paths", bytes(store.nar_bytes), store.paths))?;
         row("disk", format!("{} free of {}", bytes(store.fs_free_bytes), bytes(store.fs_bytes)))?;
+    }
+    if let Some(dir) = &pod.build_dir {
+        let limit = if dir.enforced { "" } else { ", which its storage does not enforce" };
+        row("build dir", format!("{} of {}{limit}", bytes(dir.used_bytes), bytes(dir.size_bytes)))?;
+    }
+    if let Some(note) = pod.memory.as_ref().and_then(|memory| memory.since(0, Container::Daemon)) {
+        row("memory", note)?;
     }
     if let Some(user) = &pod.user {
         row("jobs", user.jobs.len().to_string())?;

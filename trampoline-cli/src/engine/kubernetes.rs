@@ -65,7 +65,7 @@ fn claims<'a>(
     builder: &str,
     claims: &'a [PersistentVolumeClaim],
 ) -> Vec<(Volume, &'a PersistentVolumeClaim)> {
-    [Volume::Store, Volume::Home]
+    Volume::CLAIMS
         .into_iter()
         .filter_map(|volume| {
             let name = volume.of(builder);

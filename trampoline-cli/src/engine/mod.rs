@@ -141,6 +141,8 @@ pub(crate) enum Volume {
     Store,
     /// The user's home: pushed trees, jobs, host key.
     Home,
+    /// Where builds work; empty at each start.
+    Build,
     /// In memory.
     Run,
     /// trampoline.toml.
@@ -148,13 +150,16 @@ pub(crate) enum Volume {
 }
 
 impl Volume {
-    pub(crate) const ALL: [Self; 4] = [Self::Store, Self::Home, Self::Run, Self::Config];
+    pub(crate) const ALL: [Self; 5] = [Self::Store, Self::Home, Self::Build, Self::Run, Self::Config];
+    /// Those that are on disk in a cluster, too.
+    pub(crate) const CLAIMS: [Self; 3] = [Self::Store, Self::Home, Self::Build];
 
     /// In the template and in the volume's own name.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Store => "store",
             Self::Home => "home",
+            Self::Build => "build",
             Self::Run => "run",
             Self::Config => "config",
         }

@@ -85,11 +85,16 @@ pub(crate) fn resolve(config: &Config, capacity: &Capacity, new_store: bool) -> 
 
 /// podman's volumes have no size of their own, so what is asked for must be free.
 fn room(config: &Config, free: u64, resolved: &mut Resolved) -> Result<()> {
-    let wanted = config.builder.store_size;
-    if wanted.bytes() > free {
-        let there = format!("{} are free where podman keeps its volumes", ui::bytes(free));
-        refuse_explicit(config, "builder.store-size", &wanted.to_string(), &there)?;
-        resolved.notes.push(format!("the store has less room than usual: {there} (default {wanted})"));
+    let of = [
+        ("store", "builder.store-size", config.builder.store_size),
+        ("build directory", "builder.build-size", config.builder.build_size),
+    ];
+    for (what, key, wanted) in of {
+        if wanted.bytes() > free {
+            let there = format!("{} are free where podman keeps its volumes", ui::bytes(free));
+            refuse_explicit(config, key, &wanted.to_string(), &there)?;
+            resolved.notes.push(format!("the {what} has less room than usual: {there} (default {wanted})"));
+        }
     }
     Ok(())
 }

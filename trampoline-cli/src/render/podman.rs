@@ -60,7 +60,7 @@ fn options(volume: Volume) -> Vec<String> {
         // makes podman 4.3 fail, and a plain volume on disk appears under that name later.
         Volume::Run => &["type=tmpfs", "device=tmpfs", "o=uid=0,gid=0,mode=0755"],
         // podman copies the image's content into an empty volume otherwise, while we seed it.
-        Volume::Store | Volume::Home | Volume::Config => &["nocopy"],
+        Volume::Store | Volume::Home | Volume::Build | Volume::Config => &["nocopy"],
     };
     options.iter().map(|&option| option.to_owned()).collect()
 }

@@ -3,6 +3,7 @@
 
 mod command;
 mod follow;
+mod killed;
 mod run;
 
 use std::collections::BTreeSet;

@@ -7,13 +7,15 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use agent::files;
+use agent::out_of_memory::Before;
 use contract::config::Config;
 use contract::job::{BuildRequest, JobEnd, JobStarted};
+use contract::places::Container;
 use nix::sys::signal::{Signal, killpg};
 use nix::sys::wait::WaitStatus;
 use nix::unistd::Pid;
 
-use super::{Jobs, Record, name, outputs};
+use super::{Jobs, Record, killed, name, outputs};
 use crate::Place;
 use crate::environment;
 use crate::error::{Error, Result, io_error};
@@ -49,6 +51,7 @@ pub struct Running {
     /// See `project`.
     pub generation: u64,
     dir: PathBuf,
+    memory: Before,
     ending: Option<Ending>,
     step: usize,
     next: Option<Instant>,
@@ -104,6 +107,7 @@ fn spawn(
         File::create_new(&path).map_err(io_error("create", &path))
     };
     project::before_job(project, generation)?;
+    let memory = Before::now(&place.paths).map_err(io_error("read", &place.paths.proc))?;
     let child = Command::new(nix)
         .args(super::arguments(request, &tree, &dir.join(name::RESULT))?)
         .current_dir(&tree)
@@ -128,6 +132,7 @@ fn spawn(
         project: project.clone(),
         generation,
         dir: dir.to_owned(),
+        memory,
         ending: None,
         step: 0,
         next: None,
@@ -174,6 +179,9 @@ impl Running {
         }
         let note = match &self.ending {
             Some(Ending::Stopped(why)) => Some(why.clone()),
+            None if code != 0 => {
+                self.memory.since(Container::User, killed::is_told(code, &self.dir.join(name::LOG)))
+            }
             _ => None,
         };
         let cancelled = matches!(self.ending, Some(Ending::Cancelled));

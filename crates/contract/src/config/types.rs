@@ -29,6 +29,8 @@ pub struct Builder {
     pub store_size: Size,
     /// Of the claim for the user's home.
     pub home_size: Size,
+    /// Of the claim in which builds work.
+    pub build_size: Size,
     /// Of the daemon container, in which everything is built.
     pub daemon: Limits,
     /// Of the user container: evaluation, shells, sshd.
@@ -320,6 +322,8 @@ impl Default for Builder {
             store_size: Size::gib(10),
             // Sources, logs and caches of evaluation, not stores.
             home_size: Size::gib(5),
+            // Sources and objects of a few large builds at once.
+            build_size: Size::gib(20),
             daemon: Limits {
                 memory: Size::gib(16),
                 cpus: 8.0,

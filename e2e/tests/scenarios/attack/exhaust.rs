@@ -1,7 +1,7 @@
 //! A user can use up their own builder. Afterwards it must work again.
 
 use e2e::builder::Builder;
-use e2e::nix_files::{derivation, quick};
+use e2e::nix_files::{derivation, quick, slow};
 use e2e::person::Person;
 use e2e::setting::setting;
 use e2e::volume::Mount;
@@ -11,11 +11,13 @@ use super::as_root;
 crate::scenarios! {
     Any: [
         builder_whose_builds_fork_without_end_builds_again,
+        what_a_build_leaves_running_is_ended,
     ],
     Root: [
         builder_whose_memory_is_used_up_builds_again,
     ],
     Podman: [
+        builds_that_fill_their_volume_leave_the_store_its_room,
         store_that_is_full_can_be_collected,
         store_without_inodes_can_be_collected,
     ],
@@ -60,11 +62,77 @@ fn builder_whose_memory_is_used_up_builds_again() {
     let tree = builder.pushed("grow", &[("default.nix", &*derivation("t-grow", GROW))]);
     let grown = tree.cli(["build"]).run();
     assert_ne!(grown.code, 0, "{grown}");
+    // How much there was, how much was used and what to change.
+    assert!(
+        grown.stderr.contains("of the daemon container ended for lack of memory (limit 1Gi, peak 1Gi)"),
+        "{grown}"
+    );
+    assert!(grown.stderr.contains("raise `memory` under [builder.daemon]"), "{grown}");
+    assert!(builder.status()["pod"]["memory"]["kills"].as_u64() > Some(0), "{}", builder.status());
     builds(&builder, "after-a-build");
+    // An evaluation that grows is the user's.
+    let grow = "builtins.foldl' (text: _: text + text) \"xxxxxxxxxxxxxxxx\" (builtins.genList (n: n) 60)";
+    let grown = builder.pushed("evaluate", &[("default.nix", grow)]).cli(["build"]).run();
+    assert_ne!(grown.code, 0, "{grown}");
+    assert!(grown.stderr.contains("of the user container ended for lack of memory (limit 512Mi"), "{grown}");
+    assert!(grown.stderr.contains("raise `memory` under [builder.user]"), "{grown}");
     let grown = builder.shell(GROW);
     assert_ne!(grown.code, 0, "{grown}");
     builds(&builder, "after-the-user");
     assert_eq!(builder.broken(), "");
+}
+
+/// A shell line that prints the processes of builds.
+const OF_BUILDS: &str =
+    "for p in /proc/[0-9]*; do case $(stat -c %u $p 2>/dev/null) in 300??) echo ${p#/proc/};; esac; done";
+
+/// Nix ends what a build has started, unless its own worker is killed.
+fn what_a_build_leaves_running_is_ended() {
+    let builder = Builder::set_up(&[]);
+    let tree = builder.pushed("left", &[("default.nix", &*slow("t-left", 3600))]);
+    let mut build = tree.cli(["build"]).start();
+    build.line("begun");
+    let kill = "for p in $(OF); do while read key value rest; do [ $key = PPid: ] && parent=$value; done </proc/$p/status; \
+                case $(cat /proc/$parent/comm) in nix-daemon*) kill -9 $parent; echo killed;; esac; done";
+    let kill = kill.replace("OF", OF_BUILDS);
+    assert!(as_root(&builder, &kill).text().contains("killed"), "a worker of nix-daemon runs it");
+    assert_ne!(build.output().code, 0);
+    let gone = format!("n=0; while [ -n \"$({OF_BUILDS})\" ]; do n=$((n+1)); [ $n -lt 500 ] || exit 1; done");
+    as_root(&builder, &gone).ok();
+    let log = builder.cli(["logs", "daemon"]).run().ok();
+    assert!(
+        log.stdout.contains("that builds had left running")
+            || log.stderr.contains("that builds had left running"),
+        "{log}"
+    );
+    builds(&builder, "after-what-was-left");
+}
+
+/// No space is an error of the build, and of nobody else.
+fn builds_that_fill_their_volume_leave_the_store_its_room() {
+    let engine = setting().engine;
+    let mount = Mount::new("size=64m");
+    let builder = Builder::new(Person::new(), &[("builder.build-size", "\"64Mi\"")]);
+    engine.make_volume(builder.name(), "build", &mount.options());
+    builder.cli(["setup", "--yes"]).run().ok();
+    let fill = "while echo xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx; do :; done >fill || echo full; exit 1";
+    let tree = builder.pushed("fill", &[("default.nix", &*derivation("t-fill", fill))]);
+    let full = tree.cli(["build"]).run();
+    assert!(full.code != 0 && full.stderr.contains("o space left"), "{full}");
+    assert_eq!(builder.status()["pod"]["build_dir"]["enforced"], true, "{}", builder.status());
+    builds(&builder, "after-full");
+    // What a start leaves there is gone with the next one.
+    as_root(&builder, "head -c 60000000 /dev/zero >/trampoline/build/now/left").ok();
+    builder.cli(["down", "--now"]).run().ok();
+    builder.cli(["up"]).run().ok();
+    builds(&builder, "after-a-restart");
+    as_root(
+        &builder,
+        "n=0; while [ -e /trampoline/build/before-0 ]; do n=$((n+1)); [ $n -lt 100000 ] || exit 1; done",
+    )
+    .ok();
+    builder.clean().ok();
+    engine.remove_volume(builder.name(), "build");
 }
 
 /// Fills the store until nothing more can be added, and then collects.

@@ -51,8 +51,8 @@ pub(super) async fn belongings(cluster: &Cluster, builder: &str) -> Result<Vec<B
     let place = &cluster.namespace;
     let lines = found(cluster, builder).await?.into_iter().map(|(kind, object)| {
         let name = object.name_any();
-        let data = is_claim(kind);
-        let holds = if data { size(&object) } else { String::new() };
+        let holds = if is_claim(kind) { size(&object) } else { String::new() };
+        let data = is_claim(kind) && name != Volume::Build.of(builder);
         Belonging { what: format!("{} {place}/{name}{holds}", kind.kind), data }
     });
     Ok(lines.collect())
@@ -92,7 +92,7 @@ pub(super) async fn claims(cluster: &Cluster, builder: &str, volumes: &[Volume])
     let api = cluster.api::<PersistentVolumeClaim>();
     let names: Vec<String> = volumes
         .iter()
-        .filter(|volume| matches!(volume, Volume::Store | Volume::Home))
+        .filter(|volume| Volume::CLAIMS.contains(volume))
         .map(|volume| volume.of(builder))
         .collect();
     let params = DeleteParams::default();
@@ -138,7 +138,7 @@ mod tests {
         let done = tokio::time::timeout(Duration::from_secs(10), deleting).await;
         done.expect("nothing is waited for").expect("nothing is refused");
         let asked = asked.lock().expect("nobody failed");
-        assert_eq!(asked.len(), 2, "{asked:?}");
+        assert_eq!(asked.len(), Volume::CLAIMS.len(), "{asked:?}");
         assert!(asked.iter().all(|request| request.starts_with("GET ")), "{asked:?}");
     }
 }

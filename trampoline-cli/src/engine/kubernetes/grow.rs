@@ -10,6 +10,7 @@ use kube::{Api, ResourceExt};
 
 use super::client::{Cluster, Failed};
 use super::{failure, merging};
+use crate::engine::Volume;
 use crate::error::{CliError, Result};
 
 /// A claim that is to grow.
@@ -47,7 +48,7 @@ pub(super) fn check(live: &PersistentVolumeClaim, wanted: &PersistentVolumeClaim
     let (Some(from), Some(to)) = (size(is), size(asked)) else { return Ok(None) };
     let (Some(bytes), Some(wants)) = (quantity(&from), quantity(&to)) else { return Ok(None) };
     if wants < bytes {
-        let key = if name.ends_with("-home") { "home-size" } else { "store-size" };
+        let key = option_of(&name);
         return Err(CliError::new(
             Exit::Config,
             format!("claim {name} has {from}; {to} is asked for, and no claim shrinks"),
@@ -57,6 +58,18 @@ pub(super) fn check(live: &PersistentVolumeClaim, wanted: &PersistentVolumeClaim
         )));
     }
     Ok((wants > bytes).then(|| Growth { claim: name, class: is.storage_class_name.clone(), from, to }))
+}
+
+/// The option under [builder] that says how large a claim is.
+fn option_of(claim: &str) -> &'static str {
+    let of = |volume: Volume| claim.ends_with(&format!("-{}", volume.name()));
+    if of(Volume::Home) {
+        "home-size"
+    } else if of(Volume::Build) {
+        "build-size"
+    } else {
+        "store-size"
+    }
 }
 
 /// What it asks for.
@@ -107,7 +120,7 @@ pub(super) async fn allowed(cluster: &Cluster, growth: &Growth) -> Result<()> {
 }
 
 fn no_growth(growth: &Growth, why: &str) -> CliError {
-    let key = if growth.claim.ends_with("-home") { "home-size" } else { "store-size" };
+    let key = option_of(&growth.claim);
     CliError::new(
         Exit::Config,
         format!("claim {} cannot grow from {} to {}: {why}", growth.claim, growth.from, growth.to),

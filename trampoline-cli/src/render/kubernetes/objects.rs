@@ -103,8 +103,15 @@ impl Made<'_> {
         let tables = &self.config.kubernetes;
         spec.access_modes = Some(vec![tables.access_mode.to_string()]);
         spec.storage_class_name.clone_from(&tables.storage_class);
-        let is_store = claim.metadata.name.as_deref() == Some(&Volume::Store.of(&self.common.builder));
-        let size = if is_store { self.config.builder.store_size } else { self.config.builder.home_size };
+        let is = |volume: Volume| claim.metadata.name.as_deref() == Some(&volume.of(&self.common.builder));
+        let sizes = &self.config.builder;
+        let size = if is(Volume::Store) {
+            sizes.store_size
+        } else if is(Volume::Build) {
+            sizes.build_size
+        } else {
+            sizes.home_size
+        };
         let requests = spec.resources.get_or_insert_default().requests.get_or_insert_default();
         requests.insert("storage".to_owned(), pod::quantity(size));
     }

@@ -114,7 +114,7 @@ fn the_default_builders_name_is_nowhere_in_another() {
     }
     let names: Vec<&str> =
         rendering.objects.iter().map(|object| object["metadata"]["name"].as_str().unwrap()).collect();
-    for name in ["", "-store", "-home", "-status"] {
+    for name in ["", "-store", "-home", "-build", "-status"] {
         assert!(names.contains(&format!("trampoline-gpu{name}").as_str()), "{names:?}");
     }
     let monitor = container(&pod(&rendering), "shutdown-monitor");
@@ -148,7 +148,7 @@ fn the_digest_covers_the_pod_and_nothing_else() {
     let default = digest("");
     for same in [
         "# comment",
-        "[builder]\nstore-size = \"20Gi\"",
+        "[builder]\nstore-size = \"20Gi\"\nbuild-size = \"1Gi\"",
         "[kubernetes]\nopen-ports = [\"80\"]",
         "[user]\nkeep-jobs = 3",
     ] {

@@ -53,7 +53,7 @@ macro_rules! limits {
     };
 }
 
-pub(super) static BUILDER: [Opt; 9] = [
+pub(super) static BUILDER: [Opt; 10] = [
     Opt {
         table: "builder",
         key: "name",
@@ -146,6 +146,17 @@ pub(super) static BUILDER: [Opt; 9] = [
         readers: &[Reader::Client],
         effect: Effect::Setup,
         field: field!(builder.home_size),
+    },
+    Opt {
+        table: "builder",
+        key: "build-size",
+        kind: Kind::Size(Size::mib(64)),
+        example: "",
+        doc: "Size of the volume in which builds work, so that none can fill that of the store. It is empty at each start. Where \
+              the storage enforces no size, `status` says what builds take of it.",
+        readers: &[Reader::Client, Reader::Daemon],
+        effect: Effect::Setup,
+        field: field!(builder.build_size),
     },
 ];
 

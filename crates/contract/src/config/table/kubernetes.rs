@@ -32,10 +32,10 @@ pub(super) static KUBERNETES: [Opt; 23] = options! {
         "Context of kubeconfig. Not set: the current one.";
     "storage-class", storage_class: Kind::Text(Text::ObjectName),
         "\"fast\"",
-        "Class of both claims, when they are made. Not set: the cluster's default.";
+        "Class of the claims, when they are made. Not set: the cluster's default.";
     "access-mode", access_mode: Kind::Word(AccessMode::NAMES),
         "",
-        "Of both claims, when they are made. With \"ReadWriteOncePod\" the cluster itself keeps a second \
+        "Of the claims, when they are made. With \"ReadWriteOncePod\" the cluster itself keeps a second \
         pod out, where the class can.";
     "node-selector", node_selector: Kind::Keyed(Keyed::NodeLabels),
         "{ \"kubernetes.io/hostname\" = \"node-1\" }",

@@ -46,7 +46,7 @@ pub(crate) fn hint(message: &str) -> Option<String> {
         ),
         (
             "usage per PersistentVolumeClaim is",
-            "the namespace has a LimitRange for claims: bring `store-size` and `home-size` within it (`kubectl describe limitrange`)",
+            "the namespace has a LimitRange for claims: bring `store-size`, `home-size` and `build-size` within it (`kubectl describe limitrange`)",
         ),
         (
             "no PriorityClass with name",

@@ -80,6 +80,8 @@ fn nobody_writes_to_the_image_and_all_are_limited() {
         };
         assert!(sees("daemon", "daemon-tmp") && !sees("daemon", "user-tmp"));
         assert!(sees("user", "user-tmp") && !sees("user", "daemon-tmp"));
+        let others = ["user", "maintenance", "shutdown-monitor"];
+        assert!(sees("daemon", "build") && !others.iter().any(|name| sees(name, "build")));
     }
 }
 

@@ -63,7 +63,7 @@ fn every_option_reaches_its_field() {
     let mount = container(&pod, "maintenance")["volumeMounts"].as_array().unwrap().last().unwrap().clone();
     assert_eq!(mount, json!({ "name": "src", "mountPath": "/src", "subPath": "a", "readOnly": true }));
 
-    for (end, size) in [("-store", "1500Mi"), ("-home", "7G")] {
+    for (end, size) in [("-store", "1500Mi"), ("-home", "7G"), ("-build", "9Gi")] {
         let claim = object(&rendering, "PersistentVolumeClaim", end);
         assert_eq!(
             claim["spec"],
@@ -100,6 +100,7 @@ image = "registry.example/nix:1"
 system = "aarch64-linux"
 store-size = "1500Mi"
 home-size = "7G"
+build-size = "9Gi"
 [builder.daemon]
 memory = "3Gi"
 cpus = 2.5
