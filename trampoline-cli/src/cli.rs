@@ -20,8 +20,9 @@ A first quarter of an hour:
   trampoline-cli clean                    remove it
 
 Exit codes: 0 done, 64 wrong usage, 68 in use, 69 no room, 71 something is missing on this machine,
-72 podman failed, 73 too late, 76 a child failed, 77 no permission, 78 wrong configuration.
-`build` passes Nix's own, `shell` and `ssh` the command's.";
+72 podman failed, 73 too late, 75 the builder was stopping or stopped under a build, 76 a child failed,
+77 no permission, 78 wrong configuration. `build` and `attach` pass Nix's own, and 130 if you leave a build before
+its end; `shell` and `ssh` the command's.";
 
 /// A Nix builder with a store of its own, in one pod.
 #[derive(Parser)]
@@ -98,6 +99,9 @@ pub(crate) enum Command {
     Logs(commands::logs::Logs),
     PushTarball(commands::push_tarball::PushTarball),
     Build(commands::build::Build),
+    Jobs(commands::jobs::Jobs),
+    Attach(commands::attach::Attach),
+    Cancel(commands::cancel::Cancel),
     Shell(commands::shell::Shell),
     Ssh(commands::ssh::Ssh),
     SshConfig(commands::ssh_config::SshConfig),

@@ -27,7 +27,9 @@ pub(crate) fn read<T: DeserializeOwned>(text: &[u8], what: &str) -> Result<T> {
 /// A command in a container that tells of something until that is over.
 pub(crate) struct Telling {
     stream: Stream,
-    lines: tokio::io::Lines<BufReader<Box<dyn AsyncRead + Send + Unpin>>>,
+    stdout: BufReader<Box<dyn AsyncRead + Send + Unpin>>,
+    /// What has come of a line whose end has not.
+    begun: Vec<u8>,
 }
 
 impl Telling {
@@ -48,12 +50,18 @@ impl Telling {
         let _ = stream.stdin.write_all(input).await;
         let _ = stream.stdin.flush().await;
         let stdout = std::mem::replace(&mut stream.stdout, Box::new(tokio::io::empty()));
-        Ok(Self { stream, lines: BufReader::new(stdout).lines() })
+        Ok(Self { stream, stdout: BufReader::new(stdout), begun: Vec::new() })
     }
 
-    /// The next line; none: it has said its last. Nothing is lost where the wait for it is given up.
+    /// The next line; none: it has said its last. Nothing is lost where the wait for it is given up, and a line that was cut
+    /// off is none.
     pub(crate) async fn next(&mut self) -> std::io::Result<Option<String>> {
-        self.lines.next_line().await
+        self.stdout.read_until(b'\n', &mut self.begun).await?;
+        if self.begun.pop() != Some(b'\n') {
+            return Ok(None);
+        }
+        let line = String::from_utf8(std::mem::take(&mut self.begun));
+        line.map(Some).map_err(|error| std::io::Error::new(std::io::ErrorKind::InvalidData, error))
     }
 
     /// Its exit code and what it wrote to standard error, once it has ended.

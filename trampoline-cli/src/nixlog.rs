@@ -6,6 +6,50 @@ use serde_json::Value;
 
 use crate::ui::Step;
 
+/// Where a log is shown.
+pub(crate) trait Screen {
+    /// A line that stays.
+    fn print(&self, line: &str);
+
+    /// What is at work now, where there is a line that moves.
+    fn shows(&self, _what: &str) {}
+}
+
+impl Screen for Step {
+    fn print(&self, line: &str) {
+        Self::print(self, line);
+    }
+
+    fn shows(&self, what: &str) {
+        Self::shows(self, what);
+    }
+}
+
+/// Bytes that come in pieces, as lines. Those that are not UTF-8 are replaced.
+#[derive(Default)]
+pub(crate) struct Lines {
+    begun: Vec<u8>,
+}
+
+impl Lines {
+    /// Gives each line that a piece has completed.
+    pub(crate) fn take(&mut self, piece: &[u8], mut line: impl FnMut(&str)) {
+        self.begun.extend_from_slice(piece);
+        let Some(end) = self.begun.iter().rposition(|byte| *byte == b'\n') else { return };
+        let rest = self.begun.split_off(end + 1);
+        let whole = std::mem::replace(&mut self.begun, rest);
+        String::from_utf8_lossy(&whole).lines().for_each(&mut line);
+    }
+
+    /// Gives what stands behind the last newline.
+    pub(crate) fn rest(&mut self, line: impl FnOnce(&str)) {
+        let rest = std::mem::take(&mut self.begun);
+        if !rest.is_empty() {
+            line(&String::from_utf8_lossy(&rest));
+        }
+    }
+}
+
 /// What every line of it begins with.
 const PREFIX: &str = "@nix ";
 /// Nix's level `info`: what is shown without -v.
@@ -44,7 +88,7 @@ impl Renderer {
     }
 
     /// One line of the log.
-    pub(crate) fn line(&mut self, line: &str, step: &mut Step) {
+    pub(crate) fn line(&mut self, line: &str, step: &dyn Screen) {
         let parsed = line.strip_prefix(PREFIX).map(serde_json::from_str::<Value>);
         let Some(Ok(event)) = parsed else {
             self.print(line, step);
@@ -67,7 +111,7 @@ impl Renderer {
         if self.verbose { TALKATIVE } else { INFO }
     }
 
-    fn start(&mut self, event: &Value, id: u64, kind: u64, level: u64, text: &str, step: &mut Step) {
+    fn start(&mut self, event: &Value, id: u64, kind: u64, level: u64, text: &str, step: &dyn Screen) {
         let name = field(event, 0).and_then(Value::as_str).map(short).unwrap_or_default();
         if !text.is_empty() && level <= self.level() {
             self.print(text, step);
@@ -78,7 +122,7 @@ impl Renderer {
         self.activities.insert(id, Activity { kind, name });
     }
 
-    fn result(&mut self, event: &Value, id: u64, kind: u64, step: &mut Step) {
+    fn result(&mut self, event: &Value, id: u64, kind: u64, step: &dyn Screen) {
         let activity = self.activities.get(&id);
         match kind {
             nix::BUILD_LOG_LINE | nix::POST_BUILD_LOG_LINE => {
@@ -98,14 +142,14 @@ impl Renderer {
     }
 
     /// On the line that moves; elsewhere the log says it.
-    fn show(&self, name: &str, step: &mut Step) {
+    fn show(&self, name: &str, step: &dyn Screen) {
         let (done, expected) = self.builds;
         let counted =
             if expected > 1 { format!("{name} ({done} of {expected} built)") } else { name.to_owned() };
         step.shows(&counted);
     }
 
-    fn print(&self, text: &str, step: &Step) {
+    fn print(&self, text: &str, step: &dyn Screen) {
         for line in text.lines() {
             step.print(&clean(line, self.colours));
         }
@@ -173,7 +217,19 @@ fn escape(text: &str) -> (Sequence, usize) {
 
 #[cfg(test)]
 mod tests {
-    use super::{clean, short};
+    use super::{Lines, clean, short};
+
+    #[test]
+    fn pieces_become_lines() {
+        let mut lines = Lines::default();
+        let mut seen = Vec::new();
+        for piece in [&b"a\nb"[..], b"", b"c\n\n\xff", b"d\ne"] {
+            lines.take(piece, |line| seen.push(line.to_owned()));
+        }
+        lines.rest(|line| seen.push(line.to_owned()));
+        lines.rest(|_| panic!("nothing is left"));
+        assert_eq!(seen, ["a", "bc", "", "\u{fffd}d", "e"]);
+    }
 
     #[test]
     fn names_of_derivations() {

@@ -214,13 +214,17 @@ pub(crate) fn bytes(n: u64) -> String {
 
 /// `3 min ago`, `in 12 min`, for people.
 pub(crate) fn ago(at: u64, now: u64) -> String {
-    let span = |s: u64| match s {
-        0..60 => format!("{s} s"),
-        60..3600 => format!("{} min", s / 60),
-        3600..172_800 => format!("{} h {} min", s / 3600, s % 3600 / 60),
-        _ => format!("{} days", s / 86400),
-    };
     if at > now { format!("in {}", span(at - now)) } else { format!("{} ago", span(now - at)) }
+}
+
+/// `3 min`, for people.
+pub(crate) fn span(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min", seconds / 60),
+        3600..172_800 => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
+        _ => format!("{} days", seconds / 86400),
+    }
 }
 
 /// Seconds since the epoch.

@@ -59,21 +59,25 @@ fn dispatch(place: &Place, command: &str, rest: &[String]) -> Result<u8> {
         ("receive", ["--fd", "3"]) => receive(place, true)?,
         ("job", ["start"]) => drop(start(place, &input()?)?),
         // One call instead of two: each costs as much as a small build.
-        ("job", ["start", "--follow"]) => follow(place, &start(place, &line()?)?.id, 0)?,
-        ("job", ["list"]) => print(&Jobs::new(place.paths.jobs()).list()?)?,
+        ("job", ["start", "--follow"]) => follow(place, &start(place, &line()?)?.id, 0, true)?,
+        ("job", ["list"]) => print(&Jobs::of(&place.paths).list()?)?,
         ("job", ["cancel", id]) => cancel(place, id)?,
-        ("job", ["follow", id]) => follow(place, id, 0)?,
-        ("job", ["follow", id, "--from", from]) => {
-            let wrong = |_| Error::Usage(format!("--from needs a number of bytes, not {from:?}"));
-            follow(place, id, from.parse().map_err(wrong)?)?;
+        ("job", ["cancel", id, "--wait"]) => {
+            cancel(place, id)?;
+            // Its end alone.
+            follow(place, id, u64::MAX, true)?;
         }
+        ("job", ["follow", id]) => follow(place, id, 0, true)?,
+        ("job", ["follow", id, "--now"]) => follow(place, id, 0, false)?,
+        ("job", ["follow", id, "--from", from]) => follow(place, id, offset(from)?, true)?,
+        ("job", ["follow", id, "--now", "--from", from]) => follow(place, id, offset(from)?, false)?,
+        ("hold", ["set"]) => hold(place, &input()?)?,
+        ("hold", ["release"]) => drop(Client::ask(&place.paths.control_socket(), &Request::Release, say)?),
         ("store-path", ["--project", project, path]) => store_path(place, project, None, path)?,
         ("store-path", ["--project", project, "--generation", generation, path]) => {
             let wrong = |_| Error::Usage(format!("--generation needs a number, not {generation:?}"));
             store_path(place, project, Some(generation.parse().map_err(wrong)?), path)?;
         }
-        ("hold", ["set"]) => hold(place, &input()?)?,
-        ("hold", ["release"]) => drop(Client::ask(&place.paths.control_socket(), &Request::Release, say)?),
         ("projects", []) => print(&projects(place)?)?,
         ("keys", ["add"]) => {
             let new = ssh::add(&place.paths, &input()?)?;
@@ -233,10 +237,13 @@ fn hold(place: &Place, text: &str) -> Result<()> {
     Client::ask(&place.paths.control_socket(), &Request::Hold { seconds, reason, by }, say).map(drop)
 }
 
-fn follow(place: &Place, id: &str, from: u64) -> Result<()> {
-    let dir = Jobs::new(place.paths.jobs()).folder(id)?;
+fn offset(text: &str) -> Result<u64> {
+    text.parse().map_err(|_| Error::Usage(format!("--from needs a number of bytes, not {text:?}")))
+}
+
+fn follow(place: &Place, id: &str, from: u64, wait: bool) -> Result<()> {
     let stdout = io::stdout();
-    job::follow(&dir, from, &mut stdout.lock(), Some(stdout.as_fd()))
+    job::follow(&Jobs::of(&place.paths), id, from, wait, &mut stdout.lock(), Some(stdout.as_fd()))
 }
 
 /// The store path to which something in a pushed tree leads.

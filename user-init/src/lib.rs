@@ -32,7 +32,7 @@ user-init [serve]                               the agent
 user-init session --kind exec|ssh|transfer [--id ID] [--project P [--generation N]] [-- CMD...]
 user-init signal ID int|term|hup                to a session without a terminal
 user-init receive [--fd 3]                      a tree on standard input, or on a pipe (see contract::job)
-user-init job start [--follow]|list|follow ID [--from BYTE]|cancel ID
+user-init job start [--follow]|list|follow ID [--now] [--from BYTE]|cancel ID [--wait]
 user-init projects                              pushed trees, JSON
 user-init store-path --project P [--generation N] PATH
                                                 where a link in a pushed tree leads

@@ -29,7 +29,7 @@ pub enum Exit {
     Deadline = 73,
     /// A file could not be read or written (`EX_IOERR`).
     Io = 74,
-    /// The builder is stopping or draining; try again (`EX_TEMPFAIL`).
+    /// The builder is stopping or draining, or ended before a build did; try again (`EX_TEMPFAIL`).
     Stopping = 75,
     /// A child (`nix-daemon`, sshd, `nix`) failed.
     ChildFailed = 76,
@@ -88,7 +88,7 @@ impl Exit {
             Self::Engine => "podman or the cluster failed",
             Self::Deadline => "a deadline passed",
             Self::Io => "a file could not be read or written",
-            Self::Stopping => "the builder is stopping; try again",
+            Self::Stopping => "the builder is stopping, or stopped under a build; try again",
             Self::ChildFailed => "nix-daemon, sshd or nix failed",
             Self::NoPermission => "no permission",
             Self::Config => "the configuration is wrong",

@@ -179,8 +179,11 @@ pub struct UserActivity {
     pub life: Life,
     /// Open ones.
     pub sessions: Vec<Session>,
-    /// Ids of running jobs.
+    /// Ids of jobs that run or wait for their turn.
     pub jobs: Vec<String>,
+    /// Jobs that the end before this start of the agent interrupted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lost: Vec<crate::job::LostJob>,
     /// Seconds since the epoch when a session or job last began or ended; 0: never in this life.
     pub last_work: u64,
     /// What the user's processes do that belong to no session and no job; absent while they do nothing.
@@ -205,6 +208,7 @@ impl UserActivity {
             life,
             sessions: Vec::new(),
             jobs: Vec::new(),
+            lost: Vec::new(),
             last_work: 0,
             detached: None,
             last: None,

@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::exit::Exit;
+
 /// First line that `user-init receive` reads; the tree's manifest (see [`crate::tree`]) follows at once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PushHeader {
@@ -83,10 +85,27 @@ pub struct BuildRequest {
     pub from: String,
 }
 
+impl BuildRequest {
+    /// What is built, for people: `hello -f release.nix tests`.
+    #[must_use]
+    pub fn what(&self) -> String {
+        let mut text = self.project.clone();
+        if let Some(file) = &self.file {
+            text.push_str(" -f ");
+            text.push_str(file);
+        }
+        for attr in &self.attrs {
+            text.push(' ');
+            text.push_str(attr);
+        }
+        text
+    }
+}
+
 /// Answer to a [`BuildRequest`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobStarted {
-    /// Names its folder below `JOBS`.
+    /// Names its folder below `JOBS`: a number that grows by one with each build.
     pub id: String,
     /// The generation that it builds.
     pub generation: u64,
@@ -95,9 +114,12 @@ pub struct JobStarted {
     /// What is current of the project, where another generation was asked for: somebody has pushed since.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub current: Option<Generation>,
+    /// Builds that must end before it begins.
+    #[serde(default)]
+    pub queued: u32,
 }
 
-/// `exit.json` of a job, and the last line that `user-init job follow` prints.
+/// `exit.json` of a job, and the last line that `user-init job follow` and `job cancel --wait` print.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobEnd {
     /// Nix's own exit code; 128 + the signal's number if one ended it.
@@ -105,6 +127,9 @@ pub struct JobEnd {
     /// Ended by `job cancel`.
     #[serde(default)]
     pub cancelled: bool,
+    /// Ended by the builder's end, not by its own or somebody's wish.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub interrupted: bool,
     /// Why, where Nix does not say (builder stopped, pod ended).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
@@ -113,18 +138,82 @@ pub struct JobEnd {
     pub outputs: Vec<String>,
 }
 
-/// Lines of `user-init job follow ID --from BYTE`.
+impl JobEnd {
+    /// How it ended, in a word.
+    #[must_use]
+    pub fn state(&self) -> JobState {
+        match self {
+            Self { interrupted: true, .. } => JobState::Interrupted,
+            Self { cancelled: true, .. } => JobState::Cancelled,
+            Self { code: 0, .. } => JobState::Finished,
+            _ => JobState::Failed,
+        }
+    }
+
+    /// What a client that waits for the job ends with: Nix's own code, or that the same may be tried again.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        if self.interrupted {
+            return Exit::Stopping.code();
+        }
+        u8::try_from(self.code & 0xff).unwrap_or(Exit::ChildFailed.code())
+    }
+}
+
+/// Where a job stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum JobState {
+    /// Waits for others to end: see `max-running-jobs`.
+    Queued,
+    /// Has a process.
+    Running,
+    /// Has built what was asked for.
+    Finished,
+    /// Nix has ended with another code than 0.
+    Failed,
+    /// By `job cancel`.
+    Cancelled,
+    /// The builder ended before it did.
+    Interrupted,
+}
+
+impl JobState {
+    /// As `--json` has it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Finished => "finished",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+            Self::Interrupted => "interrupted",
+        }
+    }
+}
+
+/// Lines of `user-init job follow ID [--from BYTE]`. Every byte of the log is in exactly one of them; `next` is the offset
+/// behind it, from which a follower that lost its connection goes on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum FollowEvent {
-    /// Whole lines of the log (Nix's `internal-json`), in order, without their newline; `next` is the offset behind
-    /// them, from which a follower that lost its connection goes on.
+    /// A piece of the log (Nix's `internal-json`), mostly of whole lines.
     Log {
-        /// The lines. Bytes that are not UTF-8 are replaced.
-        lines: Vec<String>,
+        /// As it stands there, newlines included.
+        text: String,
         /// Byte offset in the log.
         next: u64,
     },
+    /// A piece of the log that is not UTF-8.
+    Bytes {
+        /// See [`crate::base64`].
+        base64: String,
+        /// Byte offset in the log.
+        next: u64,
+    },
+    /// That was all so far, for whoever does not wait for more (`--now`).
+    SoFar,
     /// It has ended; nothing follows.
     End(JobEnd),
 }
@@ -140,7 +229,43 @@ pub struct JobInfo {
     pub generation: u64,
     /// Seconds since the epoch.
     pub started: u64,
+    /// Seconds since the epoch; absent while it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<u64>,
+    /// Bytes of its log so far.
+    #[serde(default)]
+    pub log: u64,
+    /// It has no process yet.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub queued: bool,
     /// Absent while it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end: Option<JobEnd>,
+}
+
+impl JobInfo {
+    /// Where it stands.
+    #[must_use]
+    pub fn state(&self) -> JobState {
+        match &self.end {
+            Some(end) => end.state(),
+            None if self.queued => JobState::Queued,
+            None => JobState::Running,
+        }
+    }
+}
+
+/// A job that the builder's end interrupted, told by the life that comes after.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LostJob {
+    /// See [`JobStarted::id`].
+    pub id: String,
+    /// See [`BuildRequest::what`].
+    pub what: String,
+}
+
+impl std::fmt::Display for LostJob {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} ({})", self.id, self.what)
+    }
 }

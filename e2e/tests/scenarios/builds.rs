@@ -113,6 +113,8 @@ fn control_c_cancels_the_build_and_leaves_the_terminal_sane() {
     let mut terminal = Terminal::run(tree.call("script").within(50), &words);
     terminal.shows("begun");
     terminal.press(CONTROL_C);
+    terminal.shows("interrupted; build");
+    terminal.press(b"c\n");
     let (output, code) = terminal.end();
     assert!(code != 0 && output.stdout.contains("cancel"), "{output}");
     let ends = builder.shell("cat /home/nix/.local/state/trampoline/jobs/*/exit.json").ok();

@@ -10,6 +10,7 @@ mod faults;
 mod features;
 mod idle;
 mod images;
+mod jobs;
 mod keys;
 mod people;
 mod prune;
@@ -65,6 +66,7 @@ fn main() -> ExitCode {
         images::SCENARIOS,
         volumes::SCENARIOS,
         builds::SCENARIOS,
+        jobs::SCENARIOS,
         stops::SCENARIOS,
         prune::SCENARIOS,
         idle::SCENARIOS,

@@ -1,14 +1,16 @@
 //! `logs`: what a container wrote.
 
+mod build;
+
 use clap::{Args, ValueEnum};
 use contract::places::Container;
 
 use crate::cli::Global;
 use crate::context::Context;
-use crate::error::Result;
+use crate::error::{CliError, Result};
 use crate::wake;
 
-/// Show the log of a container
+/// Show the log of a container, or of a build
 ///
 /// Never starts the builder, and does not count as activity.
 #[derive(Args)]
@@ -16,17 +18,39 @@ use crate::wake;
 Examples:
   trampoline-cli logs                      the daemon's
   trampoline-cli logs user -f              follow user-init's
-  trampoline-cli logs maintenance --tail 20")]
+  trampoline-cli logs maintenance --tail 20
+  trampoline-cli logs 12 -f                of build 12, as it grows; `jobs` lists them
+  trampoline-cli logs 12 --json            Nix's own log of it, byte for byte")]
 pub(crate) struct Logs {
-    /// Whose
-    #[arg(value_enum, default_value = "daemon")]
-    container: Name,
+    /// Whose: daemon, user, maintenance or shutdown-monitor, or a build by its number
+    #[arg(value_name = "CONTAINER|BUILD", default_value = "daemon")]
+    of: Of,
     /// Go on as it grows
     #[arg(long, short)]
     follow: bool,
     /// The last lines only
     #[arg(long, value_name = "LINES")]
     tail: Option<u32>,
+}
+
+/// A container, or a build: no container's name begins with a digit.
+#[derive(Clone)]
+enum Of {
+    Container(Container),
+    Build(String),
+}
+
+impl std::str::FromStr for Of {
+    type Err = String;
+
+    fn from_str(word: &str) -> std::result::Result<Self, String> {
+        if word.starts_with(|c: char| c.is_ascii_digit()) {
+            return Ok(Self::Build(word.to_owned()));
+        }
+        let name = Name::from_str(word, false);
+        name.map(|name| Self::Container(name.into()))
+            .map_err(|_| "it is daemon, user, maintenance, shutdown-monitor or the number of a build".to_owned())
+    }
 }
 
 /// A container.
@@ -38,13 +62,28 @@ enum Name {
     ShutdownMonitor,
 }
 
+impl From<Name> for Container {
+    fn from(name: Name) -> Self {
+        match name {
+            Name::Daemon => Self::Daemon,
+            Name::User => Self::User,
+            Name::Maintenance => Self::Maintenance,
+            Name::ShutdownMonitor => Self::ShutdownMonitor,
+        }
+    }
+}
+
 impl Logs {
     pub(crate) async fn run(&self, global: &Global) -> Result<u8> {
         let context = Context::new(global)?;
+        let container = match &self.of {
+            Of::Container(container) => *container,
+            Of::Build(id) => return build::print(&context, id, self.follow, self.tail).await,
+        };
         let observed = context.engine.observe(&context.name).await?;
         if observed.containers.is_empty() {
             return Err(if observed.exists() {
-                crate::error::CliError::engine(format!(
+                CliError::engine(format!(
                     "the pod of builder {} is gone, and its logs with it",
                     context.name
                 ))
@@ -53,12 +92,6 @@ impl Logs {
                 wake::absent(&context)
             });
         }
-        let container = match self.container {
-            Name::Daemon => Container::Daemon,
-            Name::User => Container::User,
-            Name::Maintenance => Container::Maintenance,
-            Name::ShutdownMonitor => Container::ShutdownMonitor,
-        };
         let code = context.engine.logs(&context.name, container, self.follow, self.tail).await?;
         Ok(u8::try_from(code & 0xff).unwrap_or(u8::MAX))
     }

@@ -1,12 +1,15 @@
 //! One file per subcommand. Each ends with the exit code of the program.
 
+pub(crate) mod attach;
 pub(crate) mod build;
+pub(crate) mod cancel;
 pub(crate) mod clean;
 pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod copy_closure;
 pub(crate) mod down;
 pub(crate) mod image;
+pub(crate) mod jobs;
 pub(crate) mod keys;
 pub(crate) mod list;
 pub(crate) mod logs;
@@ -38,6 +41,9 @@ pub(crate) async fn run(cli: &Cli) -> Result<u8> {
         Command::Logs(command) => command.run(global).await,
         Command::PushTarball(command) => command.run(global).await,
         Command::Build(command) => command.run(global).await,
+        Command::Jobs(command) => command.run(global).await,
+        Command::Attach(command) => command.run(global).await,
+        Command::Cancel(command) => command.run(global).await,
         Command::Shell(command) => command.run(global).await,
         Command::Ssh(command) => command.run(global).await,
         Command::SshConfig(command) => command.run(global).await,

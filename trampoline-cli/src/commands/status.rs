@@ -214,6 +214,9 @@ fn print_pod(row: &impl Fn(&str, String) -> Result<()>, pod: &BuilderStatus) -> 
     }
     if let Some(user) = &pod.user {
         row("jobs", user.jobs.len().to_string())?;
+        for job in &user.lost {
+            row("interrupted", format!("build {job}, by the builder's end"))?;
+        }
         row("sessions", user.sessions.len().to_string())?;
     }
     if let Some(daemon) = &pod.daemon {

@@ -69,6 +69,9 @@ pub(crate) async fn ready_for(context: &Context, what: &str, keys: Option<&str>)
         match told {
             Some(Told::Served(status)) => {
                 step.done(&format!("builder {} is ready", context.name));
+                for job in status.user.iter().flat_map(|user| &user.lost) {
+                    context.ui.warn(format!("build {job} was interrupted when the builder ended"));
+                }
                 if let Some(theirs) = other_version(&status, OURS) {
                     context.ui.warn(format!(
                         "builder {} is of version {theirs}, this client of {OURS}: `trampoline-cli setup` brings them together",

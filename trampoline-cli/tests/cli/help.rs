@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::sandbox::Sandbox;
 
-const COMMANDS: [&[&str]; 33] = [
+const COMMANDS: [&[&str]; 36] = [
     &[],
     &["setup"],
     &["up"],
@@ -14,6 +14,9 @@ const COMMANDS: [&[&str]; 33] = [
     &["logs"],
     &["push-tarball"],
     &["build"],
+    &["jobs"],
+    &["attach"],
+    &["cancel"],
     &["shell"],
     &["ssh"],
     &["ssh-config"],

@@ -1,4 +1,4 @@
-//! `user-init job follow`: the log as it grows, then the end. A lost connection goes on from the offset of the last line.
+//! `user-init job follow`: the log as it grows, then the end. A lost connection goes on from the offset behind the last event.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -6,13 +6,13 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::time::Duration;
 
-use agent::files;
-use contract::job::{FollowEvent, JobEnd};
+use contract::base64;
+use contract::job::FollowEvent;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
-use super::name;
+use super::{Jobs, name};
 use crate::error::{Error, Result, io_error};
 
 /// So many bytes of log go into one event.
@@ -22,33 +22,46 @@ const LINE_MAX: usize = 1 << 20;
 /// Where the kernel's watches are used up, one look a second.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Writes [`FollowEvent`] lines for the job in `dir` until it has ended. `reader` is the descriptor of whoever listens: when
-/// it goes there is no point in waiting.
+/// Writes [`FollowEvent`] lines for a job until it has ended, or, without `wait`, until all that there is has been told.
+/// `reader` is the descriptor of whoever listens: when it goes there is no point in waiting.
 ///
 /// # Errors
-/// When the log cannot be read, or the listener is gone.
-pub fn follow(dir: &Path, from: u64, output: &mut impl Write, reader: Option<BorrowedFd<'_>>) -> Result<()> {
+/// When there is no such job, its log cannot be read, or the listener is gone.
+pub fn follow(
+    jobs: &Jobs,
+    id: &str,
+    from: u64,
+    wait: bool,
+    output: &mut impl Write,
+    reader: Option<BorrowedFd<'_>>,
+) -> Result<()> {
+    let dir = &jobs.folder(id)?;
     let path = dir.join(name::LOG);
     let failed = || io_error("follow", &path);
     // Before the first look, so that nothing is missed between look and wait.
     let watch = watch(dir).map_err(failed())?;
     let mut log = File::open(&path).map_err(failed())?;
+    // Whoever wants nothing of it is at its end.
+    let from = from.min(log.metadata().map_err(failed())?.len());
     log.seek(SeekFrom::Start(from)).map_err(failed())?;
     let mut tail = Tail { log, next: from, rest: Vec::new() };
     loop {
         // The end first: what was written before it is then read behind it.
-        let end = files::read_json::<JobEnd>(&dir.join(name::EXIT))?;
-        while let Some(event) = tail.read(end.is_some()).map_err(failed())? {
+        let end = jobs.end(dir)?;
+        while let Some(event) = tail.read(end.is_some() || !wait).map_err(failed())? {
             emit(output, &event).map_err(failed())?;
         }
         if let Some(end) = end {
             return emit(output, &FollowEvent::End(end)).map_err(failed());
         }
+        if !wait {
+            return emit(output, &FollowEvent::SoFar).map_err(failed());
+        }
         output.flush().map_err(failed())?;
         if !path.exists() {
             return Err(Error::NotFound("the job was removed while it was followed".into()));
         }
-        if !wait(watch.as_ref(), reader).map_err(failed())? {
+        if !wait_for_more(watch.as_ref(), reader).map_err(failed())? {
             return Err(failed()(io::ErrorKind::BrokenPipe.into()));
         }
     }
@@ -63,7 +76,7 @@ fn emit(output: &mut impl Write, event: &FollowEvent) -> io::Result<()> {
 /// The log and what has been read of it.
 struct Tail {
     log: File,
-    /// Offset behind the last line that was passed on.
+    /// Offset behind the last byte that was passed on.
     next: u64,
     /// Read, but no whole line yet.
     rest: Vec<u8>,
@@ -85,11 +98,13 @@ impl Tail {
             if end == 0 {
                 return Ok(None);
             }
-            let whole: Vec<u8> = self.rest.drain(..end).collect();
+            let piece: Vec<u8> = self.rest.drain(..end).collect();
             self.next += end as u64;
-            let text = String::from_utf8_lossy(whole.strip_suffix(b"\n").unwrap_or(&whole));
-            let lines = text.split('\n').map(str::to_owned).collect();
-            return Ok(Some(FollowEvent::Log { lines, next: self.next }));
+            let next = self.next;
+            return Ok(Some(match String::from_utf8(piece) {
+                Ok(text) => FollowEvent::Log { text, next },
+                Err(error) => FollowEvent::Bytes { base64: base64::encode(error.as_bytes()), next },
+            }));
         }
     }
 }
@@ -111,7 +126,7 @@ fn watch(dir: &Path) -> io::Result<Option<Inotify>> {
 }
 
 /// False when the listener is gone.
-fn wait(watch: Option<&Inotify>, reader: Option<BorrowedFd<'_>>) -> io::Result<bool> {
+fn wait_for_more(watch: Option<&Inotify>, reader: Option<BorrowedFd<'_>>) -> io::Result<bool> {
     let mut fds = Vec::new();
     fds.extend(reader.map(|fd| PollFd::new(fd, PollFlags::empty())));
     fds.extend(watch.map(|w| PollFd::new(w.as_fd(), PollFlags::POLLIN)));

@@ -1,25 +1,29 @@
 //! Jobs: builds that are children of `serve` and not of the connection that asked. `JOBS/ID/` holds `request.json`, the log
-//! (`log`), standard output (`out`), the GC roots (`result*`) and, once it has ended, `exit.json`.
+//! (`log`), standard output once it has a process (`out`), the GC roots (`result*`) and, once it has ended, `exit.json`.
 
 mod command;
 mod follow;
+mod keep;
 mod killed;
+mod lead;
 mod run;
 
-use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::UNIX_EPOCH;
 
 use agent::files;
-use contract::job::{BuildRequest, JobEnd, JobInfo};
+use agent::paths::Paths;
+use contract::job::{BuildRequest, JobEnd, JobInfo, LostJob};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result, io_error};
+use lead::Leader;
 
 pub use command::arguments;
 pub use follow::follow;
-pub use run::{Ending, Running, start};
+pub use keep::Keep;
+pub use run::{Ending, Prepared, Running};
 
 /// File names in a job's folder.
 mod name {
@@ -30,10 +34,10 @@ mod name {
     pub(super) const RESULT: &str = "result";
 }
 
-/// A job that has just ended stays so long whatever is configured: a follower may have lost its connection.
-const TO_BE_READ: Duration = Duration::from_secs(600);
 /// Exit code of a job whose end nobody saw: as of one that was killed.
 const CODE_LOST: i32 = 137;
+/// Jobs that are named to somebody who has named one that is not there.
+const NAMED: usize = 5;
 
 /// `request.json`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -41,32 +45,45 @@ struct Record {
     request: BuildRequest,
     generation: u64,
     started: u64,
+    /// Absent in what an earlier version wrote.
+    #[serde(default)]
+    leader: Option<Leader>,
 }
 
 /// All jobs.
 #[derive(Debug, Clone)]
 pub struct Jobs {
     dir: PathBuf,
+    paths: Paths,
 }
 
 impl Jobs {
-    /// Those in `dir`.
+    /// Those of this home.
     #[must_use]
-    pub fn new(dir: PathBuf) -> Self {
-        Self { dir }
+    pub fn of(paths: &Paths) -> Self {
+        Self { dir: paths.jobs(), paths: paths.clone() }
     }
 
     /// The folder of a job that exists.
     ///
     /// # Errors
-    /// When there is none.
+    /// When there is none; says which there are.
     pub fn folder(&self, id: &str) -> Result<PathBuf> {
-        let fits = !id.is_empty() && id.bytes().all(|b| b.is_ascii_digit() || b == b'-');
-        let dir = self.dir.join(id);
-        if fits && dir.join(name::REQUEST).is_file() {
+        if let Some(dir) = self.existing(id) {
             return Ok(dir);
         }
-        Err(Error::NotFound(format!("there is no job {id:?} in the builder (any more)")))
+        let newest: Vec<String> = self.ids()?.into_iter().rev().take(NAMED).collect();
+        let there = match newest.as_slice() {
+            [] => "it has built nothing yet".to_owned(),
+            ids => format!("its newest are {}", ids.join(", ")),
+        };
+        Err(Error::NotFound(format!("there is no build {id:?} in the builder (any more); {there}")))
+    }
+
+    fn existing(&self, id: &str) -> Option<PathBuf> {
+        let fits = !id.is_empty() && id.bytes().all(|b| b.is_ascii_digit() || b == b'-');
+        let dir = self.dir.join(id);
+        (fits && dir.join(name::REQUEST).is_file()).then_some(dir)
     }
 
     /// Ids, oldest first.
@@ -77,28 +94,22 @@ impl Jobs {
             Err(e) => return Err(io_error("read", &self.dir)(e)),
         };
         let names = entries.flatten().filter_map(|e| e.file_name().into_string().ok());
-        let mut ids: Vec<String> = names.filter(|id| self.folder(id).is_ok()).collect();
-        // Seconds, then a number: `1700000000-2` before `1700000000-10`.
-        ids.sort_by_key(|id| {
-            let (seconds, n) = id.split_once('-').unwrap_or((id, "0"));
-            (seconds.parse::<u64>().unwrap_or(0), n.parse::<u64>().unwrap_or(0))
-        });
+        let mut ids: Vec<String> = names.filter(|id| self.existing(id).is_some()).collect();
+        ids.sort_by_key(|id| age(id));
         Ok(ids)
     }
 
-    /// A new job's id and folder.
+    /// A new job's id and folder: its number is one more than any that is there.
     fn create(&self, record: &Record) -> Result<(String, PathBuf)> {
         fs::create_dir_all(&self.dir).map_err(io_error("make", &self.dir))?;
-        // Behind all of this second, so that ids grow and none comes back while its follower looks for it.
-        let newest = self.ids()?.pop().and_then(|id| {
-            let (seconds, n) = id.split_once('-')?;
-            (seconds.parse() == Ok(record.started)).then(|| n.parse::<u32>().ok())?
-        });
-        for n in newest.unwrap_or(0).saturating_add(1).. {
-            let id = format!("{}-{n}", record.started);
+        let newest = self.ids()?.pop().and_then(|id| id.parse::<u64>().ok());
+        for number in newest.unwrap_or(0).saturating_add(1).. {
+            let id = number.to_string();
             let dir = self.dir.join(&id);
             match fs::create_dir(&dir) {
                 Ok(()) => {
+                    let log = dir.join(name::LOG);
+                    File::create_new(&log).map_err(io_error("create", &log))?;
                     files::write_json(&dir, name::REQUEST, record)?;
                     return Ok((id, dir));
                 }
@@ -107,6 +118,20 @@ impl Jobs {
             }
         }
         Err(Error::NotFound("no number is left for a job".into()))
+    }
+
+    /// How the job in `dir` has ended; nothing while it runs.
+    fn end(&self, dir: &Path) -> Result<Option<JobEnd>> {
+        let written = || files::read_json::<JobEnd>(&dir.join(name::EXIT));
+        if let Some(end) = written()? {
+            return Ok(Some(end));
+        }
+        let leader = files::read_json::<Record>(&dir.join(name::REQUEST))?.and_then(|record| record.leader);
+        if leader.is_none_or(|leader| leader.lives(&self.paths)) {
+            return Ok(None);
+        }
+        // It may have written that as its last, between our looks.
+        Ok(Some(written()?.unwrap_or_else(lost)))
     }
 
     /// All jobs, newest first.
@@ -118,12 +143,16 @@ impl Jobs {
         for id in self.ids()?.into_iter().rev() {
             let dir = self.dir.join(&id);
             let Some(record) = files::read_json::<Record>(&dir.join(name::REQUEST))? else { continue };
-            let end = files::read_json::<JobEnd>(&dir.join(name::EXIT))?;
+            let end = self.end(&dir)?;
+            let ended = fs::metadata(dir.join(name::EXIT)).and_then(|meta| meta.modified()).ok();
             jobs.push(JobInfo {
                 id,
                 request: record.request,
                 generation: record.generation,
                 started: record.started,
+                ended: ended.and_then(|at| Some(at.duration_since(UNIX_EPOCH).ok()?.as_secs())),
+                log: fs::metadata(dir.join(name::LOG)).map_or(0, |meta| meta.len()),
+                queued: end.is_none() && !dir.join(name::OUT).exists(),
                 end,
             });
         }
@@ -135,42 +164,36 @@ impl Jobs {
     ///
     /// # Errors
     /// When one cannot be written.
-    pub fn close_lost(&self) -> Result<u32> {
-        let mut lost = 0;
+    pub fn close_lost(&self) -> Result<Vec<LostJob>> {
+        let mut closed = Vec::new();
         for id in self.ids()? {
             let dir = self.dir.join(&id);
             if files::read_json::<JobEnd>(&dir.join(name::EXIT)).ok().flatten().is_some() {
                 continue;
             }
-            let note = Some("the builder ended while it ran".to_owned());
-            files::write_json(
-                &dir,
-                name::EXIT,
-                &JobEnd { code: CODE_LOST, cancelled: false, note, outputs: vec![] },
-            )?;
-            lost += 1;
+            files::write_json(&dir, name::EXIT, &lost())?;
+            let record = files::read_json::<Record>(&dir.join(name::REQUEST)).ok().flatten();
+            closed.push(LostJob { id, what: record.map(|record| record.request.what()).unwrap_or_default() });
         }
-        Ok(lost)
+        Ok(closed)
     }
+}
 
-    /// Removes finished jobs but the newest `keep`, those in `pinned` and those whose results a project's links lead to.
-    ///
-    /// # Errors
-    /// When a folder cannot be removed.
-    pub fn prune(&self, keep: u32, pinned: &BTreeSet<String>) -> Result<()> {
-        let finished: Vec<String> =
-            self.ids()?.into_iter().filter(|id| self.dir.join(id).join(name::EXIT).exists()).collect();
-        // The newest one's id keeps the next ones growing.
-        let keep = usize::try_from(keep.max(1)).unwrap_or(usize::MAX);
-        for id in finished.iter().take(finished.len().saturating_sub(keep)) {
-            let ended = fs::metadata(self.dir.join(id).join(name::EXIT)).and_then(|m| m.modified());
-            let read = ended.is_ok_and(|at| at.elapsed().is_ok_and(|age| age >= TO_BE_READ));
-            if read && !pinned.contains(id) {
-                let dir = self.dir.join(id);
-                fs::remove_dir_all(&dir).map_err(io_error("remove", &dir))?;
-            }
-        }
-        Ok(())
+/// For sorting: those of earlier versions, `SECONDS-N`, came before plain numbers.
+fn age(id: &str) -> (bool, u64, u64) {
+    match id.split_once('-') {
+        Some((seconds, n)) => (false, seconds.parse().unwrap_or(0), n.parse().unwrap_or(0)),
+        None => (true, id.parse().unwrap_or(0), 0),
+    }
+}
+
+fn lost() -> JobEnd {
+    JobEnd {
+        code: CODE_LOST,
+        cancelled: false,
+        interrupted: true,
+        note: Some("the builder ended while it ran".to_owned()),
+        outputs: vec![],
     }
 }
 

@@ -35,9 +35,12 @@ impl Server<'_> {
         self.activity.happened("start");
         // Before the lost jobs have an end: what a killed process of ours has published still names them.
         self.publish(false);
-        let lost = Jobs::new(self.paths().jobs()).close_lost()?;
-        if lost > 0 {
-            tracing::warn!(lost, "jobs of an earlier life of the builder have been closed");
+        self.lost = Jobs::of(self.paths()).close_lost()?;
+        for job in &self.lost {
+            tracing::warn!(job = job.id, what = job.what, "interrupted by the end of the builder");
+        }
+        if !self.lost.is_empty() {
+            self.publish(false);
         }
         self.reporter.phase(Phase::Running, "serves sessions and jobs");
         last_words::recovered(self.paths(), CONTAINER);
@@ -108,6 +111,8 @@ impl Server<'_> {
         if let Err(error) = ssh::write_config_keys(self.paths(), self.config.config()) {
             tracing::error!(error = %chain(&error), "the configuration's keys are not written");
         }
+        // More may run at once now.
+        self.start_queued();
     }
 
     fn stop_request(&mut self, request: Option<&StopRequest>) {
@@ -154,6 +159,8 @@ impl Server<'_> {
         let grace = self.config.config().shutdown.grace;
         self.admission.close(reason);
         self.decide_waiting();
+        // The daemon takes no new clients by now.
+        self.end_queued(reason);
         let reason = format!("{reason}, and its grace is over");
         self.leaving = Some(Leaving { deadline: Instant::now() + grace, reason, told: false });
         let message = format!(
@@ -183,6 +190,7 @@ impl Server<'_> {
                 connection.say(&leave);
             }
         }
+        self.end_queued(reason);
         for job in &mut self.jobs {
             job.end(Ending::Stopped(format!("the builder stopped while it ran: {reason}")));
         }
@@ -251,6 +259,7 @@ impl Server<'_> {
         // First: whoever is told of its end must not find it among those that run.
         self.publish(true);
         job.finish(status, alone);
+        self.start_queued();
         self.prune(&project);
     }
 

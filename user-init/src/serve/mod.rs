@@ -6,6 +6,7 @@ mod admission;
 mod connection;
 mod events;
 mod in_use;
+mod queue;
 mod server;
 
 use std::fs;

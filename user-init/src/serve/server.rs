@@ -1,6 +1,6 @@
 //! What `serve` holds, and what clients ask of it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::os::unix::net::UnixListener;
 use std::time::Instant;
 
@@ -12,6 +12,7 @@ use agent::status::{Reporter, chain};
 use agent::wait::Waiter;
 use contract::exit::Exit;
 use contract::handshake::{Life, Session, UserActivity, file};
+use contract::job::LostJob;
 
 use super::CONTAINER;
 use super::admission::Admission;
@@ -21,7 +22,7 @@ use crate::activity::Activity;
 use crate::control::{Reply, Request};
 use crate::error::Error;
 use crate::hold::Holding;
-use crate::job::{self, Ending, Jobs, Running};
+use crate::job::{Jobs, Keep, Prepared, Running};
 use crate::project::{self, Links, Project};
 use crate::ssh::Sshd;
 
@@ -49,6 +50,10 @@ pub(super) struct Server<'a> {
     pub(super) listener: UnixListener,
     pub(super) connections: Vec<Connection>,
     pub(super) jobs: Vec<Running>,
+    /// Those that wait for their turn.
+    pub(super) queue: VecDeque<Prepared>,
+    /// What ran when the `serve` before this one was ended.
+    pub(super) lost: Vec<LostJob>,
     pub(super) sshd: Option<Sshd>,
     pub(super) admission: Admission,
     pub(super) acknowledged: u64,
@@ -83,6 +88,8 @@ impl<'a> Server<'a> {
             listener,
             connections: Vec::new(),
             jobs: Vec::new(),
+            queue: VecDeque::new(),
+            lost: Vec::new(),
             sshd,
             admission: Admission::Open,
             acknowledged: 0,
@@ -106,9 +113,14 @@ impl<'a> Server<'a> {
         })
     }
 
+    /// Of jobs that run or wait.
+    fn job_ids(&self) -> impl Iterator<Item = &String> {
+        self.jobs.iter().map(|job| &job.id).chain(self.queue.iter().map(|job| &job.id))
+    }
+
     /// Sessions and jobs.
     pub(super) fn work(&self) -> u32 {
-        u32::try_from(self.sessions().count() + self.jobs.len()).unwrap_or(u32::MAX)
+        u32::try_from(self.sessions().count() + self.jobs.len() + self.queue.len()).unwrap_or(u32::MAX)
     }
 
     /// Something began or ended.
@@ -119,7 +131,8 @@ impl<'a> Server<'a> {
         let activity = UserActivity {
             life: self.life.clone(),
             sessions: self.sessions().cloned().map(|session| self.with_doing(session)).collect(),
-            jobs: self.jobs.iter().map(|j| j.id.clone()).collect(),
+            jobs: self.job_ids().cloned().collect(),
+            lost: self.lost.clone(),
             last_work: self.last_work,
             detached: self.activity.detached().map(str::to_owned),
             last: self.activity.last().cloned(),
@@ -216,29 +229,8 @@ impl<'a> Server<'a> {
                 self.publish(true);
                 self.connections[index].say(&Reply::Admitted);
             }
-            // The client has not looked before it asked: what it hears makes it wait, or start what was killed.
-            Request::Build(_) if agent::ready::published(self.paths(), self.life).is_none() => {
-                self.refuse(index, &Error::Stopping("the daemon does not serve at the moment".into()));
-            }
-            Request::Build(request) => match job::start(self.place, self.config.config(), request) {
-                Ok((running, started)) => {
-                    self.jobs.push(running);
-                    self.publish(true);
-                    self.answer(index, &Reply::Started(started));
-                }
-                Err(error) => self.refuse(index, &error),
-            },
-            Request::Cancel { id } => match self.jobs.iter_mut().find(|j| j.id == id) {
-                Some(job) => {
-                    job.end(Ending::Cancelled);
-                    self.answer(index, &Reply::Admitted);
-                }
-                // To cancel what has just ended is no mistake.
-                None => match Jobs::new(self.paths().jobs()).folder(&id) {
-                    Ok(_) => self.answer(index, &Reply::Admitted),
-                    Err(error) => self.refuse(index, &error),
-                },
-            },
+            Request::Build(request) => self.build(index, request),
+            Request::Cancel { id } => self.cancel(index, &id),
             Request::Hold { seconds, reason, by } => {
                 let held = self.hold.set(seconds, reason, by);
                 self.held(index, held);
@@ -265,18 +257,19 @@ impl<'a> Server<'a> {
         let paths = self.paths().clone();
         let user = self.config.config().user.clone();
         let Ok(project) = Project::new(&paths.projects(), project) else { return };
-        let in_project = self.jobs.iter().filter(|j| j.project.name() == project.name());
-        let generations: BTreeSet<u64> = in_project.map(|j| j.generation).collect();
-        let running: BTreeSet<String> = self.jobs.iter().map(|j| j.id.clone()).collect();
+        let running = self.jobs.iter().map(|job| (&job.project, job.generation));
+        let waiting = self.queue.iter().map(|job| (&job.project, job.generation));
+        let in_project = running.chain(waiting).filter(|(other, _)| other.name() == project.name());
+        let generations: BTreeSet<u64> = in_project.map(|(_, generation)| generation).collect();
+        let keep = Keep { per_project: user.keep_jobs, age: user.keep_jobs_for };
         let spawned = std::thread::Builder::new().name("prune".into()).spawn(move || {
             let done =
                 project::prune(&project, user.keep_generations, &generations, &paths.proc).and_then(|gone| {
                     if !gone.is_empty() {
                         tracing::info!(project = project.name(), ?gone, "old trees removed");
                     }
-                    let mut pinned = running;
-                    pinned.extend(Project::all(&paths.projects())?.iter().map(|p| Links::of(p).job));
-                    Jobs::new(paths.jobs()).prune(user.keep_jobs, &pinned)
+                    let linked = Project::all(&paths.projects())?.iter().map(|p| Links::of(p).job).collect();
+                    Jobs::of(&paths).prune(keep, &linked)
                 });
             if let Err(error) = done {
                 tracing::warn!(error = %chain(&error), "old trees or jobs are not removed");

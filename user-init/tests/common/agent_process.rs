@@ -31,6 +31,11 @@ ok) ln -s /nix/store/aaa-ok "$out"; ln -s /nix/store/aaa-ok-dev "$out-dev"; echo
 links) ls -A; exit 1 ;;
 fail) echo "no newline at the end" >&2; printf 'last words' >&2; exit 102 ;;
 gate*) trap 'exit 1' INT; read -r line <>"$HOME/$previous"; echo "@nix $line" >&2 ;;
+bytes)
+  half() { for ((i = 0; i < 12000; i++)); do echo "@nix {\"line\":$i,\"text\":\"\\\"quoted\\\" ä\"}"; done; }
+  half >&2; printf 'not \377 UTF-8\n\n' >&2; printf 'x%.0s' {1..300000} >&2
+  read -r line <>"$HOME/bytes"
+  printf '\n' >&2; half >&2; printf 'no end' >&2 ;;
 stubborn) trap '' INT; read -r line <>"$HOME/gate" ;;
 esac
 "#;

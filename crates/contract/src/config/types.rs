@@ -229,8 +229,12 @@ pub struct Daemon {
 pub struct User {
     /// Public keys, as in `authorized_keys`, without options.
     pub authorized_keys: Vec<String>,
-    /// Finished jobs whose log and result are kept.
+    /// Finished jobs of a project whose log and result are kept; as many without a result.
     pub keep_jobs: u32,
+    /// None of them for longer. None: by their number alone.
+    pub keep_jobs_for: Option<Duration>,
+    /// More wait for their turn.
+    pub max_running_jobs: u32,
     /// Pushed trees that are kept per project, the current one included.
     pub keep_generations: u32,
     /// `RLIMIT_NPROC` of what user-init starts.
@@ -392,6 +396,9 @@ impl Default for User {
         Self {
             authorized_keys: Vec::new(),
             keep_jobs: 20,
+            keep_jobs_for: Some(Duration::from_secs(30 * 24 * 3600)),
+            // Each evaluates in a process of its own, which for all of nixpkgs takes gigabytes.
+            max_running_jobs: 8,
             // The one before stays for shells that still stand in it.
             keep_generations: 2,
             // On rootful podman the kernel counts a person of the host with the same id, too.

@@ -5,8 +5,7 @@ use std::io::{Read, Write, copy};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use contract::exit::Exit;
 use e2e::builder::Builder;
@@ -157,11 +156,11 @@ fn server_that_is_not_who_it_should_be() {
     );
 }
 
-/// Tunnels as an HTTP proxy makes them; how many so far.
-fn proxy() -> (String, Arc<AtomicUsize>) {
+/// Tunnels as an HTTP proxy makes them; the client's end of each so far.
+pub(crate) fn proxy() -> (String, Arc<Mutex<Vec<TcpStream>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("its address").to_string();
-    let tunnels = Arc::new(AtomicUsize::new(0));
+    let tunnels = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&tunnels);
     std::thread::spawn(move || {
         for client in listener.incoming().flatten() {
@@ -172,7 +171,7 @@ fn proxy() -> (String, Arc<AtomicUsize>) {
     (address, tunnels)
 }
 
-fn tunnel(mut client: TcpStream, seen: &AtomicUsize) -> Option<()> {
+fn tunnel(mut client: TcpStream, seen: &Mutex<Vec<TcpStream>>) -> Option<()> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let mut byte = [0];
@@ -182,7 +181,7 @@ fn tunnel(mut client: TcpStream, seen: &AtomicUsize) -> Option<()> {
     let head = String::from_utf8(head).ok()?;
     let target = head.strip_prefix("CONNECT ")?.split(' ').next()?.to_owned();
     let mut server = TcpStream::connect(target).ok()?;
-    seen.fetch_add(1, Ordering::Relaxed);
+    seen.lock().ok()?.push(client.try_clone().ok()?);
     client.write_all(b"HTTP/1.1 200 OK\r\n\r\n").ok()?;
     let (mut from, mut to) = (client.try_clone().ok()?, server.try_clone().ok()?);
     std::thread::spawn(move || {
@@ -202,7 +201,7 @@ fn proxy_is_gone_through_and_named() {
     };
     let (address, tunnels) = proxy();
     caller.reaches(&through(&address));
-    assert!(tunnels.load(Ordering::Relaxed) > 0, "it was asked");
+    assert!(!tunnels.lock().expect("nobody panics").is_empty(), "it was asked");
     let dead = through(&format!("somebody:{SECRET}@127.0.0.1:1"));
     caller.refused(&dead, Exit::Engine, "is not there through the proxy http://127.0.0.1:1", "proxy-url");
 }

@@ -76,7 +76,8 @@ fn api_server_that_goes_away_during_a_build() {
     let builder = Builder::set_up(&[]);
     let (tree, build, id) = building(&builder, 12);
     away();
-    clear(&build.output());
+    let build = build.output().ok();
+    assert!(build.stderr.contains("following again") && build.stderr.contains("ended"), "{build}");
     let path = tree.cli(["build"]).run().ok();
     assert_eq!(tree.shell(&format!("cat {}", path.text())).ok().text(), id, "the first run went on");
     assert_eq!(builder.broken(), "", "of the store");

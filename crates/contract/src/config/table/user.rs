@@ -5,7 +5,7 @@ use crate::config::check::Text;
 use crate::config::option::{Effect, Kind, Opt, Reader, Word, field};
 use crate::config::types::{LogFormat, LogLevel};
 
-pub(super) static USER: [Opt; 4] = [
+pub(super) static USER: [Opt; 6] = [
     Opt {
         table: "user",
         key: "authorized-keys",
@@ -22,10 +22,32 @@ pub(super) static USER: [Opt; 4] = [
         key: "keep-jobs",
         kind: Kind::Int(1, 10_000),
         example: "",
-        doc: "Finished builds whose log is kept and whose result no collection deletes.",
+        doc: "Finished builds of each project whose log is kept and whose result no collection deletes; as many that \
+              failed are kept besides.",
         readers: &[Reader::User],
         effect: Effect::Live,
         field: field!(user.keep_jobs),
+    },
+    Opt {
+        table: "user",
+        key: "keep-jobs-for",
+        kind: Kind::DurationOrNever(3600, YEAR),
+        example: "",
+        doc: "Builds that ended longer ago are not kept, but for the last result of each project. With \"never\", \
+              only `keep-jobs` counts.",
+        readers: &[Reader::User],
+        effect: Effect::Live,
+        field: field!(user.keep_jobs_for),
+    },
+    Opt {
+        table: "user",
+        key: "max-running-jobs",
+        kind: Kind::Int(1, 1000),
+        example: "",
+        doc: "Builds that run at once. Further ones are queued, and begin in the order in which they were asked for.",
+        readers: &[Reader::User],
+        effect: Effect::Live,
+        field: field!(user.max_running_jobs),
     },
     Opt {
         table: "user",
