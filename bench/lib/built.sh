@@ -28,3 +28,9 @@ build_seeder() {
   (cd "$repo" && RUSTFLAGS="${RUSTFLAGS:-} -C target-feature=+crt-static" \
     cargo build --release --target "$host" --package daemon-init --example seed_bench)
 }
+
+# build_delay: sets $delay, which makes a line longer.
+build_delay() {
+  delay=$CARGO_TARGET_DIR/release/examples/delay
+  (cd "$repo" && cargo build --release --package e2e --example delay)
+}

@@ -4,29 +4,34 @@
 export TRAMPOLINE_LAB_NUMBER=${TRAMPOLINE_LAB_NUMBER:-8}
 cluster=$here/../e2e/cluster/cluster
 cluster_is_up=
+far_line=
 # Of what goes through exec and port-forward.
 stream_bytes=$((quick ? 64 << 20 : 1 << 30))
 # The port of a pod's that takes so many bytes and counts them, and of one that gives as many.
 sink_port=9001 source_port=9002
 rounds_most=3
+# How far away the API server is while they are counted, in milliseconds each way.
+far_delay=100
 
 measure_kubernetes() {
   local n
   say 'kubernetes: making a cluster and a builder in it'
   kube_up
   push_repository
+  push_sources
   kube_rows
   for ((n = 1; n <= runs; n++)); do
     say "kubernetes: $n of $runs"
     kube_start
     kube_status
-    kube_push "$n"
+    kube_push kube-push mixed "$n"
+    kube_push kube-push-sources sources "$n"
     kube_streams
     kube_setup
   done
   copy_samples kube-forward-there theirs kube-exec-there
   copy_samples kube-forward-back theirs kube-exec-back
-  rm -rf "$work/mixed"
+  rm -rf "$work/mixed" "$work/sources"
   kube_down
 }
 
@@ -37,14 +42,16 @@ kube_rows() {
   row kube-status ratio s 1 'Ask how it is' "\`trampoline-cli status\`" "\`kubectl get pod\`"
   row kube-push ratio s 0.5 "Send a checkout ($push_size)" \
     "\`trampoline-cli push-tarball\`: hashed, checked, made current at once" "\`kubectl cp\` of the files, without .git"
+  row kube-push-sources ratio s 0.5 "Send a checkout of source code alone ($sources_size)" \
+    "\`trampoline-cli push-tarball\`" "\`kubectl cp\` of the files, without .git"
   row kube-exec-there ratio s 1.25 "$size MiB into the pod" "\`trampoline-cli shell -- wc -c\`: through exec" "$forwarded"
   row kube-exec-back ratio s 1.25 "$size MiB out of it" "\`trampoline-cli shell -- head -c\`: through exec" "$forwarded"
   row kube-forward-there ratio s 1.25 "$size MiB into the pod" \
     "\`trampoline-cli ssh -- wc -c\`: through port-forward, encrypted once more" "$forwarded"
   row kube-forward-back ratio s 1.25 "$size MiB out of it" \
     "\`trampoline-cli ssh -- head -c\`: through port-forward, encrypted once more" "$forwarded"
-  row kube-rounds most '' "$rounds_most" "Round trips of \`setup\` of an unchanged builder, by the audit log" \
-    "requests one after the other, those side by side counted once" ''
+  row kube-rounds most '' "$rounds_most" "Round trips of \`setup\` of an unchanged builder, $((2 * far_delay)) ms away, by the audit log" \
+    "requests that wait for another's answer or for a connection" ''
 }
 
 kube_up() {
@@ -65,9 +72,11 @@ END
   kube_peer >"$work/peer.yaml"
   quietly kubectl apply -f "$work/peer.yaml" || fail 76 'the pod beside it cannot be made'
   quietly kubectl wait --for=condition=Ready pod/peer --timeout=60s || fail 76 'the pod beside it does not start'
+  far_up
 }
 
 kube_down() {
+  far_down
   [[ -n $cluster_is_up ]] || return 0
   cluster_is_up=
   quietly "$cluster" down
@@ -124,14 +133,14 @@ kube_status() {
   clock kube-status theirs kubectl get pod "trampoline-$builder-0"
 }
 
-# kube_push N: another project each time, so that nothing of it is there.
+# kube_push ID REPOSITORY N: into another project each time, so that nothing of it is there.
 kube_push() {
   sync
-  clock kube-push ours kube_ours_in "$work/mixed" push-tarball --project "kube-$1"
-  quietly cp -a "$work/mixed" "$work/copied" || fail 76 'no room'
+  clock "$1" ours kube_ours_in "$work/$2" push-tarball --project "$2-$3"
+  quietly cp -a "$work/$2" "$work/copied" || fail 76 'no room'
   rm -rf "$work/copied/.git"
   sync
-  clock kube-push theirs kubectl cp "$work/copied" peer:"/tmp/copied-$1" --container files
+  clock "$1" theirs kubectl cp "$work/copied" peer:"/tmp/$2-$3" --container files
   rm -rf "$work/copied"
 }
 
@@ -190,18 +199,42 @@ kube_raw_out_of() {
   [[ $(head -c "$stream_bytes" <"/dev/tcp/127.0.0.1/$1" | wc -c) == "$stream_bytes" ]]
 }
 
+# far_up: a kubeconfig in $work/far.conf by which the same API server is a long line away.
+far_up() {
+  local server cluster_name
+  quietly build_delay || fail 76 'the long line cannot be built'
+  server=$(kubectl config view --minify -o 'jsonpath={.clusters[0].cluster.server}')
+  cluster_name=$(kubectl config view --minify -o 'jsonpath={.clusters[0].name}')
+  mkfifo "$work/far"
+  "$delay" "${server#https://}" "$far_delay" >"$work/far" &
+  far_line=$!
+  kubectl config view --minify --raw --flatten >"$work/far.conf"
+  quietly kubectl --kubeconfig "$work/far.conf" config set-cluster "$cluster_name" \
+    --server="https://127.0.0.1:$(head -n 1 "$work/far")" --tls-server-name="$(cut -d: -f1 <<<"${server#https://}")" ||
+    fail 76 'no kubeconfig can be made'
+  rm "$work/far"
+}
+
+far_down() {
+  [[ -n $far_line ]] || return 0
+  kill "$far_line"
+  wait "$far_line" || true
+  far_line=
+}
+
 kube_setup() {
   local log before
   log=$("$cluster" logs)/audit.log
   before=$(wc -l <"$log")
-  quietly kube_ours setup --yes || fail 76 'the builder cannot be set up'
+  KUBECONFIG=$work/far.conf quietly kube_ours setup --yes || fail 76 'the builder cannot be set up'
   sample kube-rounds ours "$(tail -n "+$((before + 1))" "$log" | kube_rounds)"
 }
 
-# kube_rounds: of the client's requests in an audit log, how many at least had to wait for another's answer: the longest
-# chain of which each begins after the one before has ended.
+# kube_rounds: of the client's requests in an audit log, how many came more than half a way there and back after the one before:
+# what is sent at once, on connections that are there, comes at once.
 kube_rounds() {
   grep '"userAgent":"trampoline-cli/' | grep '"stage":"ResponseComplete"' |
-    sed 's/.*"requestReceivedTimestamp":"[^T]*T\([^Z]*\)Z".*"stageTimestamp":"[^T]*T\([^Z]*\)Z".*/\2 \1/' | sort |
-    awk '{ if ($2 > last) { rounds++; last = $1 } } END { print rounds + 0 }'
+    sed 's/.*"requestReceivedTimestamp":"[^T]*T\([0-9]*\):\([0-9]*\):\([0-9.]*\)Z".*/\1 \2 \3/' |
+    awk '{ printf "%.6f\n", ($1 * 60 + $2) * 60 + $3 }' | sort -n |
+    awk -v gap="$far_delay" '{ if ($1 - last > gap / 1000) rounds++; last = $1 } END { print rounds + 0 }'
 }

@@ -2,7 +2,6 @@
 
 use clap::Args;
 use contract::exit::Exit;
-use contract::handshake::BuilderStatus;
 use contract::places::USER_INIT;
 
 use crate::cli::Global;
@@ -110,12 +109,24 @@ impl Setup {
     ) -> Result<()> {
         let engine = &context.engine;
         let ui = context.ui;
-        let differs = differences(context, observed, rendering).await?;
+        // Asked for, a start of its own says so to the agent.
+        let same = observed.digest.as_deref() == Some(rendering.digest.as_str()) && !self.adopt_store;
+        let running = same && observed.phase() == PodPhase::Running;
+        let served = match &observed.published {
+            Published::Read(Some(status)) if running && status.is_served() => Some(status),
+            _ => None,
+        };
+        // Where nothing is to be waited for, whoever is let in need not wait either.
+        let let_in = async {
+            match served {
+                Some(_) => let_in(context, keys).await,
+                None => Ok(()),
+            }
+        };
+        let (differs, ()) = tokio::try_join!(differences(context, observed, rendering), let_in)?;
         for line in changes(context, observed, rendering, before, differs.as_deref()) {
             ui.say(line);
         }
-        // Asked for, a start of its own says so to the agent.
-        let same = observed.digest.as_deref() == Some(rendering.digest.as_str()) && !self.adopt_store;
         match observed.phase() {
             PodPhase::Running | PodPhase::Starting if same && differs.is_some() => {
                 if differs.is_some_and(|differs| !differs.is_empty()) {
@@ -151,12 +162,7 @@ impl Setup {
                 }
             }
         }
-        let serves = |status: &BuilderStatus| status.is_served() && observed.phase() == PodPhase::Running;
-        if let Published::Read(Some(status)) = &observed.published
-            && same
-            && serves(status)
-        {
-            let_in(context, keys).await?;
+        if let Some(status) = served {
             return signing::introduce(context, status.keys.as_ref()).await;
         }
         let what = if observed.exists() { "starting builder" } else { "making builder" };
@@ -213,7 +219,7 @@ async fn differences(
     if observed.containers.is_empty() { Ok(None) } else { context.engine.differences(new).await }
 }
 
-/// Where nothing is to be waited for.
+/// Into a builder that serves.
 async fn let_in(context: &Context, keys: &Keys) -> Result<()> {
     let output = wake::exec(context, &[USER_INIT, "keys", "add"], keys.text().as_bytes()).await?;
     if output.code == 0 { Ok(()) } else { Err(remote::failed("cannot add your SSH key", &output)) }

@@ -21,6 +21,8 @@ mod logs;
 mod observe;
 mod permissions;
 mod proxy_env;
+#[cfg(test)]
+mod rounds;
 mod scale;
 mod stream;
 mod target;
@@ -136,7 +138,10 @@ impl Engine for Kubernetes {
         match isolation::wished(choice) {
             Some(chosen) => Ok(chosen),
             None if observed.unseen => Ok(isolation::unasked()),
-            None => isolation::choose(self.cluster().await?, sources, observed).await,
+            None => match isolation::kept(sources, observed)? {
+                Some(kept) => Ok(kept),
+                None => isolation::choose(self.cluster().await?, sources, observed).await,
+            },
         }
     }
 

@@ -43,6 +43,28 @@ pub(super) async fn cluster(
     (cluster_at(&format!("http://{address}")), asked)
 }
 
+/// A cluster that answers nobody of a wave before so many have asked, and nobody after the last wave.
+pub(super) async fn together(waves: Vec<usize>, answer: impl Fn(&str) -> String + Send + 'static) -> Cluster {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("its address");
+    tokio::spawn(async move {
+        for size in waves {
+            let mut wave = Vec::new();
+            while wave.len() < size {
+                let (mut connection, _) = listener.accept().await.expect("a request");
+                let head = head(&mut connection).await;
+                wave.push((connection, head));
+            }
+            for (mut connection, head) in wave {
+                let request = head.split(" HTTP/").next().unwrap_or_default();
+                let _ = connection.write_all(&plain(200, &answer(request))).await;
+            }
+        }
+        std::future::pending::<()>().await;
+    });
+    cluster_at(&format!("http://{address}"))
+}
+
 async fn head(connection: &mut TcpStream) -> String {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {

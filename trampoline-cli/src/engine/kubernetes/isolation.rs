@@ -15,7 +15,7 @@ use kube::{Api, ResourceExt};
 
 use super::client::{Cluster, Failed};
 use super::{explain, failure};
-use crate::engine::{Isolated, Observed};
+use crate::engine::{Isolated, Observed, PodPhase};
 use crate::error::{CliError, Result};
 use crate::render::{self, Rendering, Sources};
 
@@ -49,6 +49,15 @@ pub(super) fn wished(choice: IsolationChoice) -> Option<Isolated> {
         IsolationChoice::Privileged => Isolation::Privileged,
     };
     Some(Isolated { isolation, why: None })
+}
+
+/// Of a builder that runs, and whose pod would be the same again: nobody need be asked.
+pub(super) fn kept(sources: &Sources<'_>, observed: &Observed) -> Result<Option<Isolated>> {
+    let Some(had) = observed.isolation.filter(|_| observed.phase() == PodPhase::Running) else {
+        return Ok(None);
+    };
+    let same = observed.digest == Some(rendered(sources, had)?.digest);
+    Ok(same.then(|| Isolated::because(had, "the builder runs so, and its pod stays what it is")))
 }
 
 /// Asks the cluster.
