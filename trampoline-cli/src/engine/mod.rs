@@ -150,7 +150,7 @@ pub(crate) enum Volume {
 }
 
 impl Volume {
-    pub(crate) const ALL: [Self; 5] = [Self::Store, Self::Home, Self::Build, Self::Run, Self::Config];
+    pub(crate) const ALL: [Self; 5] = [Self::Store, Self::Home, Self::Run, Self::Config, Self::Build];
     /// Those that are on disk in a cluster, too.
     pub(crate) const CLAIMS: [Self; 3] = [Self::Store, Self::Home, Self::Build];
 

@@ -182,6 +182,12 @@ mod tests {
     use super::super::fake;
     use super::*;
 
+    #[test]
+    fn each_claim_has_an_option_of_its_own() {
+        let options = Volume::CLAIMS.map(|volume| option_of(&volume.of("home-of-a")));
+        assert_eq!(options, ["store-size", "home-size", "build-size"]);
+    }
+
     fn claim(class: Option<&str>, mode: &str, size: &str) -> PersistentVolumeClaim {
         serde_json::from_value(serde_json::json!({
             "metadata": { "name": "trampoline-a-store" },
