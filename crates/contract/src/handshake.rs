@@ -131,6 +131,17 @@ pub struct AgentStatus {
     pub at: u64,
 }
 
+/// How [`AgentStatus::config_note`] begins where a changed file cannot be used.
+pub const CONFIG_REFUSED: &str = "refused: ";
+
+impl AgentStatus {
+    /// The file that is there now cannot be used; an earlier one is in force.
+    #[must_use]
+    pub fn refuses(&self) -> bool {
+        self.config_note.as_ref().is_some_and(|note| note.starts_with(CONFIG_REFUSED))
+    }
+}
+
 /// See [`AgentStatus`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
