@@ -13,6 +13,8 @@ pub mod keys;
 pub mod kvm;
 pub mod last_stop;
 pub mod leave;
+pub mod lives;
+pub mod logs;
 pub mod metadata;
 pub mod nix_daemon;
 pub mod prepare;
@@ -60,6 +62,9 @@ pub fn run(args: &Args) -> Exit {
         ("leave", []) => once(leave::leave(&paths), leave::Error::exit),
         ("ask", []) => plainly(control::ask::ask(&paths), control::ask::Error::exit),
         ("accept-home", []) => once(home::accept(&beside_serve(paths)), seed::error::StoreError::exit),
+        ("logs", [of, which @ ..]) if matches!(which, [] | ["--previous"]) => {
+            print_kept(&beside_serve(paths), of, !which.is_empty())
+        }
         ("keys", [change @ ("add" | "rm")]) => {
             let change = if *change == "add" { keys::Change::Add } else { keys::Change::Remove };
             plainly(keys::change(&beside_serve(paths), change), keys::Error::exit)
@@ -80,6 +85,17 @@ pub fn run(args: &Args) -> Exit {
 /// Where the store volume is in the container of a daemon-init that serves.
 fn beside_serve(paths: Paths) -> Paths {
     if paths.mark_dir().exists() { paths } else { paths.volume_at_nix() }
+}
+
+/// A log that is kept, on standard output.
+fn print_kept(paths: &Paths, of: &str, previous: bool) -> Exit {
+    use std::io::Write;
+    let Some(of) = contract::places::Container::ALL.into_iter().find(|known| known.name() == of) else {
+        return agent::args::refuse("daemon-init", "logs", &[of.to_owned()]);
+    };
+    let printed = logs::kept(paths, of, previous);
+    // Who reads no more wants no more.
+    plainly(printed.map(|text| drop(std::io::stdout().write_all(&text))), logs::Error::exit)
 }
 
 /// A command of the client's, who shows its last line.

@@ -16,6 +16,8 @@ Commands:
                             bring the image's store onto the volume as well
   leave                     ask all agents of the pod to end, without waiting for work if they are ending already
   keys add | keys rm        take signatures by the public keys on standard input, or take them no longer; no restart
+  logs CONTAINER [--previous]
+                            what that container's agent logged last, in this life of the pod or the one before
   ask                       put the question on standard input to the daemon-init that serves; the answer is JSON, a line each
   accept-home               the mounted home volume is the one for this store: collections may run again
   bake [BASE]               while an image is built: write down what its store holds

@@ -1,5 +1,6 @@
 //! The daemon container's life, a step a line.
 
+use std::cell::Cell;
 use std::path::Path;
 use std::thread;
 
@@ -21,8 +22,8 @@ use crate::seed::error::StoreError;
 use crate::supervise::{Ended, Supervisor};
 use crate::volume::Volume;
 use crate::{
-    bind, build_dir, checkpoint, damage, home, in_use, keys, kvm, last_stop, metadata, nix_daemon, prepare,
-    proof, reserve, seed, store, supervise,
+    bind, build_dir, checkpoint, damage, home, in_use, keys, kvm, last_stop, lives, logs, metadata,
+    nix_daemon, prepare, proof, reserve, seed, store, supervise,
 };
 
 /// Of a machine whose CPUs can do it.
@@ -102,11 +103,21 @@ impl From<Error> for (Exit, String) {
 /// our mark, where it is this container that seeds.
 #[must_use]
 pub fn serve(paths: &Paths, isolation: Isolation, adopt: bool) -> Exit {
-    entry::serve(paths, Container::Daemon, env!("CARGO_PKG_VERSION"), |life, signals, reporter| {
-        Ok(steps(paths, isolation, adopt, life, signals, reporter)?.reason)
-    })
+    let held = Cell::new(None);
+    let exit =
+        entry::serve(paths, Container::Daemon, env!("CARGO_PKG_VERSION"), |life, signals, reporter| {
+            let ended =
+                steps(paths, isolation, adopt, life, signals, reporter, || held.set(Some(life.clone())))?;
+            Ok(ended.reason)
+        });
+    // Our own last words as well.
+    if let Some(life) = held.take() {
+        logs::Keeper::begin(paths, &life).copy();
+    }
+    exit
 }
 
+/// `holds` is called once the volume is ours.
 fn steps(
     paths: &Paths,
     isolation: Isolation,
@@ -114,6 +125,7 @@ fn steps(
     life: &Life,
     signals: &Signals,
     reporter: &mut Reporter,
+    holds: impl FnOnce(),
 ) -> Result<Ended, Error> {
     let (config, home) = begin(paths, reporter)?;
     kvm::open_to_builds(config.config().offers_kvm(), KVM.as_ref(), &paths.proc)?;
@@ -131,6 +143,9 @@ fn steps(
             store
         }
     };
+    holds();
+    last_stop::presume(paths);
+    lives::begin(paths, life);
     if let Err(error) = reserve::keep(&paths.mark_dir()) {
         tracing::warn!(%error, "a volume without a free file could not be collected");
     }
@@ -176,6 +191,7 @@ fn steps(
         let ended = ended?;
         in_use::forget(paths);
         last_stop::record(paths, &ended);
+        lives::end(paths, ended.idle);
         supervisor.checkpoints.close(nix_daemon::end_workers(paths) == 0);
         Ok(ended)
     })

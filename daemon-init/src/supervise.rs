@@ -13,8 +13,8 @@ use agent::status::Reporter;
 use agent::wait::{Waiter, Wake};
 use contract::exit::Exit;
 use contract::handshake::{
-    Drain, IdleStatus, Isolation, Life, Phase, Ready, StopAck, StopEnd, StopPhase, StopRequest, UserActivity,
-    file,
+    AgentStatus, Drain, IdleStatus, Isolation, Life, Phase, Ready, StopAck, StopEnd, StopPhase, StopRequest,
+    UserActivity, file,
 };
 use contract::places::Container;
 use nix::unistd::Pid;
@@ -24,6 +24,7 @@ use crate::control::Control;
 use crate::evidence::Evidence;
 use crate::home::Guard;
 use crate::keys::{self, Keyring};
+use crate::logs::Keeper;
 use crate::nix_daemon;
 use crate::proof::trial;
 
@@ -33,10 +34,14 @@ const SHORT_LIFE: Duration = Duration::from_secs(10);
 const SHORT_LIVES: u32 = 5;
 /// Connections without a build get this long to notice that we leave.
 const LEAVE: Duration = Duration::from_secs(5);
+/// The others, who leave when we do, get this long for what they say last, which is to be kept.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Why the life ended.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Ended {
+    /// The monitor's doing: nobody did anything.
+    pub idle: bool,
     /// For a person.
     pub reason: String,
     /// Seconds since the epoch, 0 if unknown.
@@ -136,6 +141,8 @@ impl Supervisor<'_> {
         }
         if let Some(dir) = self.paths.config.parent().filter(|d| d.is_dir()) {
             self.waiter.watch_dir(dir)?;
+            // What changed while the volume was filled.
+            self.config.reload(self.reporter);
         }
         self.waiter.watch_dir(&self.paths.mark_dir())?;
         self.checkpoints.watch(&mut self.waiter)?;
@@ -155,15 +162,18 @@ impl Supervisor<'_> {
             drain_deadline: None,
         };
         last_words::recovered(self.paths, Container::Daemon);
+        let mut logs = Keeper::begin(self.paths, self.life);
         loop {
             if let Some(ended) = self.look(&mut state)? {
                 self.leave(&state)?;
                 return Ok(ended);
             }
+            logs.look();
             self.look_at_the_disk(&state)?;
             let deadlines = [
                 state.evidence.deadline(),
                 state.drain_deadline,
+                logs.deadline(),
                 self.checkpoints.deadline(),
                 state.control.deadline(),
             ];
@@ -210,7 +220,7 @@ impl Supervisor<'_> {
                 // The engine's signal ends us.
                 StopPhase::Final if stop.end == StopEnd::AwaitSignal => {}
                 StopPhase::Final => {
-                    return Ok(Some(Ended { reason: stop.reason, last_activity: stop.last_activity }));
+                    return Ok(Some(Ended { idle: true, reason: stop.reason, last_activity: stop.last_activity }));
                 }
                 StopPhase::Ask if stop.generation != state.acked => {
                     let work = state.evidence.look().builds;
@@ -241,7 +251,7 @@ impl Supervisor<'_> {
         }
         // A signal that was announced: the cluster's, for the monitor's reason.
         if let Some(stop) = self.stop_request().filter(|stop| stop.phase == StopPhase::Final) {
-            return Ok(Some(Ended { reason: stop.reason, last_activity: stop.last_activity }));
+            return Ok(Some(Ended { idle: true, reason: stop.reason, last_activity: stop.last_activity }));
         }
         let reason = if late {
             format!("asked to leave by a signal; {builds} builds and {jobs} jobs had not ended in time")
@@ -250,7 +260,7 @@ impl Supervisor<'_> {
         };
         let idle: Option<IdleStatus> =
             published::read(self.paths, self.life, Container::ShutdownMonitor, file::IDLE);
-        Ok(Some(Ended { reason, last_activity: idle.map_or(0, |idle| idle.last_activity) }))
+        Ok(Some(Ended { idle: false, reason, last_activity: idle.map_or(0, |idle| idle.last_activity) }))
     }
 
     /// The first SIGTERM begins a drain, another ends the wait.
@@ -376,6 +386,18 @@ impl Supervisor<'_> {
         }
         let drain = Drain { life: self.life.clone(), drained: true, builds: 0, deadline: agent::unix_now() };
         publish_drain(self.paths, &drain)?;
+        self.others_leave()
+    }
+
+    fn others_leave(&mut self) -> Result<(), Error> {
+        let deadline = Instant::now() + LAST_WORDS;
+        let others = [Container::User, Container::Maintenance, Container::ShutdownMonitor];
+        self.waiter.watch_dir_if_there(&self.paths.run_dir(Container::Maintenance))?;
+        let left = |of| {
+            let status: Option<AgentStatus> = published::read(self.paths, self.life, of, file::STATUS);
+            status.is_none_or(|status| matches!(status.phase, Phase::Ended | Phase::Failed))
+        };
+        while !others.into_iter().all(left) && self.waiter.wait(Some(deadline))? != Wake::Deadline {}
         Ok(())
     }
 

@@ -122,6 +122,7 @@ living!(
     hs::StopAck,
     hs::IdleStatus,
     hs::StoreStatus,
+    hs::Lives,
     contract::keys::BuilderKeys,
     contract::damage::Damage,
     contract::resources::Memory,

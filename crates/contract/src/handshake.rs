@@ -41,6 +41,8 @@ pub mod file {
     pub const CONTROL: &str = "control.sock";
     /// Store volume, below `MARK_DIR`: [`super::LastStop`].
     pub const LAST_STOP: &str = "last-stop.json";
+    /// `daemon`: [`super::Lives`].
+    pub const LIVES: &str = "lives.json";
     /// Every agent: what it logged last, at most [`super::LOG_HALF`] bytes.
     pub const LOG: &str = "log";
     /// Every agent: what it logged before that, as much again.
@@ -423,7 +425,7 @@ pub struct GcSummary {
 /// Kept on the store volume, so that it is known after the pod has ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastStop {
-    /// Seconds since the epoch.
+    /// Seconds since the epoch; 0 if unknown.
     pub at: u64,
     /// For a person.
     pub reason: String,
@@ -433,6 +435,21 @@ pub struct LastStop {
     pub fs_free_bytes: u64,
     /// See `fs_free_bytes`.
     pub fs_bytes: u64,
+}
+
+/// Counts of the builder's lives, since its store was made. Kept on the store volume by daemon-init.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lives {
+    /// This life.
+    pub life: Life,
+    /// Begun, this one included.
+    pub wakes: u64,
+    /// Ended because nothing was done.
+    pub idle: u64,
+    /// Ended because somebody asked for it.
+    pub asked: u64,
+    /// Ended without a word: killed, or the machine went down.
+    pub killed: u64,
 }
 
 /// What `user-init status` prints: everything that the pod publishes, in one object.
