@@ -2,6 +2,7 @@
 //! the volume is. All of it through the daemon: one opener of the store.
 
 pub mod conversation;
+mod metrics;
 pub mod once;
 pub mod schedule;
 pub mod serve;

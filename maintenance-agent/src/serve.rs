@@ -16,6 +16,7 @@ use contract::handshake::{
 };
 use contract::places::Container;
 
+use crate::metrics::Endpoint;
 use crate::once::{stopping, words};
 use crate::schedule::{Next, Schedule, Situation, busy};
 use crate::store;
@@ -104,8 +105,11 @@ struct Agent<'a> {
 
 impl Agent<'_> {
     async fn run(&mut self) -> io::Result<&'static str> {
+        let listen = self.config.config().metrics.listen.clone();
+        let metrics = Endpoint::open(self.paths, self.life, listen.as_deref()).await;
         loop {
             self.watch_folders()?;
+            metrics.iter().for_each(Endpoint::look);
             match self.final_stop() {
                 Some(StopEnd::Leave) => {
                     self.cut();

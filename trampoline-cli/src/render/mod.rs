@@ -64,6 +64,12 @@ impl Sources<'_> {
     }
 }
 
+/// At which metrics can be read from outside of the pod, if they can.
+fn metrics_port(config: &Config) -> Option<u16> {
+    let at = contract::config::listen(config.metrics.listen.as_deref()?)?;
+    (!at.ip().is_loopback()).then(|| at.port())
+}
+
 /// What an engine is given; kept by the client, so that a vanished pod can be made again.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Rendering {

@@ -13,7 +13,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::limits::Limit;
-use super::{Rendering, Sources, VolumeSpec, digest, template};
+use super::{Rendering, Sources, VolumeSpec, digest, metrics_port, template};
 use crate::engine::{Volume, label, pod_name};
 use crate::error::{CliError, Result};
 
@@ -110,7 +110,13 @@ fn pod_container(template: Container, sources: &Sources<'_>) -> Container {
         args: template.args,
         env: (!env.is_empty()).then_some(env),
         working_dir: template.working_dir,
-        ports: (agent == Some(Agent::User)).then(|| vec![ssh(sources.ssh_port)]),
+        ports: match agent {
+            Some(Agent::User) => Some(vec![port("ssh", SSH_PORT, sources.ssh_port)]),
+            Some(Agent::Maintenance) => {
+                metrics_port(sources.config).map(|number| vec![port("metrics", number, number)])
+            }
+            _ => None,
+        },
         resources: agent.and_then(|agent| sources.limits.limits.get(&agent)).map(resources),
         security_context: template.security_context.map(security),
         volume_mounts: Some(mounts),
@@ -119,12 +125,12 @@ fn pod_container(template: Container, sources: &Sources<'_>) -> Container {
 }
 
 /// Reachable from this machine alone.
-fn ssh(port: u16) -> ContainerPort {
+fn port(name: &str, of_pod: u16, of_machine: u16) -> ContainerPort {
     ContainerPort {
-        container_port: i32::from(SSH_PORT),
-        host_port: Some(i32::from(port)),
+        container_port: i32::from(of_pod),
+        host_port: Some(i32::from(of_machine)),
         host_ip: Some("127.0.0.1".to_owned()),
-        name: Some("ssh".to_owned()),
+        name: Some(name.to_owned()),
         protocol: Some("TCP".to_owned()),
     }
 }

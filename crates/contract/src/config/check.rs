@@ -1,5 +1,6 @@
 //! Strings with a form of their own.
 
+use super::listen;
 use super::network::Network;
 use super::window;
 use crate::base64;
@@ -46,6 +47,8 @@ pub enum Text {
     Feature,
     /// Of a cluster's, as a device plugin offers it.
     Resource,
+    /// An address with a port, at which the pod listens.
+    Listen,
     /// Hours of the week.
     Hours,
     /// A time zone by its name.
@@ -115,9 +118,8 @@ impl Text {
             Self::Hours => {
                 "days and hours such as \"Mon-Fri 08:00-19:00\" or \"Mon,Wed 22:00-06:00; Sat 10:00-24:00\""
             }
-            Self::TimeZone => {
-                "the name of a time zone in the tz database such as \"UTC\" or \"Europe/Berlin\""
-            }
+            Self::Listen => "an address and a port from 1024 on, such as \"0.0.0.0:9464\"",
+            Self::TimeZone => "the name of a time zone in the tz database such as \"UTC\" or \"Europe/Berlin\"",
             Self::Resource => "the name of a device plugin's resource such as \"devices.kubevirt.io/kvm\"",
             Self::Seccomp => {
                 "\"unset\", or \"localhost/\" and the path of a profile below the kubelet's folder of profiles, without \"..\""
@@ -147,6 +149,7 @@ impl Text {
             Self::Feature => "^[A-Za-z0-9][A-Za-z0-9._+-]*$",
             Self::Resource => "^[a-z0-9][a-z0-9.-]{0,252}/[A-Za-z0-9][A-Za-z0-9._-]{0,62}$",
             Self::Hours => r"^[A-Za-z0-9:,;\- ]*[0-9]{2}:[0-9]{2}-[0-9]{2}:[0-9]{2}$",
+            Self::Listen => r"^(([0-9]{1,3}\.){3}[0-9]{1,3}|\[[0-9A-Fa-f:.]+\]):[0-9]{4,5}$",
             Self::TimeZone => "^[A-Za-z0-9][A-Za-z0-9/_+-]*$",
             Self::Seccomp => r"^(unset|localhost/[^/\s]\S*)$",
         }
@@ -217,6 +220,7 @@ impl Text {
                 only(text, |c| c.is_ascii_alphanumeric() || "._+-".contains(c))
             }
             Self::Resource => resource(text),
+            Self::Listen => listen::check(text),
             Self::Hours => window::check(text),
             Self::TimeZone => window::zone(text).map(drop),
         }

@@ -9,6 +9,7 @@ mod check;
 mod docs;
 mod error;
 mod keyed;
+mod listen;
 mod nearest;
 mod network;
 mod nix_conf;
@@ -31,14 +32,15 @@ pub use check::{NAME_MAX, Text};
 pub use docs::{default_file, markdown};
 pub use error::{ConfigError, ConfigErrors};
 pub use keyed::Keyed;
+pub use listen::listen;
 pub use network::Network;
 pub use nix_conf::{Capacity, environment, nix_conf, trusted_keys};
 pub use option::{Effect, Kind, Opt, Reader};
 pub use schema::json_schema;
 pub use table::{TABLES, Table, option, options};
 pub use types::{
-    AccessMode, Builder, Daemon, DnsPolicy, Durability, Engine, IsolationChoice, Kubernetes, Limits, Log,
-    LogFormat, LogLevel, Maintenance, PullPolicy, Shutdown, User,
+    AccessMode, Builder, Daemon, DnsPolicy, Durability, Engine, IsolationChoice, Kubernetes, Limits, Log, LogFormat,
+    LogLevel, Maintenance, Metrics, PullPolicy, Shutdown, User,
 };
 pub use units::{DURATION_FORM, NEVER, SIZE_FORM, Size, format_duration, parse_duration};
 pub use value::Value;
@@ -65,6 +67,8 @@ pub struct Config {
     pub maintenance: Maintenance,
     /// What the agents write.
     pub log: Log,
+    /// What monitoring reads.
+    pub metrics: Metrics,
     /// Where each explicit value stands, by path.
     #[cfg_attr(test, serde(skip))]
     origins: BTreeMap<String, Origin>,

@@ -287,6 +287,14 @@ pub struct Log {
     pub format: LogFormat,
 }
 
+/// `[metrics]`: what monitoring reads.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[cfg_attr(test, derive(serde::Serialize), serde(rename_all = "kebab-case"))]
+pub struct Metrics {
+    /// Where, as [`super::listen`] reads it. None: nowhere.
+    pub listen: Option<String>,
+}
+
 /// See [`Log`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(test, derive(serde::Serialize), serde(rename_all = "kebab-case"))]

@@ -21,6 +21,7 @@ use serde_json::Value;
 use super::{Common, egress, pod, template};
 use crate::engine::{Volume, label};
 use crate::error::{CliError, Result};
+use crate::render::metrics_port;
 
 /// What the objects are made from.
 pub(super) struct Made<'a> {
@@ -124,8 +125,11 @@ impl Made<'_> {
             ..NetworkPolicyPort::default()
         };
         let rule = spec.ingress.iter_mut().flatten().next();
-        let ports = rule.map(|rule| rule.ports.get_or_insert_default());
-        ports.into_iter().for_each(|ports| ports.extend(self.config.kubernetes.open_ports.iter().map(port)));
+        let metrics = metrics_port(self.config).map(|number| number.to_string());
+        let open = self.config.kubernetes.open_ports.iter().chain(&metrics).map(port);
+        if let Some(rule) = rule {
+            rule.ports.get_or_insert_default().extend(open);
+        }
         let open = self.config.daemon.node_credentials;
         match &self.config.kubernetes.egress {
             Some(networks) => spec.egress = Some(egress::rules(networks, open)),

@@ -9,7 +9,8 @@ use contract::exit::Exit;
 use contract::handshake::Isolation;
 use contract::places::Container as Agent;
 use k8s_openapi::api::core::v1::{
-    Container, EnvVar, HostAlias, LocalObjectReference, PodSpec, PodTemplateSpec, ResourceRequirements,
+    Container, ContainerPort, EnvVar, HostAlias, LocalObjectReference, PodSpec, PodTemplateSpec,
+    ResourceRequirements,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -18,7 +19,7 @@ use super::surface::{self, Surface};
 use super::{Common, template, userns};
 use crate::engine::{label, pod_name};
 use crate::error::{CliError, Result};
-use crate::render::{PREPARE, Sources, limits, strategic, strict};
+use crate::render::{PREPARE, Sources, limits, metrics_port, strategic, strict};
 
 /// What the agents need after running builds have had their time: to end, and to say so.
 const BEYOND_GRACE: Duration = Duration::from_secs(30);
@@ -120,6 +121,13 @@ fn fill_container(container: &mut Container, common: &Common, config: &Config, s
     }
     let Some(agent) = Agent::ALL.into_iter().find(|agent| agent.name() == container.name) else { return };
     container.resources = Some(resources(&limits::wanted(config, agent).1));
+    if let (Agent::Maintenance, Some(number)) = (agent, metrics_port(config)) {
+        container.ports.get_or_insert_default().push(ContainerPort {
+            name: Some("metrics".to_owned()),
+            container_port: i32::from(number),
+            ..ContainerPort::default()
+        });
+    }
     if agent == Agent::Daemon && config.offers_kvm() {
         container.resources.iter_mut().for_each(|resources| device(resources, tables.kvm_resource.as_ref()));
     }

@@ -3,6 +3,7 @@
 mod builder;
 mod daemon;
 mod kubernetes;
+mod metrics;
 mod user;
 
 use super::option::{Effect, Opt};
@@ -59,6 +60,7 @@ pub static TABLES: &[Table] = &[
     Table { name: "shutdown", doc: "When the builder stops." },
     Table { name: "maintenance", doc: "What keeps the store small." },
     Table { name: "log", doc: "What the agents in the builder write to their logs." },
+    Table { name: "metrics", doc: "What monitoring reads of the builder." },
 ];
 
 /// All options, in the order of [`TABLES`].
@@ -85,4 +87,5 @@ static PARTS: &[&[Opt]] = &[
     &user::SHUTDOWN,
     &user::MAINTENANCE,
     &user::LOG,
+    &metrics::METRICS,
 ];
