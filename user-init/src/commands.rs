@@ -97,6 +97,9 @@ fn dispatch(place: &Place, command: &str, rest: &[String]) -> Result<u8> {
         }
         ("await", []) => status::until_served(place, None, &mut io::stdout().lock())?,
         ("await", ["--keys"]) => status::until_served(place, Some(&lines()?), &mut io::stdout().lock())?,
+        ("await", ["--config", digest]) => {
+            status::until_configured(place, digest, &mut io::stdout().lock())?;
+        }
         _ => {
             return Err(Error::Usage(format!(
                 "unknown: {command} {}\nhint: user-init --help",

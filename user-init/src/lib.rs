@@ -41,7 +41,8 @@ user-init host-key                              the public one
 user-init hold set|release                      that the builder stays; `set` reads what is wished on standard input
 user-init status                                what the pod publishes, JSON
 user-init await [--keys]                        the same at each change, until sessions are served (and the keys on
-                                                standard input may come in) or an agent has failed";
+                                                standard input may come in) or an agent has failed
+user-init await --config DIGEST                 until each agent has taken that trampoline.toml, or refuses it";
 
 /// Where this agent finds and offers things.
 #[derive(Debug, Clone)]

@@ -19,6 +19,8 @@ use crate::{Place, environment, ssh};
 
 /// Longer than the agents wait for each other, who then say what they waited for.
 const LATER: Duration = Duration::from_secs(30);
+/// A kubelet that takes no notice of what it is told looks at a ConfigMap once in a minute or so.
+const CONFIGURED: Duration = Duration::from_secs(150);
 
 /// Assembles it.
 #[must_use]
@@ -35,9 +37,37 @@ pub fn assemble(paths: &Paths, life: &Life, config: &Config) -> BuilderStatus {
 /// # Errors
 /// When neither comes in time, the keys are none, or whoever reads is gone.
 pub fn until_served(place: &Place, keys: Option<&str>, out: &mut (impl Write + AsFd)) -> Result<()> {
+    let timeout = crate::commands::config(place).daemon.ready_timeout + LATER;
+    let over = |status: &BuilderStatus| {
+        let served = status.is_served();
+        if let (true, Some(keys)) = (served, keys) {
+            ssh::add(&place.paths, keys)?;
+        }
+        Ok(served || status.agents.iter().any(|agent| agent.phase == Phase::Failed))
+    };
+    until(place, (timeout, "the builder was not ready in time"), over, out)
+}
+
+/// The same until each agent has taken the configuration of this digest, or refuses what it found.
+///
+/// # Errors
+/// When one has not read it in time, or whoever reads is gone.
+pub fn until_configured(place: &Place, digest: &str, out: &mut (impl Write + AsFd)) -> Result<()> {
+    let over = |status: &BuilderStatus| {
+        Ok(status.agents.iter().all(|agent| agent.config == digest || agent.refuses()))
+    };
+    until(place, (CONFIGURED, "not all agents have read the new configuration in time"), over, out)
+}
+
+fn until(
+    place: &Place,
+    (timeout, late): (Duration, &str),
+    over: impl Fn(&BuilderStatus) -> Result<bool>,
+    out: &mut (impl Write + AsFd),
+) -> Result<()> {
     let paths = &place.paths;
     let config = crate::commands::config(place);
-    let deadline = Instant::now() + config.daemon.ready_timeout + LATER;
+    let deadline = Instant::now() + timeout;
     let waiting = || io_error("wait for a change in", &paths.run);
     let signals = Signals::install().map_err(waiting())?;
     let mut waiter = Waiter::new(&signals).map_err(waiting())?;
@@ -49,11 +79,7 @@ pub fn until_served(place: &Place, keys: Option<&str>, out: &mut (impl Write + A
         watch(&mut waiter, paths)?;
         let life = agent::life::current(paths).map_err(io_error("read", &paths.proc))?;
         let status = assemble(paths, &life, &config);
-        let served = status.is_served();
-        if let (true, Some(keys)) = (served, keys) {
-            ssh::add(paths, keys)?;
-        }
-        let over = served || status.agents.iter().any(|agent| agent.phase == Phase::Failed);
+        let over = over(&status)?;
         if told.as_ref() != Some(&status) {
             crate::commands::print_to(out, &status)?;
             told = Some(status);
@@ -66,7 +92,7 @@ pub fn until_served(place: &Place, keys: Option<&str>, out: &mut (impl Write + A
                 return Err(agent::ready::Error::Terminated.into());
             }
             Wake::Fd(_) => return Err(Error::Transfer("nobody reads any more".into())),
-            Wake::Deadline => return Err(Error::Deadline("the builder was not ready in time".into())),
+            Wake::Deadline => return Err(Error::Deadline(late.into())),
             Wake::Signals(_) | Wake::Changed => {}
         }
     }
