@@ -4,6 +4,7 @@ pub mod bake;
 pub mod bind;
 pub mod build_dir;
 pub mod checkpoint;
+mod collected;
 pub mod control;
 pub mod damage;
 pub mod evidence;

@@ -12,18 +12,20 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use agent::paths::Paths;
 use agent::status::Reporter;
 use agent::watch::DirWatch;
-use agent::{files, published};
+use agent::{files, proc, published};
 use common::Daemon;
 use contract::handshake::{Life, Phase};
-use contract::in_use::{IN_USE, InUse, LOOK, Look};
+use contract::in_use::{GRACE, Grace, IN_USE, InUse, LOOK, Look};
 use contract::places::Container;
 use daemon_init::in_use::{forget, gate};
+use worker_protocol::{Connection, GcAction};
 
 /// Nothing here takes a second on a quiet machine; the tests share theirs.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -72,6 +74,8 @@ impl Scene {
         let program = PathBuf::from(daemon.nix_store(&["--add", program.to_str().unwrap()]));
         let running = Command::new(&program).arg("infinity").uid(1000).gid(1000).spawn().unwrap();
         let life = Life("b:1".into());
+        // What is fresh goes as well, but where a test says otherwise.
+        grace_window(&paths, "0s");
         Some(Self { _run: run, paths, life, daemon, program, running })
     }
 
@@ -143,6 +147,12 @@ impl User {
         });
         names
     }
+}
+
+fn grace_window(paths: &Paths, window: &str) {
+    let (dir, text) = (paths.config.parent().unwrap(), format!("[maintenance]\ngrace-window = {window:?}\n"));
+    fs::create_dir_all(dir).unwrap();
+    fs::write(&paths.config, text).unwrap();
 }
 
 fn ended(mut collection: Child) {
@@ -246,4 +256,130 @@ fn where_user_init_does_not_serve_what_was_in_use_before_stays() {
     forget(&scene.paths);
     ended(scene.collect());
     assert!(!scene.program.exists());
+}
+
+#[test]
+fn what_has_just_come_in_is_spared_whoever_collects() {
+    let Some(scene) = Scene::new() else { return };
+    grace_window(&scene.paths, "1h");
+    gate::close(&scene.paths, &scene.life).unwrap();
+    let fresh = scene.litter("fresh");
+    ended(scene.collect());
+    assert!(fresh.exists(), "nobody holds it yet, and somebody may be about to use it");
+    // What maintenance is told to do counts while it does it.
+    let pid = i32::try_from(std::process::id()).unwrap();
+    let start_time = proc::start_time(Path::new("/proc"), pid).unwrap().unwrap();
+    let announce = |start_time| {
+        let grace = Grace { life: scene.life.clone(), pid, start_time, seconds: 0 };
+        files::write_json(&scene.paths.run_dir(Container::Maintenance), GRACE, &grace).unwrap();
+    };
+    announce(start_time + 1);
+    ended(scene.collect());
+    assert!(fresh.exists(), "whoever said so is gone");
+    announce(start_time);
+    ended(scene.collect());
+    assert!(!fresh.exists());
+}
+
+/// Collections beside work; more of them in a soak.
+const ROUNDS: &str = "TRAMPOLINE_COLLECTION_ROUNDS";
+
+/// By whoever collects: the others must fail no more than it is over.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+impl Scene {
+    fn said(&self, program: &str, args: &[&str]) -> String {
+        let out = self.daemon.program(program).args(args).output().unwrap();
+        let said = String::from_utf8_lossy(&out.stderr);
+        assert!(out.status.success(), "{program} {args:?}: {said}");
+        String::from_utf8(out.stdout).unwrap().trim().to_owned()
+    }
+
+    /// As somebody works: a source is brought in by one conversation, and by others it is built from, twice. Nothing but the window
+    /// holds it in between.
+    fn build(&self, who: &str, round: usize) {
+        let source = self.litter(&format!("source-{who}-{round}"));
+        let mut input = source.display().to_string();
+        for step in 0..2 {
+            let expression = format!(
+                "derivation {{ name = \"built-{who}-{round}-{step}\"; system = builtins.currentSystem; builder = \"/bin/sh\"; \
+                 args = [ \"-c\" \"read -r line <$input; echo $line {step} >$out\" ]; input = builtins.storePath {input}; }}"
+            );
+            input = self.said("nix-build", &["--no-out-link", "-E", &expression]);
+        }
+        let built = fs::read_to_string(&input).unwrap();
+        assert_eq!(built, format!("source-{who}-{round} 0 1\n"));
+    }
+
+    /// A closure that comes from elsewhere, again and again: of what is there already nothing is sent.
+    fn copy(&self, exported: &Path, paths: &[String]) {
+        let mut import = self.daemon.client(&["--import"]);
+        import.stdin(fs::File::open(exported).unwrap()).stdout(Stdio::null());
+        assert!(import.status().unwrap().success());
+        let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
+        self.said("nix-store", &[&["--verify-path"], &paths[..]].concat());
+    }
+
+    /// As maintenance does it: in small steps.
+    fn collect_in_steps(&self) {
+        const STEP: u64 = 64 << 10;
+        loop {
+            let stream = std::os::unix::net::UnixStream::connect(self.daemon.socket()).unwrap();
+            let mut connection = Connection::open(stream).unwrap();
+            let action = GcAction::DeleteDead { max_freed: Some(STEP) };
+            if connection.collect_garbage(&action, &mut |_| {}, |_| {}).unwrap().bytes_freed <= STEP {
+                return;
+            }
+        }
+    }
+}
+
+#[test]
+fn rounds_beside_builds_copies_and_a_running_program_lose_nothing() {
+    let Some(mut scene) = Scene::new() else { return };
+    grace_window(&scene.paths, "5s");
+    gate::close(&scene.paths, &scene.life).unwrap();
+    scene.user_init().answers(scene.name());
+    let rounds: usize = std::env::var(ROUNDS).map_or(15, |count| count.parse().unwrap());
+    let first = scene.litter("litter-first");
+    let paths = ["copied-a", "copied-b"].map(|name| scene.litter(name).display().to_string());
+    let exported = scene.daemon.nix().join("exported");
+    let export = scene.daemon.client(&["--export", &paths[0], &paths[1]]).output().unwrap();
+    fs::write(&exported, export.stdout).unwrap();
+    let (over, worked) = (AtomicBool::new(false), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        let (scene, over, worked) = (&scene, &over, &worked);
+        for who in ["a", "b"] {
+            scope.spawn(move || {
+                let mut rounds = (0..).take_while(|_| !over.load(Ordering::SeqCst));
+                rounds.by_ref().for_each(|round| {
+                    scene.build(who, round);
+                    worked.fetch_add(1, Ordering::SeqCst);
+                });
+            });
+        }
+        scope.spawn(|| {
+            while !over.load(Ordering::SeqCst) {
+                scene.copy(&exported, &paths);
+            }
+        });
+        let _over = Over(over);
+        for round in 0..rounds {
+            scene.litter(&format!("litter-{round}"));
+            if round % 2 == 0 { ended(scene.collect()) } else { scene.collect_in_steps() }
+        }
+        // What is old goes all the same.
+        let end = Instant::now() + PATIENCE;
+        while first.exists() || worked.load(Ordering::SeqCst) < 2 {
+            assert!(Instant::now() < end, "nothing is collected, or nothing built");
+            scene.collect_in_steps();
+        }
+    });
+    scene.assert_running();
 }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use agent::in_use;
+use agent::{files, in_use};
 use agent::paths::Paths;
 use contract::handshake::Life;
 use contract::in_use::is_name;
@@ -37,6 +37,9 @@ pub enum Error {
     /// It said no, or the conversation broke.
     #[error(transparent)]
     Protocol(#[from] worker_protocol::Error),
+    /// daemon-init cannot be told what to spare.
+    #[error("nothing is collected: say which paths are old enough")]
+    Announce(#[source] files::Error),
     /// What must be spared is not known.
     #[error("nothing is collected: try again, or start the builder anew (down --now, up)")]
     InUse(#[from] in_use::Error),
@@ -65,6 +68,11 @@ impl Cut {
         }
     }
 
+    /// Whether it was.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).cut
+    }
+
     fn add(&self, stream: UnixStream) -> io::Result<()> {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         if inner.cut {
@@ -75,8 +83,11 @@ impl Cut {
     }
 }
 
+/// A conversation.
+pub(crate) type Daemon = Connection<UnixStream>;
+
 /// Connects; after the greeting the daemon may be silent for `silence`, or for ever.
-fn open(paths: &Paths, cut: &Cut, silence: Option<Duration>) -> Result<Connection<UnixStream>, Error> {
+pub(crate) fn open(paths: &Paths, cut: &Cut, silence: Option<Duration>) -> Result<Daemon, Error> {
     let path = paths.daemon_socket();
     let connect = || {
         let stream = UnixStream::connect(&path)?;
@@ -142,11 +153,11 @@ fn hold(connection: &mut Connection<UnixStream>, spared: &[String]) -> Result<()
     spared.iter().try_for_each(|path| connection.add_temp_root(path).map(drop))
 }
 
-/// Deletes what is dead, until `max_freed` bytes are free again where that is given.
+/// One step of a collection: deletes what is dead, until `max_freed` bytes are free again where that is given.
 ///
 /// # Errors
 /// See [`Error`]. What was deleted until then stays deleted.
-pub fn collect(
+pub fn delete_dead(
     paths: &Paths,
     life: &Life,
     cut: &Cut,
@@ -158,7 +169,7 @@ pub fn collect(
     Ok(connection.collect_garbage(&action, &mut lines(log), |_| {})?)
 }
 
-/// What [`collect`] would delete. Bytes are the sum of the sizes: less may become free where files are linked.
+/// What would be deleted. Bytes are the sum of the sizes: less may become free where files are linked.
 ///
 /// # Errors
 /// See [`Error`].

@@ -14,8 +14,11 @@ Usage: maintenance-agent [OPTIONS] [COMMAND]
 
 Commands:
   serve   the container's entry point (default)
-  once [--dry-run] [--optimise] [--max-freed SIZE] [--json]
-          collect now and say what went; with --optimise link identical files whatever the configuration says";
+  once [--dry-run] [--optimise] [--max-freed SIZE] [--older-than DURATION] [--json]
+          collect now and say what went; with --max-freed stop when so much is free again; with --older-than only what came in so
+          long ago, in place of the configured window; with --optimise link identical files whatever the configuration says
+  once --verify [--json]
+          read the whole store now, have repaired or removed what is damaged, and say what was";
 
 fn main() -> ExitCode {
     let args = args::parse("maintenance-agent", env!("CARGO_PKG_VERSION"), ABOUT);

@@ -1,5 +1,7 @@
 //! The container's life: wait for the daemon, measure, collect when it is due, leave when told.
 
+mod due;
+
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -18,15 +20,19 @@ use contract::places::Container;
 
 use crate::metrics::Endpoint;
 use crate::once::{stopping, words};
-use crate::schedule::{Next, Schedule, Situation, busy};
-use crate::store;
+use crate::pressure::{Level, Pressure};
+use crate::schedule::{Schedule, busy};
+use crate::verify::Due;
 use crate::work::{Done, Kind, Work, finished};
+use crate::{SCHEDULE, store};
 
 const US: Container = Container::Maintenance;
 /// After a daemon that says it is ready did not answer.
 const AGAIN: Duration = Duration::from_secs(60);
 /// For the thread of a conversation that was cut short.
 const LEAVE: Duration = Duration::from_secs(2);
+/// Between two looks at how full the volume is, while somebody works. A store that nobody writes does not fill.
+const LOOK: Duration = Duration::from_secs(60);
 
 /// A step that failed.
 #[derive(Debug, thiserror::Error)]
@@ -61,8 +67,9 @@ fn steps(
     life: &Life,
     signals: &Signals,
     reporter: &mut Reporter,
-    schedule: Schedule,
+    mut schedule: Schedule,
 ) -> Result<&'static str, Error> {
+    schedule.vary(&life.0);
     let config = Watched::load(&paths.config)?;
     log::init(&config.config().log);
     reporter.config(config.digest(), None);
@@ -75,6 +82,13 @@ fn steps(
             reporter,
             events: Events::new(signals)?,
             schedule,
+            pressure: Pressure::default(),
+            link: false,
+            verify: Due::default(),
+            collecting: SCHEDULE,
+            recalled: false,
+            told: None,
+            full: 0,
             work: None,
             measured: None,
             remeasure: None,
@@ -93,6 +107,19 @@ struct Agent<'a> {
     reporter: &'a mut Reporter,
     events: Events<'a>,
     schedule: Schedule,
+    pressure: Pressure,
+    /// Identical files are to be linked when nobody works.
+    link: bool,
+    /// The next part of the store is to be read then.
+    verify: Due,
+    /// Why the collection is, that is under way.
+    collecting: &'static str,
+    /// It is known when it was collected last, also before this life.
+    recalled: bool,
+    /// How full the volume was when it was told last.
+    told: Option<(Level, u64)>,
+    /// When a build met its end last: seconds since the epoch.
+    full: u64,
     /// What is under way.
     work: Option<Work>,
     /// The daemon whose store was measured.
@@ -171,10 +198,11 @@ impl Agent<'_> {
             published::read(self.paths, self.life, Container::Daemon, file::ACTIVITY);
         let user: Option<UserActivity> =
             published::read(self.paths, self.life, Container::User, file::ACTIVITY);
-        let building = daemon.as_ref().is_none_or(|d| d.builds > 0);
+        let busy = busy(daemon.as_ref(), user.as_ref());
         if let Some(work) = &self.work {
-            // Linking files under a running build has a bad record.
-            if work.kind() == Kind::Optimise && building {
+            // Linking files beside work has a bad record, and the work goes first.
+            if matches!(work.kind(), Kind::Optimise | Kind::Verify) && busy {
+                self.link |= work.kind() == Kind::Optimise;
                 work.cut();
             }
             return None;
@@ -183,95 +211,91 @@ impl Agent<'_> {
             self.report(Phase::Starting, "waiting for the daemon");
             return None;
         };
-        if self.measured.as_ref() != Some(&daemon_now) && self.remeasure.is_none_or(|at| now >= at) {
+        let stopping = stopping(self.paths, self.life);
+        let unknown = self.measured.as_ref() != Some(&daemon_now) || self.gc.is_some();
+        if unknown && self.remeasure.is_none_or(|at| now >= at) {
             self.measured = Some(daemon_now);
             self.begin(Kind::Measure);
             return None;
         }
-        let situation = Situation {
-            ready: true,
-            stopping: stopping(self.paths, self.life),
-            busy: busy(daemon.as_ref(), user.as_ref()),
-            interval: self.config.config().maintenance.interval,
-        };
-        let mut next = self.schedule.next(situation, now);
-        if next == Next::Now && self.collected_elsewhere(now) {
-            next = self.schedule.next(situation, now);
+        if self.link && !busy && !stopping {
+            self.link = false;
+            self.begin(Kind::Optimise);
+            return None;
         }
-        let at = match next {
-            Next::Now => {
-                self.begin(Kind::Collect);
-                return None;
-            }
-            Next::At(at) => Some(at),
-            Next::OnChange => None,
-        };
+        let next = self.due(stopping, busy, now)?;
+        let verify = self.verify.at(&self.config.config().maintenance, now).filter(|_| !busy && !stopping);
+        if verify.is_some_and(|at| at <= now) {
+            self.begin(Kind::Verify);
+            return None;
+        }
         self.report(Phase::Running, "watching the store");
-        [at, self.remeasure].into_iter().flatten().min()
-    }
-
-    /// A collection that was asked for counts as well. It left its summary, with the wall clock's time: its age is all that is
-    /// taken from it, and only if it can be true.
-    fn collected_elsewhere(&mut self, now: Instant) -> bool {
-        let Some(last) = store::published(self.paths, self.life).and_then(|s| s.last_gc) else {
-            return false;
-        };
-        let Some(ago) = agent::unix_now().checked_sub(last.at) else { return false };
-        let asked = last.cause == "asked" && now.checked_sub(Duration::from_secs(ago)).is_some();
-        if asked {
-            self.schedule.collected(now, Duration::from_secs(ago));
-        }
-        asked
+        let again = busy.then(|| now + LOOK);
+        [next, self.remeasure, again, verify].into_iter().flatten().min()
     }
 
     fn begin(&mut self, kind: Kind) {
         let words = match kind {
             Kind::Measure => "measuring the store",
-            Kind::Collect => "collecting garbage",
+            Kind::Collect { .. } => "collecting garbage",
             Kind::Optimise => "linking identical files",
+            Kind::Verify => "verifying a part of the store",
         };
         self.report(Phase::Running, words);
-        self.work = Some(Work::begin(kind, self.paths, self.life, self.gc.clone()));
+        self.work = Some(Work::begin(kind, self.paths, self.life, self.config.config(), self.gc.clone()));
     }
 
     fn done(&mut self, done: Done) {
-        self.work = None;
+        let ended = self.work.take().map(|work| work.kind());
+        let now = Instant::now();
         match done {
-            Done::Measured(Ok(status)) => {
+            Done::Measured(Ok(status), last) => {
                 (self.remeasure, self.gc) = (None, None);
                 last_words::recovered(self.paths, US);
                 tracing::debug!(paths = status.paths, nar_bytes = status.nar_bytes, "measured");
+                if let Some(last) = last.filter(|_| !self.recalled) {
+                    self.recalled = true;
+                    let ago = agent::unix_now().saturating_sub(last);
+                    self.schedule.collected(now, Duration::from_secs(ago));
+                }
             }
-            Done::Measured(Err(error)) => {
+            Done::Measured(Err(error), _) => {
                 tracing::warn!("the store is not measured: {}", chain(&error));
                 self.measured = None;
-                self.remeasure = Some(Instant::now() + AGAIN);
+                self.remeasure = Some(now + AGAIN);
             }
             Done::Collected(Ok(outcome)) => {
-                self.schedule.collected(Instant::now(), Duration::ZERO);
+                self.schedule.collected(now, Duration::ZERO);
+                let all = ended == Some(Kind::Collect { all: true });
+                let level = self.level();
+                self.pressure.collected(level, all, now);
                 let summary = GcSummary {
                     at: agent::unix_now(),
                     paths: outcome.paths,
                     freed_bytes: outcome.bytes_freed,
-                    optimised: false,
-                    dry_run: false,
-                    cause: "schedule".into(),
+                    cause: self.collecting.into(),
+                    free_bytes: self.told.map(|(_, free)| free),
+                    ..GcSummary::default()
                 };
-                tracing::info!("{}", words(&summary));
+                tracing::info!(cause = summary.cause, "{}", words(&summary));
+                self.link |= self.config.config().maintenance.optimise;
                 self.gc = Some(summary);
-                let wanted = self.config.config().maintenance.optimise && !stopping(self.paths, self.life);
-                self.begin(if wanted { Kind::Optimise } else { Kind::Measure });
             }
             Done::Collected(Err(error)) => {
                 tracing::error!("the store is not collected: {}", chain(&error));
-                self.schedule.failed(Instant::now());
-            }
-            Done::Optimised(result) => {
-                match result {
-                    Ok(()) => self.gc.iter_mut().for_each(|gc| gc.optimised = true),
-                    Err(error) => tracing::info!("identical files are not linked: {}", chain(&error)),
+                let level = self.level();
+                self.pressure.collected(level, false, now);
+                if self.collecting == SCHEDULE {
+                    self.schedule.failed(now);
                 }
-                self.begin(Kind::Measure);
+            }
+            Done::Verified(outcome) => self.verify.ended(&outcome, now),
+            Done::Optimised(Ok(())) => {
+                let last = self.gc.take().or_else(|| store::published(self.paths, self.life)?.last_gc);
+                self.gc = last.map(|gc| GcSummary { optimised: true, ..gc });
+            }
+            Done::Optimised(Err(error)) => {
+                tracing::info!(again = self.link, "identical files are not linked: {}", chain(&error));
             }
         }
     }

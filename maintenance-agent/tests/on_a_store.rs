@@ -21,6 +21,8 @@ use contract::handshake::{
 };
 use contract::in_use::{IN_USE, InUse, LOOK, Look};
 use contract::places::Container;
+use contract::tidy::{TIDIED, TIDY, Tidied, Tidy};
+use maintenance_agent::collection::Bounds;
 use maintenance_agent::once::{Wish, once};
 use maintenance_agent::schedule::Schedule;
 use maintenance_agent::serve::serve_from;
@@ -90,43 +92,102 @@ impl Pod {
     }
 }
 
-#[test]
-fn it_measures_collects_when_due_and_leaves_at_the_final_stop() {
-    let pod = Pod::new();
-    pod.config("[maintenance]\ninterval = \"60s\"\noptimise = true\n");
-    let (kept, dead) = (pod.daemon.add("kept", &[1; 5000]), pod.daemon.add("dead", &[2; 5000]));
-    pod.daemon.root(&kept);
-    let signals = Signals::install().expect("handlers");
-    let mut waiter = Waiter::new(&signals).expect("inotify");
-    waiter.watch_dir(&pod.paths.run_dir(Container::Maintenance)).expect("it is there");
-    let mut until = |is: &dyn Fn(&StoreStatus) -> bool| {
+/// The agent, serving; what it publishes is waited for.
+struct Served<'a> {
+    pod: &'a Pod,
+    signals: Signals,
+    end: mpsc::Receiver<Exit>,
+}
+
+impl<'a> Served<'a> {
+    fn begin(pod: &'a Pod, schedule: Schedule) -> Self {
+        let signals = Signals::install().expect("handlers");
+        let (ended, end) = mpsc::channel();
+        let paths = pod.paths.clone();
+        std::thread::spawn(move || ended.send(serve_from(&paths, schedule)));
+        Self { pod, signals, end }
+    }
+
+    fn until(&self, is: impl Fn(&StoreStatus) -> bool) -> StoreStatus {
+        let mut waiter = Waiter::new(&self.signals).expect("inotify");
+        waiter.watch_dir(&self.pod.paths.run_dir(Container::Maintenance)).expect("it is there");
         let deadline = Instant::now() + Duration::from_secs(30);
         loop {
-            if let Some(status) = pod.store().filter(|s| is(s)) {
+            if let Some(status) = self.pod.store().filter(|s| is(s)) {
                 return status;
             }
             let wake = waiter.wait(Some(deadline)).expect("waiting works");
-            assert_ne!(wake, Wake::Deadline, "it does not come: {:?}", pod.store());
+            assert_ne!(wake, Wake::Deadline, "it does not come: {:?}", self.pod.store());
         }
-    };
+    }
+
+    fn stop(self) {
+        self.pod.stop(StopPhase::Final);
+        assert_eq!(self.end.recv_timeout(Duration::from_secs(20)), Ok(Exit::Ok));
+    }
+}
+
+#[test]
+fn it_measures_collects_when_due_and_leaves_at_the_final_stop() {
+    let pod = Pod::new();
+    pod.config("[maintenance]\ninterval = \"60s\"\ncollect-below = \"0%\"\nrefuse-below = \"0%\"\n");
+    let (kept, dead) = (pod.daemon.add("kept", &[1; 5000]), pod.daemon.add("dead", &[2; 5000]));
+    pod.daemon.root(&kept);
     // Due two seconds from now.
     let mut schedule = Schedule::default();
     schedule.collected(Instant::now(), Duration::from_secs(58));
-    let (ended, end) = mpsc::channel();
-    let paths = pod.paths.clone();
-    std::thread::spawn(move || ended.send(serve_from(&paths, schedule)));
+    let served = Served::begin(&pod, schedule);
     pod.ready();
-    let first = until(&|_| true);
+    let first = served.until(|_| true);
     assert_eq!((first.paths, &first.last_gc), (2, &None));
     assert!(first.nar_bytes > 10_000 && first.fs_bytes > first.fs_free_bytes, "{first:?}");
-    let after = until(&|s| s.last_gc.is_some());
+    let after = served.until(|s| s.last_gc.as_ref().is_some_and(|gc| gc.optimised));
     assert_eq!(after.paths, 1);
     let gc = after.last_gc.expect("just seen");
     assert!(gc.optimised && !gc.dry_run && gc.freed_bytes > 0, "{gc:?}");
     assert_eq!(gc.cause, "schedule");
     assert!(Path::new(&kept).exists() && !Path::new(&dead).exists());
-    pod.stop(StopPhase::Final);
-    assert_eq!(end.recv_timeout(Duration::from_secs(20)), Ok(Exit::Ok));
+    served.stop();
+}
+
+#[test]
+fn with_too_little_free_it_collects_at_once_and_links_files_when_nobody_works() {
+    let pod = Pod::new();
+    pod.config("[maintenance]\ninterval = \"never\"\ncollect-below = \"1000Ti\"\nrefuse-below = \"0%\"\n");
+    let dead = pod.daemon.add("dead", &[2; 5000]);
+    pod.builds(1);
+    let served = Served::begin(&pod, Schedule::default());
+    pod.ready();
+    let status = served.until(|s| s.last_gc.is_some());
+    let gc = status.last_gc.expect("just seen");
+    assert!(gc.cause == "pressure" && gc.paths == 1 && gc.free_bytes.is_some() && !gc.optimised, "{gc:?}");
+    let short = status.short.expect("it is said");
+    assert!(short.contains("below `collect-below` (1000Ti)") && short.contains("freed"), "{short}");
+    assert!(!Path::new(&dead).exists());
+    pod.builds(0);
+    served.until(|s| s.last_gc.as_ref().is_some_and(|gc| gc.optimised));
+    // More is free than is asked for now.
+    pod.config("[maintenance]\ninterval = \"never\"\ncollect-below = \"1B\"\nrefuse-below = \"0%\"\n");
+    served.until(|s| s.short.is_none());
+    served.stop();
+}
+
+#[test]
+fn a_large_collection_is_done_in_steps() {
+    let pod = Pod::new();
+    pod.ready();
+    let kept = pod.daemon.add("kept", &[1; 5000]);
+    pod.daemon.root(&kept);
+    for number in 0..9u8 {
+        pod.daemon.add(&format!("dead-{number}"), &vec![number; 10 << 20]);
+    }
+    let (exit, out, err) = pod.once(&Wish { json: true, ..Wish::default() });
+    assert_eq!(exit, Exit::Ok, "{err}");
+    let summary: GcSummary = serde_json::from_str(&out).expect("JSON");
+    assert!(summary.paths == 9 && summary.freed_bytes >= 90 << 20, "{out}");
+    let steps = err.lines().filter(|line| line.contains("finding garbage collector roots")).count();
+    assert!(steps > 1, "{err}");
+    assert!(Path::new(&kept).exists());
 }
 
 #[test]
@@ -204,6 +265,11 @@ fn it_is_looked_at_anew_before_each_collection() {
         let once = scope.spawn(|| pod.once(&Wish::default()));
         let deadline = Instant::now() + Duration::from_secs(30);
         let asked = loop {
+            let tidy = agent::published::read::<Tidy>(&pod.paths, &pod.life, Container::Maintenance, TIDY);
+            if let Some(Tidy { life, asked, .. }) = tidy {
+                let tidied = Tidied { life, asked, generations: Vec::new() };
+                write(&pod.paths.run_dir(Container::User), TIDIED, &tidied);
+            }
             let look = agent::published::read::<Look>(&pod.paths, &pod.life, Container::Maintenance, LOOK);
             match look {
                 Some(look) => break look.asked,
@@ -225,7 +291,8 @@ fn a_bound_on_what_is_freed() {
     for name in ["a", "b", "c", "d"] {
         pod.daemon.add(name, &[name.as_bytes()[0]; 50_000]);
     }
-    let (exit, out, err) = pod.once(&Wish { max_freed: Some(60_000), json: true, ..Wish::default() });
+    let bounds = Bounds { max_freed: Some(60_000), ..Bounds::default() };
+    let (exit, out, err) = pod.once(&Wish { bounds, json: true, ..Wish::default() });
     assert_eq!(exit, Exit::Ok, "{err}");
     let summary: GcSummary = serde_json::from_str(&out).expect("JSON");
     assert!((60_000..200_000).contains(&summary.freed_bytes), "{out}");

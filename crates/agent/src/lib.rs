@@ -21,6 +21,7 @@ pub mod paths;
 pub mod proc;
 pub mod published;
 pub mod ready;
+pub mod room;
 pub mod signals;
 pub mod status;
 pub mod tidy;

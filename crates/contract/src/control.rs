@@ -38,6 +38,19 @@ pub enum Request {
         /// Its name.
         name: String,
     },
+    /// A collection is about to begin: what is to be no root any more by its age becomes none. Answered by a [`Reply::Root`] for each
+    /// such.
+    LetGo {
+        /// Only say which these are.
+        dry_run: bool,
+    },
+    /// When garbage was collected last, in any life. Answered by a [`Reply::Collected`].
+    LastCollection,
+    /// It has been collected.
+    Collected {
+        /// Seconds since the epoch.
+        at: u64,
+    },
 }
 
 impl Request {
@@ -46,7 +59,9 @@ impl Request {
     pub fn admitted(&self) -> &'static [u32] {
         match self {
             Self::Roots { .. } => &[0, USER_UID, MAINTENANCE_UID],
+            Self::LastCollection | Self::Collected { .. } => &[0, MAINTENANCE_UID],
             Self::LastSlice | Self::SliceRead(_) | Self::Repair { .. } => &[0, MAINTENANCE_UID],
+            Self::LetGo { .. } => &[0, MAINTENANCE_UID],
             Self::AddRoot(_) | Self::RemoveRoot { .. } => &[0],
         }
     }
@@ -70,6 +85,11 @@ pub enum Reply {
     Damaged(Damaged),
     /// One of the roots.
     Root(Root),
+    /// See [`Request::LastCollection`]; where there was none yet, when it was asked for first.
+    Collected {
+        /// Seconds since the epoch.
+        at: u64,
+    },
     /// That was all.
     Done,
     /// No; or it could not be done.
@@ -90,7 +110,13 @@ mod tests {
         let new = NewRoot { name: "a".into(), path: "/nix/store".into(), ttl: None };
         let root = Request::RemoveRoot { name: "a".into() };
         let repair = Request::Repair { path: "/nix/store".into() };
-        for request in [Request::Roots { sizes: true }, Request::AddRoot(new), root, repair] {
+        for request in [
+            Request::Roots { sizes: true },
+            Request::AddRoot(new),
+            root,
+            Request::LetGo { dry_run: true },
+            repair,
+        ] {
             let admitted = request.admitted();
             assert!(admitted.contains(&0), "{request:?}");
             assert!(admitted.iter().all(|uid| ASKERS.contains(uid)), "{request:?}");

@@ -34,6 +34,8 @@ pub mod file {
     pub const MEMORY: &str = "memory.json";
     /// `daemon`: [`crate::resources::BuildDir`].
     pub const BUILD_DIR: &str = "build-dir.json";
+    /// `user`: [`super::DiskFull`].
+    pub const DISK_FULL: &str = "disk-full.json";
     /// `maintenance`: [`super::StoreStatus`].
     pub const STORE: &str = "store.json";
     /// `user`: socket of user-init (sessions and jobs), for its own id alone. `daemon`: socket of daemon-init, for all agents (see
@@ -400,13 +402,25 @@ pub struct StoreStatus {
     pub fs_free_inodes: u64,
     /// Seconds since the epoch.
     pub at: u64,
+    /// What there is too little of on the file system, for a person; absent while there is enough.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub short: Option<String>,
     /// The last collection of ours.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_gc: Option<GcSummary>,
 }
 
-/// What a collection did.
+/// A build met the end of the store's volume: something should go.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskFull {
+    /// This life.
+    pub life: Life,
+    /// Seconds since the epoch.
+    pub at: u64,
+}
+
+/// What a collection did.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GcSummary {
     /// Seconds since the epoch when it ended.
     pub at: u64,
@@ -418,8 +432,11 @@ pub struct GcSummary {
     pub optimised: bool,
     /// Nothing was deleted.
     pub dry_run: bool,
-    /// Why: `schedule`, `asked`.
+    /// Why: `schedule`, `asked`, `pressure`.
     pub cause: String,
+    /// Free on the file system afterwards, bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub free_bytes: Option<u64>,
 }
 
 /// Kept on the store volume, so that it is known after the pod has ended.

@@ -11,6 +11,8 @@ use crate::handshake::Life;
 pub const LOOK: &str = "look.json";
 /// `user`: [`InUse`].
 pub const IN_USE: &str = "in-use.json";
+/// `maintenance`: [`Grace`].
+pub const GRACE: &str = "grace.json";
 
 /// So many are published and kept at most. As JSON they fit what a reader takes, and no process is known that uses a
 /// hundredth of it.
@@ -23,6 +25,20 @@ pub struct Look {
     pub life: Life,
     /// Nanoseconds of the monotonic clock, which all containers of the pod share.
     pub asked: u64,
+}
+
+/// How long ago what the next collections delete must have come into the store, in place of `[maintenance] grace-window`: valid
+/// while the named process lives.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grace {
+    /// This life.
+    pub life: Life,
+    /// Who collects, in the pod's PID namespace.
+    pub pid: i32,
+    /// Field 22 of its `/proc/PID/stat`.
+    pub start_time: u64,
+    /// What was asked for.
+    pub seconds: u64,
 }
 
 /// What user-init saw. Its readers believe the names as little as anything that a user writes: they can only keep paths.

@@ -17,6 +17,7 @@ pub mod job;
 pub mod keys;
 pub mod places;
 pub mod resources;
+pub mod room;
 pub mod roots;
 pub mod tidy;
 pub mod tree;

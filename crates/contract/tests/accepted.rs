@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use contract::config::{
-    AccessMode, Config, DnsPolicy, Engine, LogFormat, LogLevel, Origin, PullPolicy, Size,
+    AccessMode, Config, DnsPolicy, Engine, LogFormat, LogLevel, Origin, PullPolicy, Share, Size,
 };
 
 const FULL: &str = r#"
@@ -64,6 +64,9 @@ max-lifetime = "2d"
 
 [maintenance]
 interval = "2w"
+collect-below = "2Gi"
+refuse-below = "0%"
+grace-window = "10m"
 
 [log]
 level = "debug"
@@ -117,6 +120,9 @@ fn every_kind_of_value_arrives() {
     assert_eq!(config.shutdown.grace, Duration::from_secs(5400));
     assert_eq!(config.shutdown.max_lifetime, Duration::from_secs(2 * 86400));
     assert_eq!(config.maintenance.interval, Some(Duration::from_secs(14 * 86400)));
+    assert_eq!(config.maintenance.collect_below, Share::Size(Size::gib(2)));
+    assert_eq!(config.maintenance.refuse_below, Share::Percent(0));
+    assert_eq!(config.maintenance.grace_window, Duration::from_secs(600));
     assert_eq!(config.log.level, LogLevel::Debug);
     assert_eq!(config.log.format, LogFormat::Json);
 }

@@ -51,7 +51,7 @@ fn patterns_match_what_is_accepted_and_not_all_that_is_refused() {
     for option in config::options() {
         let (good, bad): (&[&str], &str) = match option.kind {
             Kind::Size(_) => (&["10Gi", "1.5Ti", "999999999B"], "10"),
-            Kind::Duration(..) | Kind::DurationOrNever(..) => (&["1h30m", "2h5s"], "30"),
+            Kind::Duration(..) | Kind::DurationOrNever(..) => (&["1d", "23h59m60s"], "30"),
             Kind::Cpus => (&["1500m"], "1"),
             Kind::Text(text) | Kind::List(text) => match text {
                 Text::Name => (&["a", "team-a2", "a234567890123456789012345678901234567890"], "A"),
@@ -80,11 +80,11 @@ fn patterns_match_what_is_accepted_and_not_all_that_is_refused() {
                 Text::Network => (&["10.0.0.0/8", "::/0", "2001:db8::/32"], "cache.example/32"),
                 Text::Feature => (&["kvm", "gccarch-x86-64-v3", "a_b+c.1"], "big parallel"),
                 Text::Resource => (&["devices.kubevirt.io/kvm", "a/B_c.d-1"], "kvm"),
-                Text::Hours => {
-                    (&["08:00-19:00", "Mon-Fri 08:00-19:00", "Sat,Sun 22:00-06:00; Mon 00:00-24:00"], "Mon")
-                }
+                Text::Hours => (&["08:00-19:00", "Mon-Fri 08:00-19:00", "Sat,Sun 22:00-06:00; Mon 00:00-24:00"], "Mon"),
                 Text::TimeZone => (&["UTC", "Europe/Berlin", "America/Argentina/Buenos_Aires"], "Mars Base"),
                 Text::NixUser => (&["nix", "@wheel", "_a-1"], "*"),
+                Text::Calendar => (&["daily", "Sun 03:00", "Mon-Fri,Sun 22:30", "04:00"], "noon"),
+                Text::Share => (&["15%", "2Gi", "10%"], "15"),
             },
             Kind::Keyed(Keyed::NodeLabels) => (&["kubernetes.io/arch", "gpu"], "a/b/c"),
             Kind::Keyed(Keyed::Labels | Keyed::Annotations) => (&["example.org/Team_1", "team"], "-a"),

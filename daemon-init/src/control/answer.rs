@@ -10,7 +10,7 @@ use contract::exit::Exit;
 use contract::roots::Root;
 
 use super::Desk;
-use crate::{damage, repair, roots};
+use crate::{collected, damage, repair, roots};
 
 /// Between two lines of progress.
 const PACE: Duration = Duration::from_secs(1);
@@ -88,10 +88,23 @@ fn answered(desk: &Desk, request: Request, to: &Answer) -> Result<(), Refusal> {
             tracing::info!(name = root.name, path = root.path, expires = root.expires, "a root was added");
             tell(to, vec![root])?;
         }
+        Request::LetGo { dry_run } => {
+            let Some(age) = config.maintenance.auto_roots_max_age else { return Ok(()) };
+            let gone = roots::let_go(paths, age, dry_run)?;
+            if !dry_run && !gone.is_empty() {
+                tracing::info!(links = gone.len(), "links that are older than auto-roots-max-age keep nothing any more");
+            }
+            tell(to, gone)?;
+        }
         Request::RemoveRoot { name } => {
             roots::named::take_away(paths, &name, agent::unix_now())?;
             tracing::info!(name, "a root was removed");
         }
+        Request::LastCollection => {
+            let at = collected::last(&paths.mark_dir(), agent::unix_now())?;
+            to.say(&Reply::Collected { at })?;
+        }
+        Request::Collected { at } => collected::note(&paths.mark_dir(), at)?,
     }
     Ok(())
 }

@@ -19,7 +19,9 @@ use contract::places::Container;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
+use super::fresh::Fresh;
 use super::roots;
+use crate::reserve;
 use crate::roots::named;
 use crate::seed::error::{Context, StoreError};
 use crate::volume::lock;
@@ -41,6 +43,7 @@ struct Gate {
     file: PathBuf,
     inode: u64,
     watch: DirWatch,
+    fresh: Fresh,
 }
 
 /// Closes it, for as long as this process lives.
@@ -63,7 +66,8 @@ pub fn close(paths: &Paths, life: &Life) -> Result<(), StoreError> {
         );
         return Ok(());
     }
-    let gate = Gate { paths: paths.clone(), life: life.clone(), file: file.clone(), inode, watch };
+    let fresh = Fresh::new(paths)?;
+    let gate = Gate { paths: paths.clone(), life: life.clone(), file: file.clone(), inode, watch, fresh };
     thread::Builder::new()
         .name("gate".into())
         .spawn(move || gate.keep(held))
@@ -81,11 +85,15 @@ impl Gate {
     fn rounds(&mut self, mut held: Flock<File>) -> io::Result<std::convert::Infallible> {
         loop {
             self.await_collection()?;
+            // Roots and Nix's own lists need files.
+            self.keep_reserve();
+            self.fresh.look(&self.paths, &self.life);
             if let Err(error) = named::expire(&self.paths, agent::unix_now()) {
                 tracing::error!("named roots that have expired are not taken away: {}", chain(&error));
             }
             self.look();
             held = self.let_in(held)?;
+            self.keep_reserve();
         }
     }
 
@@ -104,6 +112,12 @@ impl Gate {
     fn is_taken(&self, waits: bool) -> io::Result<bool> {
         let locks = proc::flocks(&self.paths.proc)?;
         Ok(locks.iter().any(|lock| lock.exclusive && lock.waits == waits && lock.inode == self.inode))
+    }
+
+    fn keep_reserve(&self) {
+        if let Err(error) = reserve::keep(&self.paths.mark_dir()) {
+            tracing::warn!(%error, "no files are kept for a volume that has none left");
+        }
     }
 
     fn look(&self) {

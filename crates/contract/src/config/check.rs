@@ -1,8 +1,10 @@
 //! Strings with a form of their own.
 
+use super::calendar;
 use super::listen;
 use super::network::Network;
 use super::window;
+use super::share::Share;
 use crate::base64;
 
 /// The form of a string. Each has its words for messages and docs, its pattern for the JSON schema (never
@@ -53,6 +55,10 @@ pub enum Text {
     Hours,
     /// A time zone by its name.
     TimeZone,
+    /// A share of a file system.
+    Share,
+    /// A time of the week.
+    Calendar,
 }
 
 /// No seccomp profile of our own choice.
@@ -114,6 +120,8 @@ impl Text {
             }
             Self::Port => "a port from 1 to 65535, or the name of one",
             Self::Network => "a network such as \"10.0.0.0/8\" or \"2001:db8::/32\"",
+            Self::Calendar => "\"daily\", \"weekly\", or a time with the days on which it counts such as \"Sun 03:00\" or \"Mon-Fri 22:30\"",
+            Self::Share => "a percentage from \"0%\" to \"90%\", or a size such as \"2Gi\"",
             Self::Feature => "a word of letters, digits, dots, hyphens, plus signs and underscores",
             Self::Hours => {
                 "days and hours such as \"Mon-Fri 08:00-19:00\" or \"Mon,Wed 22:00-06:00; Sat 10:00-24:00\""
@@ -148,6 +156,8 @@ impl Text {
             Self::Network => "^[0-9A-Fa-f.:]+/[0-9]{1,3}$",
             Self::Feature => "^[A-Za-z0-9][A-Za-z0-9._+-]*$",
             Self::Resource => "^[a-z0-9][a-z0-9.-]{0,252}/[A-Za-z0-9][A-Za-z0-9._-]{0,62}$",
+            Self::Calendar => r"^(daily|weekly|([A-Za-z,\- ]+ )?[0-9]{2}:[0-9]{2})$",
+            Self::Share => r"^([0-9]+%|[0-9]+(\.[0-9]{1,6})?([KMGT]i?|B))$",
             Self::Hours => r"^[A-Za-z0-9:,;\- ]*[0-9]{2}:[0-9]{2}-[0-9]{2}:[0-9]{2}$",
             Self::Listen => r"^(([0-9]{1,3}\.){3}[0-9]{1,3}|\[[0-9A-Fa-f:.]+\]):[0-9]{4,5}$",
             Self::TimeZone => "^[A-Za-z0-9][A-Za-z0-9/_+-]*$",
@@ -223,6 +233,9 @@ impl Text {
             Self::Listen => listen::check(text),
             Self::Hours => window::check(text),
             Self::TimeZone => window::zone(text).map(drop),
+            Self::Calendar => calendar::check(text),
+            Self::Share if Share::parse(text).is_none() => Err("neither a percentage nor a size".to_owned()),
+            Self::Share => Ok(()),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! [`Config::parse`] takes the text of a file and either gives a configuration in which every value has been
 //! checked, or [all that is wrong](ConfigErrors) with it. Reading the file is up to the caller.
 
+mod calendar;
 mod changes;
 mod check;
 mod docs;
@@ -19,6 +20,7 @@ mod read;
 mod rules;
 mod scalar;
 mod schema;
+mod share;
 mod table;
 mod types;
 mod units;
@@ -27,6 +29,7 @@ mod window;
 
 use std::collections::BTreeMap;
 
+pub use calendar::Calendar;
 pub use changes::{Change, live_changes, pending_note};
 pub use check::{NAME_MAX, Text};
 pub use docs::{default_file, markdown};
@@ -37,6 +40,7 @@ pub use network::Network;
 pub use nix_conf::{Capacity, environment, nix_conf, trusted_keys};
 pub use option::{Effect, Kind, Opt, Reader};
 pub use schema::json_schema;
+pub use share::Share;
 pub use table::{TABLES, Table, option, options};
 pub use types::{
     AccessMode, Builder, Daemon, DnsPolicy, Durability, Engine, IsolationChoice, Kubernetes, Limits, Log, LogFormat,
@@ -211,6 +215,12 @@ impl Config {
             }
         }
         (path, origin)
+    }
+
+    /// `[maintenance] schedule`, if there is one.
+    #[must_use]
+    pub fn collections(&self) -> Option<Calendar> {
+        Calendar::new(self.maintenance.schedule.as_deref()?, &self.shutdown.time_zone)
     }
 
     /// Whether builds may ask for `/dev/kvm`, by whichever option.

@@ -22,6 +22,9 @@ pub(super) fn check(config: &Config) -> Vec<ConfigError> {
             errors.push(above(config, &table, ["cpu-request", "cpus"]));
         }
     }
+    if config.maintenance.refuse_below.is_above(config.maintenance.collect_below) {
+        errors.push(above(config, "maintenance", ["refuse-below", "collect-below"]));
+    }
     if config.daemon.proxy.is_none() && config.is_explicit("daemon.no-proxy") {
         errors.push(ConfigError {
             line: config.line("daemon.no-proxy").unwrap_or(0),

@@ -48,6 +48,7 @@ fn every_option_is_kept_in_a_field_of_its_own() {
                 let other = words.iter().find(|word| default != Value::Text((**word).to_owned()));
                 Value::Text((*other.unwrap()).to_owned())
             }
+            Kind::Text(Text::Share) => Value::Text("7%".to_owned()),
             Kind::Text(_) => Value::Text("other".to_owned()),
             Kind::List(_) => Value::List(vec!["other".to_owned()]),
             Kind::NixSettings | Kind::Keyed(_) => {

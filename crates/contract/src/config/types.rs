@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::check::{SECCOMP_LOCALHOST, SECCOMP_UNSET};
+use super::share::Share;
 use super::units::Size;
 use super::window::Window;
 
@@ -273,8 +274,22 @@ impl Shutdown {
 pub struct Maintenance {
     /// Between two collections. None: only when asked for.
     pub interval: Option<Duration>,
+    /// In place of the interval. See [`super::Config::collections`].
+    pub schedule: Option<String>,
     /// Link identical files after a collection.
     pub optimise: bool,
+    /// Between two slices of the store that are read. None: only when asked for.
+    pub verify: Option<Duration>,
+    /// With less free than this it is collected at once.
+    pub collect_below: Share,
+    /// With less free than this nothing is taken that would build.
+    pub refuse_below: Share,
+    /// What came into the store within it is spared by every collection.
+    pub grace_window: Duration,
+    /// Older `result` links are no roots any more. None: all are, for ever.
+    pub auto_roots_max_age: Option<Duration>,
+    /// Profiles keep no generations from before. None: all of them.
+    pub profiles_older_than: Option<Duration>,
 }
 
 /// `[log]`: what the agents write to their standard error.
@@ -433,7 +448,19 @@ impl Default for Shutdown {
 
 impl Default for Maintenance {
     fn default() -> Self {
-        Self { interval: Some(Duration::from_secs(24 * 3600)), optimise: true }
+        Self {
+            interval: Some(Duration::from_secs(24 * 3600)),
+            schedule: None,
+            optimise: true,
+            verify: Some(Duration::from_secs(24 * 3600)),
+            collect_below: Share::Percent(15),
+            refuse_below: Share::Percent(5),
+            // Between two commands of somebody who evaluates, copies and then builds.
+            grace_window: Duration::from_secs(3600),
+            // Longer than anybody is away.
+            auto_roots_max_age: Some(Duration::from_secs(60 * 24 * 3600)),
+            profiles_older_than: Some(Duration::from_secs(30 * 24 * 3600)),
+        }
     }
 }
 

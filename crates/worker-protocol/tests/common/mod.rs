@@ -112,6 +112,12 @@ impl Daemon {
         client
     }
 
+    /// Another program of Nix's, speaking to the daemon.
+    #[allow(dead_code, reason = "each test file is a crate of its own")]
+    pub(crate) fn program(&self, name: &str) -> Command {
+        Self::command(self.nix(), name)
+    }
+
     pub(crate) fn nix_store(&self, args: &[&str]) -> String {
         let out = self.client(args).output().unwrap();
         assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));

@@ -133,7 +133,7 @@ pub(super) static BUILDER: [Opt; 10] = [
         kind: Kind::Size(Size::mib(256)),
         example: "",
         doc: "Size of the volume for the Nix store.",
-        readers: &[Reader::Client],
+        readers: &[Reader::Client, Reader::User, Reader::Maintenance],
         effect: Effect::Setup,
         field: field!(builder.store_size),
     },

@@ -132,33 +132,113 @@ pub(super) static SHUTDOWN: [Opt; 6] = [
         key: "time-zone",
         kind: Kind::Text(Text::TimeZone),
         example: "",
-        doc: "Of these hours.",
-        readers: &[Reader::ShutdownMonitor],
+        doc: "Of these hours, and of `schedule` under [maintenance].",
+        readers: &[Reader::Maintenance, Reader::ShutdownMonitor],
         effect: Effect::Live,
         field: field!(shutdown.time_zone),
     },
 ];
 
-pub(super) static MAINTENANCE: [Opt; 2] = [
+pub(super) static MAINTENANCE: [Opt; 9] = [
     Opt {
         table: "maintenance",
         key: "interval",
         kind: Kind::DurationOrNever(60, YEAR),
         example: "",
-        doc: "Time between two garbage collections. With \"never\", only `trampoline-cli maintenance` collects.",
+        doc: "Time between two garbage collections, also over stops of the builder. With \"never\", only `trampoline-cli maintenance` collects.",
         readers: &[Reader::Maintenance],
         effect: Effect::Live,
         field: field!(maintenance.interval),
     },
     Opt {
         table: "maintenance",
+        key: "schedule",
+        kind: Kind::Text(Text::Calendar),
+        example: "\"Sun 03:00\"",
+        doc: "When garbage is collected, in place of `interval`, in the time zone of [shutdown]. What was missed while \
+              the builder was stopped is made up for at its next start.",
+        readers: &[Reader::Maintenance],
+        effect: Effect::Live,
+        field: field!(maintenance.schedule),
+    },
+    Opt {
+        table: "maintenance",
         key: "optimise",
         kind: Kind::Bool,
         example: "",
-        doc: "Link identical files of the store to each other after a collection.",
+        doc: "Link identical files of the store to each other after a collection, when nobody works.",
         readers: &[Reader::Maintenance],
         effect: Effect::Live,
         field: field!(maintenance.optimise),
+    },
+    Opt {
+        table: "maintenance",
+        key: "verify",
+        kind: Kind::DurationOrNever(60, YEAR),
+        example: "",
+        doc: "Time between two looks at the content of the store, each at as much of it as has everything read within 30 days, \
+              when nobody works. What is damaged is fetched again, or removed and named by `status`. With \"never\", only \
+              `trampoline-cli maintenance --verify` looks.",
+        readers: &[Reader::Maintenance],
+        effect: Effect::Live,
+        field: field!(maintenance.verify),
+    },
+    Opt {
+        table: "maintenance",
+        key: "collect-below",
+        kind: Kind::Text(Text::Share),
+        example: "",
+        doc: "With less free on the store's volume than this, in bytes or in inodes, garbage is collected at once. A \
+              percentage is one of `store-size`, or of the volume where that is smaller.",
+        readers: &[Reader::Maintenance],
+        effect: Effect::Live,
+        field: field!(maintenance.collect_below),
+    },
+    Opt {
+        table: "maintenance",
+        key: "refuse-below",
+        kind: Kind::Text(Text::Share),
+        example: "",
+        doc: "With less free than this, in bytes or in inodes, builds and whatever else brings in store paths are \
+              refused; what runs goes on, and shells are there for a repair. \"0%\": never. Not above \
+              `collect-below`.",
+        readers: &[Reader::User, Reader::Maintenance],
+        effect: Effect::Live,
+        field: field!(maintenance.refuse_below),
+    },
+    Opt {
+        table: "maintenance",
+        key: "grace-window",
+        kind: Kind::Duration(0, YEAR),
+        example: "",
+        doc: "What came into the store within this time is spared by every collection, whoever starts it: somebody \
+              may be about to use it. Only with less free than `refuse-below`, while nothing is built or copied, it \
+              goes as well.",
+        readers: &[Reader::Daemon, Reader::Maintenance],
+        effect: Effect::Live,
+        field: field!(maintenance.grace_window),
+    },
+    Opt {
+        table: "maintenance",
+        key: "auto-roots-max-age",
+        kind: Kind::DurationOrNever(DAY, 100 * YEAR),
+        example: "",
+        doc: "A `result` link in the home that is older than this keeps nothing any more: before a collection of the \
+              builder's own, Nix is made to forget it. The link stays where it is. `trampoline-cli roots ls` lists them.",
+        readers: &[Reader::Daemon],
+        effect: Effect::Live,
+        field: field!(maintenance.auto_roots_max_age),
+    },
+    Opt {
+        table: "maintenance",
+        key: "profiles-older-than",
+        kind: Kind::DurationOrNever(DAY, 100 * YEAR),
+        example: "",
+        doc: "Generations of the user's profiles that were no longer current so long ago are removed before a \
+              collection of the builder's own, as `nix-env --delete-generations 30d` does it.",
+        readers: &[Reader::User],
+        effect: Effect::Live,
+        field: field!(maintenance.profiles_older_than),
     },
 ];
 
@@ -170,7 +250,7 @@ pub(super) static LOG: [Opt; 2] = [
         example: "",
         doc: "The least important lines that are written.",
         readers: Reader::AGENTS,
-        effect: Effect::Restart,
+        effect: Effect::Live,
         field: field!(log.level),
     },
     Opt {
@@ -180,7 +260,7 @@ pub(super) static LOG: [Opt; 2] = [
         example: "",
         doc: "Lines for people, or one JSON object a line.",
         readers: Reader::AGENTS,
-        effect: Effect::Restart,
+        effect: Effect::Live,
         field: field!(log.format),
     },
 ];
