@@ -114,7 +114,7 @@ pub(crate) fn slice(paths: &Paths, life: &Life, config: &Maintenance, cut: &Cut)
     let mut read = read(paths, cut, &last.cursor, Extent::Slice(most), &mut |_, _| {})?;
     let at = if read.cut { last.at } else { agent::unix_now() };
     note(paths, Slice { at, cursor: std::mem::take(&mut read.cursor) })?;
-    let Verified { paths: count, bytes: size, damaged } = &read.found;
+    let Verified { paths: count, bytes: size, damaged, failed } = &read.found;
     tracing::info!(
         paths = count,
         bytes = size,
@@ -124,6 +124,9 @@ pub(crate) fn slice(paths: &Paths, life: &Life, config: &Maintenance, cut: &Cut)
     );
     for one in damaged {
         tracing::error!(path = one.path, "damaged store path: {}; {}", one.what, one.fate.words());
+    }
+    for one in failed {
+        tracing::error!("damaged store path, neither repaired nor removed: {one}");
     }
     Ok(if read.cut { Duration::ZERO } else { interval })
 }
@@ -221,12 +224,17 @@ fn one(
 
 fn repaired(paths: &Paths, path: &str, found: &mut Verified) -> Result<(), Error> {
     let request = Request::Repair { path: path.to_owned() };
-    ask(&paths.daemon_control_socket(), &request, REPAIR, |reply| {
+    let asked = ask(&paths.daemon_control_socket(), &request, REPAIR, |reply| {
         if let Reply::Damaged(damaged) = reply {
             found.damaged.push(damaged);
         }
         Ok(())
-    })?;
+    });
+    match asked {
+        // The rest is to be read all the same.
+        Err(control::Error::Refused { message, .. }) => found.failed.push(format!("{path}: {message}")),
+        asked => asked?,
+    }
     Ok(())
 }
 
@@ -287,9 +295,12 @@ pub(crate) fn whole(paths: &Paths, cut: &Cut, err: &mut impl Write) -> Result<Ve
 /// What was found, for a person.
 pub(crate) fn words(found: &Verified) -> String {
     let mut text = format!("{} paths verified, {}", found.paths, bytes(found.bytes));
-    match found.damaged.len() {
+    match found.damaged.len() + found.failed.len() {
         0 => text.push_str("; nothing is damaged"),
         count => text.push_str(&format!("; {count} damaged")),
+    }
+    for one in &found.failed {
+        text.push_str(&format!("\nneither repaired nor removed: {one}"));
     }
     for Damaged { path, what, fate, .. } in &found.damaged {
         text.push_str(&format!("\n{path}: {what}; {}", fate.words()));

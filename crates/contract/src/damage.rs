@@ -75,6 +75,9 @@ pub struct Verified {
     pub bytes: u64,
     /// Those that were not what was registered.
     pub damaged: Vec<Damaged>,
+    /// Those of which nobody could say so, or that could neither be repaired nor removed: each with why, for a person.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failed: Vec<String>,
 }
 
 /// Store volume, below `MARK_DIR`: [`Slice`].
