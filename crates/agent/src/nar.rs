@@ -209,7 +209,8 @@ mod tests {
     fn what_is_gone_or_strange_is_damage() {
         let dir = tree();
         assert!(is_damage(&plainly(&dir.path().join("none")).unwrap_err()));
-        nix::unistd::mkfifo(&dir.path().join("pipe"), nix::sys::stat::Mode::from_bits_truncate(0o644)).unwrap();
+        nix::unistd::mkfifo(&dir.path().join("pipe"), nix::sys::stat::Mode::from_bits_truncate(0o644))
+            .unwrap();
         assert!(is_damage(&plainly(dir.path()).unwrap_err()));
         assert!(is_damage(&Errno::EUCLEAN.into()) && !is_damage(&Errno::EMFILE.into()));
     }
