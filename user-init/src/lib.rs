@@ -12,6 +12,7 @@ pub mod hold;
 pub mod home;
 pub mod in_use;
 pub mod job;
+pub mod profiles;
 pub mod project;
 pub mod serve;
 pub mod session;

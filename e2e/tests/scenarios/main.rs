@@ -15,6 +15,7 @@ mod keys;
 mod people;
 mod prune;
 mod pushes;
+mod roots;
 mod sandbox;
 mod seeding;
 mod shared;
@@ -86,6 +87,7 @@ fn main() -> ExitCode {
         people::SCENARIOS,
         config::SCENARIOS,
         collections::SCENARIOS,
+        roots::SCENARIOS,
         cluster::start::SCENARIOS,
         cluster::life::SCENARIOS,
         cluster::access::SCENARIOS,

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::sandbox::Sandbox;
 
-const COMMANDS: [&[&str]; 36] = [
+const COMMANDS: [&[&str]; 40] = [
     &[],
     &["setup"],
     &["up"],
@@ -27,6 +27,10 @@ const COMMANDS: [&[&str]; 36] = [
     &["keys", "ls"],
     &["keys", "add"],
     &["keys", "rm"],
+    &["roots"],
+    &["roots", "ls"],
+    &["roots", "add"],
+    &["roots", "rm"],
     &["maintenance"],
     &["clean"],
     &["config"],

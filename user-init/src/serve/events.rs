@@ -101,6 +101,7 @@ impl Server<'_> {
         }
         self.announce();
         self.show_what_is_in_use();
+        self.tidy();
         self.reload();
     }
 

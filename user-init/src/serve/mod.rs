@@ -8,6 +8,7 @@ mod events;
 mod in_use;
 mod queue;
 mod server;
+mod tidy;
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;

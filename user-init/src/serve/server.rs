@@ -60,6 +60,8 @@ pub(super) struct Server<'a> {
     pub(super) leaving: Option<Leaving>,
     /// When it was last looked what is in use, by the monotonic clock.
     pub(super) looked: u64,
+    /// When it was last asked to tidy up, by the same clock.
+    pub(super) tidied: u64,
     /// What sessions do.
     pub(super) activity: Activity,
     /// Somebody's wish that the builder stays.
@@ -95,6 +97,7 @@ impl<'a> Server<'a> {
             acknowledged: 0,
             leaving: None,
             looked: 0,
+            tidied: 0,
             activity: Activity::default(),
             hold: Holding::of(place, life),
             told: false,
