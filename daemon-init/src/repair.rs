@@ -21,7 +21,7 @@ use crate::seed::abort::Abort;
 use crate::seed::error::StoreError;
 use crate::seed::image::STORE_DIR;
 use crate::seed::nix_store::NixStore;
-use crate::seed::{mend, registration};
+use crate::seed::{self, mend, registration};
 use crate::store;
 
 /// A substituter that says nothing for so long is none.
@@ -129,14 +129,20 @@ fn fetched(
     }
 }
 
-/// With all that refers to it, whoever keeps it. Nix's own roots would keep it otherwise, and whoever builds with it would not know.
+/// With all that refers to it, whoever keeps it: a collection would spare what any root holds, temporary ones included, and whoever
+/// builds with it would not know.
 fn remove(paths: &Paths, path: &str) -> Result<(), Error> {
     let root = paths.nix.parent().unwrap_or(&paths.nix);
     let (nix, abort) = (NixStore::new(NixStore::find(&paths.nix)?, root), Abort::new());
     let text = nix.dump_db(None, &abort)?;
     let entries = registration::parse(&text).unwrap_or_default();
     let order = mend::with_referrers(&entries, std::iter::once(path));
-    Ok(nix.delete_regardless(&order, None, &abort)?)
+    let aside = mend::set_aside(&paths.mark_dir(), &paths.volume(), &order)?;
+    nix.forget_missing(None, &abort)?;
+    for path in aside {
+        seed::delete_tree(&path, &abort)?;
+    }
+    Ok(())
 }
 
 fn wrong_with(place: &Path, valid: &ValidPath) -> Result<Option<String>, Error> {

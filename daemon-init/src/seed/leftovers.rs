@@ -38,14 +38,20 @@ pub(super) fn set_staging_aside(volume: &Volume) -> Result<(), StoreError> {
 
 /// Moves anything on the volume aside, under a name that is free.
 pub(super) fn set_aside(volume: &Volume, path: &Path) -> Result<(), StoreError> {
-    let leftovers = volume.mark_dir().join(LEFTOVERS);
+    move_aside(&volume.mark_dir(), path).map(drop)
+}
+
+/// The same, given the mark folder of the volume; says where it is now, if there was a free name.
+pub(crate) fn move_aside(mark_dir: &Path, path: &Path) -> Result<Option<PathBuf>, StoreError> {
+    let leftovers = mark_dir.join(LEFTOVERS);
     make_folder(&leftovers, 0o700)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let free = (0_u64..)
         .map(|n| leftovers.join(format!("{n}-{name}")))
         .find(|to| fs::symlink_metadata(to).is_err_and(|e| e.kind() == ErrorKind::NotFound));
-    let Some(to) = free else { return Ok(()) };
-    fs::rename(path, &to).context("move aside", path)
+    let Some(to) = free else { return Ok(None) };
+    fs::rename(path, &to).context("move aside", path)?;
+    Ok(Some(to))
 }
 
 /// Deletes what earlier runs left behind. To be called when the builder is ready: it takes its time, and may be

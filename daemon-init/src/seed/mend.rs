@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 use contract::damage::{Damaged, Fate, Found};
 
@@ -49,7 +50,8 @@ pub(super) fn mend(
         if let Some(path) = paths.iter().find(|path| images.contains(**path)) {
             return Err(image.broken(format!("{path} refers to what is not the image's")));
         }
-        image.nix_store(volume.root())?.delete_regardless(&paths, Some(volume.lock()), watch.abort)?;
+        set_aside(&volume.mark_dir(), volume.path(), &paths)?;
+        image.nix_store(volume.root())?.forget_missing(Some(volume.lock()), watch.abort)?;
     }
     watch.durability.filesystem(volume.dir()).context("make durable", volume.path())?;
     let at = agent::unix_now();
@@ -65,7 +67,7 @@ pub(super) fn mend(
 
 /// Whether the volume lies over the image's own store.
 fn is_covered(volume: &Volume, image: &Image) -> Result<bool, StoreError> {
-    let id = |path: &std::path::Path| {
+    let id = |path: &Path| {
         let meta = fs::metadata(path).context("look at", path)?;
         Ok((meta.dev(), meta.ino()))
     };
@@ -83,12 +85,22 @@ fn restore(volume: &Volume, image: &Image, entry: &Entry<'_>, watch: &Watch<'_>)
         return Err(image.broken(format!("{} is not what it says", entry.path)));
     }
     watch.durability.filesystem(volume.dir()).context("make durable what was copied to", volume.path())?;
-    match leftovers::set_aside(volume, &place) {
-        Err(StoreError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {}
-        aside => aside?,
-    }
+    set_aside(&volume.mark_dir(), volume.path(), &[entry.path])?;
     fs::rename(&made, &place).context("move into place", &place)?;
     leftovers::remove_staging(&staging)
+}
+
+/// Takes store paths out of the store in one step each; one that is not there is as good. Says where they are now.
+pub(crate) fn set_aside(mark_dir: &Path, volume: &Path, paths: &[&str]) -> Result<Vec<PathBuf>, StoreError> {
+    let mut aside = Vec::new();
+    for path in paths {
+        let place = volume.join("store").join(path.strip_prefix(STORE_DIR).unwrap_or_default());
+        match leftovers::move_aside(mark_dir, &place) {
+            Err(StoreError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {}
+            moved => aside.extend(moved?),
+        }
+    }
+    Ok(aside)
 }
 
 /// The paths and all that refer to them, whoever refers before what is referred to.

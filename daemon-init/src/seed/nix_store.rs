@@ -73,18 +73,10 @@ impl NixStore {
         self.run(&["--gc", "--quiet"], Some(lock), None, abort).map(drop)
     }
 
-    /// Deletes these whether somebody needs them or not. Who refers to one of them has to be among them, before it.
-    pub(crate) fn delete_regardless(
-        &self,
-        paths: &[&str],
-        lock: Option<&File>,
-        abort: &Abort,
-    ) -> Result<(), StoreError> {
-        for some in paths.chunks(PATHS_AT_ONCE) {
-            let args: Vec<&str> = ["--delete", "--ignore-liveness"].iter().chain(some).copied().collect();
-            self.run(&args, lock, None, abort)?;
-        }
-        Ok(())
+    /// Paths that are not there are valid no more, with all that refers to them, as far as that is not there either. Roots of any kind
+    /// keep nothing from it.
+    pub(crate) fn forget_missing(&self, lock: Option<&File>, abort: &Abort) -> Result<(), StoreError> {
+        self.run(&["--verify", "--quiet"], lock, None, abort).map(drop)
     }
 
     /// Those of `paths` that are not valid.

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::fs;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -9,6 +10,7 @@ use agent::paths::Paths;
 use contract::damage::{Damage, Damaged, Fate, Found};
 use contract::places::Container;
 use daemon_init::{damage as record, repair};
+use worker_protocol::Connection;
 
 use crate::daemon::Daemon;
 use crate::image::add_users_path;
@@ -84,7 +86,10 @@ fn what_nobody_has_is_served_no_more() {
     let referrer = serving.scene.add_referrer("referrer", &path);
     let kept = add_users_path(&serving.scene.root, "kept");
     damage(&serving.scene.place(&path));
-    // Rooted as it is.
+    // Rooted as it is, and held besides by whoever has read it.
+    let reader = UnixStream::connect(serving.paths.daemon_socket()).unwrap();
+    let mut reader = Connection::open(reader).unwrap();
+    reader.add_temp_root(&path).unwrap();
     assert_eq!(serving.repair(&path).unwrap().fate, Fate::Removed);
     assert!(!serving.scene.is_valid(&path) && !serving.scene.place(&path).exists());
     assert!(!serving.scene.is_valid(&referrer) && serving.scene.is_valid(&kept));
