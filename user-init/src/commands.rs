@@ -57,7 +57,7 @@ fn dispatch(place: &Place, command: &str, rest: &[String]) -> Result<u8> {
         ("signal", [id, name]) => session::signal(place, id, name)?,
         ("receive", []) => receive(place, false)?,
         ("receive", ["--fd", "3"]) => receive(place, true)?,
-        ("job", ["start"]) => drop(start(place, &input()?)?),
+        ("job", ["start"]) => drop(start(place, &line()?)?),
         // One call instead of two: each costs as much as a small build.
         ("job", ["start", "--follow"]) => follow(place, &start(place, &line()?)?.id, 0, true)?,
         ("job", ["list"]) => print(&Jobs::of(&place.paths).list()?)?,
