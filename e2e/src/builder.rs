@@ -67,6 +67,11 @@ impl Builder {
         defaults.extend(setting().engine.options());
         // Nothing answers on a machine without a network, and asking costs seconds.
         defaults.push(("daemon.substituters".to_owned(), "[]".to_owned()));
+        // What other tests leave on this machine's disk is none of a builder's business; and what tests delete is always new.
+        for option in ["maintenance.collect-below", "maintenance.refuse-below"] {
+            defaults.push((option.to_owned(), "\"0%\"".to_owned()));
+        }
+        defaults.push(("maintenance.grace-window".to_owned(), "\"0s\"".to_owned()));
         all.extend(defaults.into_iter().filter(|(key, _)| !options.iter().any(|(other, _)| other == key)));
         let mut text = String::new();
         for (key, value) in all {

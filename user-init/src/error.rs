@@ -18,6 +18,9 @@ pub enum Error {
     /// The builder takes no new work; the text says why.
     #[error("{0}")]
     Stopping(String),
+    /// The store's volume has too little.
+    #[error("{0}")]
+    NoRoom(String),
     /// A file could not be read or written.
     #[error("{what} {}", path.display())]
     Io {
@@ -76,6 +79,7 @@ impl Error {
         match self {
             Self::Usage(_) | Self::NotFound(_) => Exit::Usage,
             Self::Stopping(_) => Exit::Stopping,
+            Self::NoRoom(_) => Exit::NoRoom,
             Self::Io { source, .. } | Self::File(agent::files::Error::Io { source, .. })
                 if is_full(source) =>
             {

@@ -6,6 +6,8 @@ mod builds;
 mod cluster;
 mod collections;
 mod config;
+mod damage;
+mod disk;
 mod faults;
 mod features;
 mod idle;
@@ -86,6 +88,9 @@ fn main() -> ExitCode {
         streams::SCENARIOS,
         people::SCENARIOS,
         config::SCENARIOS,
+        tuning::SCENARIOS,
+        damage::SCENARIOS,
+        disk::SCENARIOS,
         collections::SCENARIOS,
         roots::SCENARIOS,
         cluster::start::SCENARIOS,

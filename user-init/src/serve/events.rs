@@ -102,6 +102,7 @@ impl Server<'_> {
         self.announce();
         self.show_what_is_in_use();
         self.tidy();
+        self.heal();
         self.reload();
     }
 
@@ -206,7 +207,7 @@ impl Server<'_> {
     fn deadline(&self) -> Option<Instant> {
         let jobs = self.jobs.iter().filter_map(crate::job::Running::deadline);
         let sshd = self.sshd.as_ref().and_then(ssh::Sshd::deadline);
-        jobs.chain(sshd).chain(self.activity.due()).chain(self.leaving.as_ref().map(|l| l.deadline)).min()
+        jobs.chain(sshd).chain(self.heal_deadline()).chain(self.activity.due()).chain(self.leaving.as_ref().map(|l| l.deadline)).min()
     }
 
     /// Whatever has come due.
@@ -221,6 +222,9 @@ impl Server<'_> {
             if sshd.tick() {
                 self.publish(false);
             }
+        }
+        if self.heal_deadline().is_some_and(|at| now >= at) {
+            self.heal();
         }
         self.look_at_sessions_if_due(now);
         if let Some(leaving) = self.leaving.clone() {
@@ -259,13 +263,14 @@ impl Server<'_> {
         self.activity.happened("job");
         // First: whoever is told of its end must not find it among those that run.
         self.publish(true);
-        job.finish(status, alone);
+        self.conclude(job, status, alone);
         self.start_queued();
         self.prune(&project);
     }
 
     /// Jobs that did not end in time: killed now, so that what their end says is true.
     fn end_unfinished(&mut self) {
+        self.heal();
         for job in std::mem::take(&mut self.jobs) {
             let _ = nix::sys::signal::killpg(job.pid, nix::sys::signal::Signal::SIGKILL);
             let status = waitpid(job.pid, None).unwrap_or(WaitStatus::Signaled(

@@ -7,6 +7,7 @@ mod connection;
 mod events;
 mod in_use;
 mod queue;
+mod room;
 mod server;
 mod tidy;
 

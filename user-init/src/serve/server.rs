@@ -17,6 +17,7 @@ use contract::job::LostJob;
 use super::CONTAINER;
 use super::admission::Admission;
 use super::connection::{Connection, State};
+use super::room::Healing;
 use crate::Place;
 use crate::activity::Activity;
 use crate::control::{Reply, Request};
@@ -52,6 +53,10 @@ pub(super) struct Server<'a> {
     pub(super) jobs: Vec<Running>,
     /// Those that wait for their turn.
     pub(super) queue: VecDeque<Prepared>,
+    /// Those that have ended because the disk was full.
+    pub(super) healing: Vec<Healing>,
+    /// The last collections: when, in seconds since the epoch, and what they freed. The newest first.
+    pub(super) collections: Vec<(u64, u64)>,
     /// What ran when the `serve` before this one was ended.
     pub(super) lost: Vec<LostJob>,
     pub(super) sshd: Option<Sshd>,
@@ -91,6 +96,8 @@ impl<'a> Server<'a> {
             connections: Vec::new(),
             jobs: Vec::new(),
             queue: VecDeque::new(),
+            healing: Vec::new(),
+            collections: Vec::new(),
             lost: Vec::new(),
             sshd,
             admission: Admission::Open,
@@ -198,6 +205,7 @@ impl<'a> Server<'a> {
     pub(super) fn refuse(&mut self, index: usize, error: &Error) {
         let exit = match error.exit() {
             Exit::Stopping => Exit::Stopping,
+            Exit::NoRoom => Exit::NoRoom,
             Exit::Usage => Exit::Usage,
             _ => Exit::ChildFailed,
         };
@@ -220,6 +228,9 @@ impl<'a> Server<'a> {
     }
 
     fn admit(&mut self, index: usize, request: Request) {
+        if let Some(error) = self.no_room(&request) {
+            return self.refuse(index, &error);
+        }
         match request {
             Request::Session { kind, command } => {
                 let connection = &mut self.connections[index];

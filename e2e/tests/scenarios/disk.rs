@@ -1,0 +1,114 @@
+//! A store's volume that is full, in bytes or in inodes, and what the builder makes of it.
+
+use contract::exit::Exit;
+use e2e::builder::Builder;
+use e2e::nix_files::{derivation, quick};
+use e2e::person::Person;
+use e2e::setting::setting;
+use e2e::volume::Mount;
+
+crate::scenarios! {
+    Podman: [
+        full_volume_refuses_builds_until_something_goes,
+        build_that_meets_the_end_of_the_volume_is_told_what_was_freed,
+        volume_without_inodes_heals_by_itself,
+    ],
+}
+
+/// A builder whose store lies on a file system of its own, which is collected as by default.
+struct Small {
+    builder: Builder,
+    _mount: Mount,
+}
+
+impl Small {
+    fn new(options: &str) -> Self {
+        let engine = setting().engine;
+        let mount = Mount::new(options);
+        let defaults = [
+            ("maintenance.collect-below", "\"15%\""),
+            ("maintenance.refuse-below", "\"5%\""),
+            ("maintenance.grace-window", "\"1h\""),
+        ];
+        let builder = Builder::new(Person::new(), &defaults);
+        engine.make_store(builder.name(), &mount.options(), "");
+        builder.cli(["setup", "--yes"]).run().ok();
+        Self { builder, _mount: mount }
+    }
+
+    /// A number that `df` tells of the store's file system: `avail` is of free kilobytes, `iavail` of free inodes.
+    fn free(&self, of: &str) -> u64 {
+        let said = self.builder.shell(&format!("df --output={of} /nix | tail -n 1")).ok();
+        said.text().trim().parse().expect("a number")
+    }
+
+    /// Adds so many kilobytes, to which nothing refers but what `then` makes of it.
+    fn add(&self, kilobytes: u64, then: &str) -> String {
+        let line = format!(
+            "set -e; head -c {kilobytes}K /dev/urandom >added; path=$(nix-store --add added); rm added; {then}; echo $path"
+        );
+        let said = self.builder.shell(&line).ok();
+        said.text().lines().last().expect("its path").to_owned()
+    }
+
+    fn last_gc(&self) -> serde_json::Value {
+        self.builder.status()["pod"]["store"]["last_gc"].clone()
+    }
+
+    fn end(self) {
+        self.builder.clean().ok();
+        setting().engine.remove_store(self.builder.name());
+    }
+}
+
+fn full_volume_refuses_builds_until_something_goes() {
+    let small = Small::new("size=700m");
+    let builder = &small.builder;
+    let tree = builder.pushed("full", &[("default.nix", &*quick("t-full", "built"))]);
+    // All but 20 MiB, which somebody holds.
+    let held = small.add(small.free("avail") - (20 << 10), "nix-store --realise $path --add-root held --indirect");
+    tree.cli(["build"]).run().refused(Exit::NoRoom, "below `refuse-below` (5%)");
+    builder.shell("echo a shell is there for a repair").ok();
+    let status = builder.cli(["status"]).run().ok();
+    assert!(status.stdout.contains("builds are refused"), "{status}");
+    builder.shell(&format!("[ -e {held} ] && rm held")).ok();
+    builder.cli(["maintenance", "--older-than", "0s"]).run().ok();
+    tree.cli(["build"]).run().ok();
+    small.end();
+}
+
+fn build_that_meets_the_end_of_the_volume_is_told_what_was_freed() {
+    let small = Small::new("size=700m");
+    let fill = "blob=0123456789abcdef; i=0; while [ $i -lt 16 ]; do blob=$blob$blob; i=$((i+1)); done; \
+                while printf %s \"$blob\"; do :; done >$out; exit 1";
+    let tree = small.builder.pushed("fills", &[("default.nix", &*derivation("t-fills", fill))]);
+    // Enough stays free for nothing to be collected before.
+    let litter = small.add(100 << 10, ":");
+    let built = tree.cli(["build"]).run();
+    assert_ne!(built.code, 0, "{built}");
+    assert!(built.stderr.contains("the disk was full, 100.") && built.stderr.contains("were freed, run again"), "{built}");
+    small.builder.shell(&format!("[ ! -e {litter} ]")).ok();
+    assert_eq!(small.last_gc()["cause"], "pressure");
+    small.end();
+}
+
+fn volume_without_inodes_heals_by_itself() {
+    let small = Small::new("size=1g,nr_inodes=40000");
+    let builder = &small.builder;
+    let free = small.free("iavail");
+    assert!((1000..100_000).contains(&free), "{free}");
+    let files = format!(
+        "mkdir many && cd many && for i in $(seq {free}); do : >$i; done && cd .. && nix-store --add many; code=$?; \
+         rm -r many; exit $code"
+    );
+    let added = builder.shell(&files);
+    assert_ne!(added.code, 0, "{added}");
+    // What the end of that session sets off.
+    builder.shell("while ! [ $(df --output=iavail /nix | tail -n 1) -gt 1000 ]; do :; done").ok();
+    let tree = builder.pushed("after", &[("default.nix", &*quick("t-after", "built"))]);
+    tree.cli(["build"]).run().ok();
+    // What is kept for a volume that has none left is there again.
+    let kept = "ls /nix/.trampoline/reserve | wc -l";
+    assert_eq!(setting().engine.as_root(builder.name(), kept).ok().text(), "16");
+    small.end();
+}
