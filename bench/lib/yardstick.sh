@@ -60,6 +60,11 @@ ours_checkout() {
 image = "$image"
 [daemon]
 substituters = []
+[maintenance]
+# What is collected has just come in, on a disk that others use as well.
+grace-window = "0s"
+collect-below = "0%"
+refuse-below = "0%"
 END
   cp "$here/yardstick/build.nix" "$work/checkout/"
   git_in "$work/checkout" init --quiet
