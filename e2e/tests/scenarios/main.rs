@@ -26,6 +26,7 @@ mod stops;
 mod story;
 mod streams;
 mod transfers;
+mod tuning;
 mod volumes;
 
 use std::io::Write;

@@ -1,4 +1,6 @@
-//! `config`: trampoline.toml itself. Asks no engine.
+//! `config`: trampoline.toml itself. But for `apply` it asks no engine.
+
+mod apply;
 
 use clap::{Args, Subcommand};
 
@@ -7,7 +9,7 @@ use crate::context::current_dir;
 use crate::error::Result;
 use crate::settings::Settings;
 
-/// Check, show and describe trampoline.toml
+/// Check, show, describe and apply trampoline.toml
 #[derive(Args)]
 #[command(
     subcommand_required = true,
@@ -16,7 +18,8 @@ use crate::settings::Settings;
 Examples:
   trampoline-cli config default > trampoline.toml
   trampoline-cli config check
-  trampoline-cli config show               every value, and where it comes from"
+  trampoline-cli config show               every value, and where it comes from
+  trampoline-cli config apply              into the builder, which need not stop for it"
 )]
 pub(crate) struct ConfigCommand {
     #[command(subcommand)]
@@ -35,6 +38,14 @@ enum What {
         after_help = "Examples:\n  trampoline-cli config show\n  trampoline-cli config show --json | jq '.[0]'"
     )]
     Show,
+    /// Ship the file to the builder, whose agents read it at once
+    ///
+    /// Says of each changed option when it counts. Neither starts nor stops the builder; what needs another pod waits
+    /// for `setup`.
+    #[command(
+        after_help = "Examples:\n  trampoline-cli config apply\n  trampoline-cli config apply --json | jq .changes"
+    )]
+    Apply,
     /// Print a JSON schema, for editors
     #[command(after_help = "Examples:\n  trampoline-cli config schema > trampoline.schema.json")]
     Schema,
@@ -48,6 +59,7 @@ impl ConfigCommand {
         let ui = global.ui();
         let load = || Settings::load(global.config.as_deref(), &current_dir()?);
         match self.what {
+            What::Apply => return apply::apply(global).await,
             What::Schema => ui.raw(contract::config::json_schema().as_bytes())?,
             What::Default => ui.raw(contract::config::default_file().as_bytes())?,
             What::Check => {

@@ -1,6 +1,7 @@
 //! `logs`: what a container wrote.
 
 mod build;
+mod previous;
 
 use clap::{Args, ValueEnum};
 use contract::places::Container;
@@ -19,6 +20,7 @@ Examples:
   trampoline-cli logs                      the daemon's
   trampoline-cli logs user -f              follow user-init's
   trampoline-cli logs maintenance --tail 20
+  trampoline-cli logs user --previous      what user-init logged before the builder stopped
   trampoline-cli logs 12 -f                of build 12, as it grows; `jobs` lists them
   trampoline-cli logs 12 --json            Nix's own log of it, byte for byte")]
 pub(crate) struct Logs {
@@ -31,6 +33,10 @@ pub(crate) struct Logs {
     /// The last lines only
     #[arg(long, value_name = "LINES")]
     tail: Option<u32>,
+    /// What its agent logged in the builder's last life but this one, the last MiB of it: kept on the store volume, also
+    /// when the pod is gone. In a cluster only a builder that runs can show it
+    #[arg(long, conflicts_with = "follow")]
+    previous: bool,
 }
 
 /// A container, or a build: no container's name begins with a digit.
@@ -78,16 +84,23 @@ impl Logs {
         let context = Context::new(global)?;
         let container = match &self.of {
             Of::Container(container) => *container,
+            Of::Build(id) if self.previous => {
+                return Err(CliError::usage(format!("--previous is for containers, and {id} is a build"))
+                    .hint(format!("`trampoline-cli logs {id}` shows its log, in whichever life it ran")));
+            }
             Of::Build(id) => return build::print(&context, id, self.follow, self.tail).await,
         };
         let observed = context.engine.observe(&context.name).await?;
+        if self.previous {
+            return previous::print(&context, &observed, container, self.tail).await;
+        }
         if observed.containers.is_empty() {
             return Err(if observed.exists() {
                 CliError::engine(format!(
                     "the pod of builder {} is gone, and its logs with it",
                     context.name
                 ))
-                .hint("`trampoline-cli up` makes it again from its volumes")
+                .hint("`logs --previous` shows what is kept on the store volume")
             } else {
                 wake::absent(&context)
             });

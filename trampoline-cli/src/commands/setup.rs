@@ -10,7 +10,7 @@ use crate::context::Context;
 use crate::engine::{Observed, PodPhase, Published, Volume};
 use crate::error::{CliError, Result};
 use crate::keys::{self, Keys};
-use crate::render::{Rendering, diff, diff::Difference};
+use crate::render::{NOTHING_GIVEN, Rendering, diff, diff::Difference};
 use crate::settings::owner;
 use crate::signing;
 use crate::{prepare, remote, wake};
@@ -297,7 +297,7 @@ fn show(
     for (name, text) in &rendering.files {
         ui.data(format!(
             "# {name}: {}",
-            if text.is_empty() { "all defaults".to_owned() } else { format!("{} bytes", text.len()) }
+            if text == NOTHING_GIVEN { "all defaults".to_owned() } else { format!("{} bytes", text.len()) }
         ))?;
     }
     ui.data(rendering.manifest()?.trim_end())?;

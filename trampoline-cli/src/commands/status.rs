@@ -1,5 +1,7 @@
 //! `status`: how a builder is. Never wakes it, never counts as activity.
 
+mod configured;
+
 use clap::Args;
 use contract::handshake::{BuilderStatus, Isolation, LastStop, Phase};
 use contract::places::Container;
@@ -46,6 +48,9 @@ pub(crate) struct Report {
     /// What is under way besides, or stands against something.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) pending: Vec<String>,
+    /// Which trampoline.toml it runs with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) config: Option<configured::Configured>,
     /// What the pod publishes.
     pub(crate) pod: Option<BuilderStatus>,
 }
@@ -104,6 +109,7 @@ pub(crate) async fn report(context: &Context, observed: &Observed) -> Result<Rep
         reason,
         last_stop,
         pending: observed.pending.clone(),
+        config: pod.as_ref().and_then(|pod| configured::of(context, pod)),
         pod,
     })
 }
@@ -179,8 +185,13 @@ fn print(context: &Context, report: &Report) -> Result<()> {
     if let Some(isolation) = report.isolation {
         row("isolation", isolation.name().to_owned())?;
     }
+    if let Some(config) = &report.config {
+        row("config", config.to_string())?;
+    }
     if let Some(stop) = &report.last_stop {
-        row("stopped", ago(stop.at, now()))?;
+        if stop.at > 0 {
+            row("stopped", ago(stop.at, now()))?;
+        }
         if stop.fs_bytes > 0 {
             row("disk", format!("{} free of {}", bytes(stop.fs_free_bytes), bytes(stop.fs_bytes)))?;
         }

@@ -278,6 +278,10 @@ impl Engine for Kubernetes {
         Ok(observed.last_stop.clone())
     }
 
+    fn config_place(&self, builder: &str) -> String {
+        format!("ConfigMap {}", super::pod_name(builder))
+    }
+
     async fn image_id(&self, _image: &str) -> Result<Option<String>> {
         // Nodes have images, and say so only for those that they have pulled lately.
         Ok(None)

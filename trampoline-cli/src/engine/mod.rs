@@ -71,6 +71,19 @@ pub(crate) fn last_line(text: &[u8]) -> String {
     text.lines().rev().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default().to_owned()
 }
 
+/// So many at its end.
+pub(crate) fn last_lines(text: &[u8], lines: u32) -> &[u8] {
+    let ends: Vec<usize> =
+        text.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at + 1).collect();
+    // A last line without an end is one, too.
+    let open = usize::from(text.last().is_some_and(|byte| *byte != b'\n'));
+    let wanted = usize::try_from(lines).unwrap_or(usize::MAX).saturating_sub(open);
+    match ends.len().checked_sub(wanted + 1) {
+        Some(before) => &text[ends[before]..],
+        None => text,
+    }
+}
+
 /// A command that runs in the pod, with its streams in our hands.
 pub(crate) struct Stream {
     /// Dropped to close it.
@@ -304,6 +317,17 @@ pub(crate) trait Engine: Send + Sync {
     /// Why it last stopped, from the store volume of a builder that does not run.
     async fn last_stop(&self, observed: &Observed) -> Result<Option<LastStop>>;
 
+    /// Where the agents of a builder find trampoline.toml, for people.
+    fn config_place(&self, builder: &str) -> String {
+        format!("volume {}", Volume::Config.of(builder))
+    }
+
+    /// Runs a command of the image with the store volume of a builder that does not run.
+    async fn on_store_volume(&self, builder: &str, _image: &str, _argv: &[&str]) -> Result<Output> {
+        Err(CliError::engine(format!("builder {builder} sleeps, and nobody in the cluster has its store volume open"))
+            .hint("`trampoline-cli up` starts it; then `logs --previous` shows what it logged before"))
+    }
+
     /// Whether the engine has this image; its id.
     async fn image_id(&self, image: &str) -> Result<Option<String>>;
 
@@ -381,6 +405,24 @@ pub(crate) fn of(config: &contract::config::Config, choice: &Choice, ui: Ui) -> 
                 cluster: Some(format!("{}\n{namespace}", context.unwrap_or_default())),
                 options,
             })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::last_lines;
+
+    #[test]
+    fn the_last_lines() {
+        for (text, lines, last) in [
+            ("a\nb\nc\n", 2, "b\nc\n"),
+            ("a\nb\nc", 2, "b\nc"),
+            ("a\nb\n", 5, "a\nb\n"),
+            ("a\nb\n", 0, ""),
+            ("", 3, ""),
+        ] {
+            assert_eq!(last_lines(text.as_bytes(), lines), last.as_bytes(), "{text:?} {lines}");
         }
     }
 }

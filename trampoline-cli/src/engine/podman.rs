@@ -188,6 +188,10 @@ impl Engine for Podman {
         observe::last_stop(self.ui, observed).await
     }
 
+    async fn on_store_volume(&self, builder: &str, image: &str, argv: &[&str]) -> Result<Output> {
+        exec::on_store_volume(self.ui, builder, image, argv).await
+    }
+
     async fn image_id(&self, image: &str) -> Result<Option<String>> {
         if let Some((_, id)) = self.image.get().filter(|(name, _)| name == image) {
             return Ok(Some(id.clone()));

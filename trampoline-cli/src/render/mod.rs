@@ -28,6 +28,9 @@ pub(crate) const CONFIG_KEY: &str = "trampoline.toml";
 /// The operator's certificates, beside it.
 pub(crate) const CA_KEY: &str = "ca-bundle.pem";
 
+/// Of somebody who has no trampoline.toml: to an agent, an empty file is one that is being written.
+pub(crate) const NOTHING_GIVEN: &str = "# Empty: every option at its default.\n";
+
 /// Name of the init container.
 pub(crate) const PREPARE: &str = "prepare";
 /// Of the container that fills the store volume in the daemon container's place.
@@ -60,7 +63,8 @@ impl Sources<'_> {
     /// Of the configuration volume.
     fn files(&self) -> BTreeMap<String, String> {
         let bundle = self.ca_bundle.map(|bundle| (CA_KEY.to_owned(), bundle.to_owned()));
-        std::iter::once((CONFIG_KEY.to_owned(), self.text.to_owned())).chain(bundle).collect()
+        let text = if self.text.is_empty() { NOTHING_GIVEN } else { self.text };
+        std::iter::once((CONFIG_KEY.to_owned(), text.to_owned())).chain(bundle).collect()
     }
 }
 

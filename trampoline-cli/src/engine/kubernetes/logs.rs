@@ -15,6 +15,7 @@ use kube::core::Request;
 use super::client::{Cluster, Failed};
 use super::target::Target;
 use super::{failure, pod_of};
+use crate::engine::last_lines;
 use crate::error::{CliError, Result, While};
 
 /// A log that is followed and has nothing to say for so long is asked for anew: nothing else tells a silent container from a
@@ -63,18 +64,6 @@ async fn both(cluster: &Cluster, target: &Target, tail: Option<u32>) -> Result<V
         Some(lines) => last_lines(&text, lines).to_vec(),
         None => text,
     })
-}
-
-fn last_lines(text: &[u8], lines: u32) -> &[u8] {
-    let ends: Vec<usize> =
-        text.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at + 1).collect();
-    // A last line without an end is one, too.
-    let open = usize::from(text.last().is_some_and(|byte| *byte != b'\n'));
-    let wanted = usize::try_from(lines).unwrap_or(usize::MAX).saturating_sub(open);
-    match ends.len().checked_sub(wanted + 1) {
-        Some(before) => &text[ends[before]..],
-        None => text,
-    }
 }
 
 fn params(target: &Target, previous: bool, tail: Option<u32>) -> LogParams {
@@ -210,19 +199,6 @@ async fn runs(cluster: &Cluster, target: &Target) -> Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_last_lines() {
-        for (text, lines, last) in [
-            ("a\nb\nc\n", 2, "b\nc\n"),
-            ("a\nb\nc", 2, "b\nc"),
-            ("a\nb\n", 5, "a\nb\n"),
-            ("a\nb\n", 0, ""),
-            ("", 3, ""),
-        ] {
-            assert_eq!(last_lines(text.as_bytes(), lines), last.as_bytes(), "{text:?} {lines}");
-        }
-    }
 
     #[test]
     fn a_line_and_its_time() {

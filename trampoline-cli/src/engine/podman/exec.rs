@@ -6,11 +6,12 @@ use std::process::Stdio;
 
 use command_fds::CommandFdExt;
 use command_fds::FdMapping;
+use contract::places::VOLUME;
 use tokio::io::AsyncReadExt;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::command;
-use crate::engine::{Output, Stream};
+use crate::engine::{Output, Stream, Volume};
 use crate::error::{CliError, Result, While};
 use crate::ui::Ui;
 
@@ -48,6 +49,17 @@ pub(super) async fn exec(ui: Ui, container: &str, argv: &[&str], input: &[u8]) -
     args.push(container);
     args.extend(argv);
     command::output(ui, &args, (!input.is_empty()).then_some(input)).await
+}
+
+/// In a container of its own, which sees the store volume where the daemon container does and may change nothing.
+pub(super) async fn on_store_volume(ui: Ui, builder: &str, image: &str, argv: &[&str]) -> Result<Output> {
+    let volume = format!("{}:{VOLUME}:ro", Volume::Store.of(builder));
+    // No registry is asked: the builder was made from an image that is here.
+    let mut args =
+        vec!["run", "--rm", "--pull", "never", "--network", "none", "--user", "0", "--volume", &volume];
+    args.extend(["--entrypoint", argv[0], image]);
+    args.extend(&argv[1..]);
+    command::output(ui, &args, None).await
 }
 
 /// With its streams in our hands.
