@@ -69,21 +69,20 @@ pub fn markdown() -> String {
     let mut out = String::new();
     for table in TABLES {
         out.push_str(&format!("### `[{}]`\n\n{}\n\n", table.name, table.doc));
-        out.push_str("| key | default | accepted | a change counts | read by | meaning |\n");
+        out.push_str("| key | default | accepted | a change counts | meaning | change it when |\n");
         out.push_str("|---|---|---|---|---|---|\n");
         for option in table.options() {
             let default = match option.shown(&config) {
                 Some(value) if value != "{}" => format!("`{value}`"),
                 _ => "not set".to_owned(),
             };
-            let readers: Vec<&str> = option.readers.iter().map(|reader| reader.program()).collect();
             let cells = [
                 format!("`{}`", option.key),
                 default,
                 accepted(option),
                 option.effect.when().to_owned(),
-                readers.join(", "),
                 option.doc.to_owned(),
+                super::when::when(&option.path()).unwrap_or_default().to_owned(),
             ];
             out.push_str(&format!("| {} |\n", cells.map(|cell| cell.replace('|', "\\|")).join(" | ")));
         }

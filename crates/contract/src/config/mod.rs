@@ -25,6 +25,7 @@ mod table;
 mod types;
 mod units;
 mod value;
+mod when;
 mod window;
 
 use std::collections::BTreeMap;
