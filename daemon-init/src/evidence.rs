@@ -1,5 +1,6 @@
 //! What the daemon container sees of work: held build-user locks, and what else builds leave to be seen.
 
+mod largest;
 mod leftovers;
 
 use std::collections::BTreeSet;
@@ -9,12 +10,13 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use agent::cgroup;
 use agent::files;
+use agent::out_of_memory::{self, Guard, Left};
 use agent::paths::Paths;
 use agent::proc;
 use agent::status::chain;
 use agent::wait::Waiter;
-use agent::{cgroup, out_of_memory};
 use contract::config::Size;
 use contract::handshake::{DaemonActivity, Life, file};
 use contract::places::Container;
@@ -34,6 +36,10 @@ pub struct Evidence {
     again: Option<Instant>,
     held: BTreeSet<u64>,
     memory: Option<Memory>,
+    guard: Option<Guard>,
+    guarded_until: Option<Instant>,
+    /// Builds that we have ended for lack of memory.
+    ended: u64,
     usage: Option<Usage>,
 }
 
@@ -60,6 +66,9 @@ impl Evidence {
             again: None,
             held: BTreeSet::new(),
             memory: None,
+            guard: Guard::new(cgroup::ROOT.as_ref()),
+            guarded_until: None,
+            ended: 0,
             usage,
         };
         this.look_at_memory();
@@ -84,13 +93,14 @@ impl Evidence {
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         let count = self.usage.as_ref().and_then(Usage::deadline);
-        self.again.into_iter().chain(count).min()
+        self.again.into_iter().chain(count).chain(self.guarded_until).min()
     }
 
     /// The second look, if its time has come; or a count of what builds take.
     pub fn settle(&mut self) {
         let builds = self.published.builds;
         self.usage.iter_mut().for_each(|usage| usage.look(builds));
+        self.guard_memory();
         if self.again.is_some_and(|at| Instant::now() >= at) {
             self.again = None;
             self.look_now();
@@ -108,6 +118,8 @@ impl Evidence {
                 }
                 self.held = held;
                 self.usage.iter_mut().for_each(|usage| usage.look(builds));
+                let guarded = self.guard.is_some() && builds > 0;
+                self.guarded_until = guarded.then(|| self.guarded_until.unwrap_or_else(Instant::now));
                 let ended = self.published.builds > 0;
                 let changed = builds != self.published.builds;
                 if builds > 0 || ended {
@@ -138,7 +150,11 @@ impl Evidence {
 
     /// Has the kernel ended processes for lack of memory?
     fn look_at_memory(&mut self) {
-        let Some(now) = out_of_memory::look(cgroup::ROOT.as_ref(), &self.published.life) else { return };
+        let Some(mut now) = out_of_memory::look(cgroup::ROOT.as_ref(), &self.published.life) else { return };
+        now.kills += self.ended;
+        if self.ended > 0 {
+            now.last_kill = agent::unix_now();
+        }
         let before = self.memory.as_ref().map(|memory| memory.kills);
         if before == Some(now.kills) {
             return;
@@ -151,6 +167,30 @@ impl Evidence {
             tracing::warn!(error = %chain(&error), "use of memory not published");
         }
         self.memory = Some(now);
+    }
+
+    /// Ends the largest build before the kernel ends all of the container.
+    fn guard_memory(&mut self) {
+        let now = Instant::now();
+        let (Some(guard), true) = (&self.guard, self.guarded_until.is_some_and(|at| now >= at)) else {
+            return;
+        };
+        self.guarded_until = match guard.left() {
+            Left::For(time) => Some(now + time),
+            Left::Nothing => {
+                let largest = largest::build_user(&self.paths.proc, &self.pools[0]);
+                let ended = largest.and_then(|user| user.map(leftovers::end_all_of).transpose());
+                match ended {
+                    Ok(Some(())) => {
+                        self.ended += 1;
+                        self.look_at_memory();
+                    }
+                    Ok(None) => {}
+                    Err(error) => tracing::warn!(error = %chain(&error), "the largest build is not ended"),
+                }
+                Some(now + SETTLE)
+            }
+        };
     }
 
     /// `userpool2` has a range of ids for each build, which Nix itself ends by their control group.

@@ -1,7 +1,7 @@
 //! Whether a piece of work ended for lack of memory: the kernel counts what it ends, and tells nobody.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use contract::handshake::{Life, file};
@@ -22,6 +22,51 @@ pub fn look(root: &Path, life: &Life) -> Option<Memory> {
     let limit = cgroup::limits(root).memory;
     let last_kill = if memory.kills == 0 { 0 } else { unix_now() };
     Some(Memory { life: life.clone(), kills: memory.kills, limit, peak: memory.peak, last_kill })
+}
+
+/// Of the limit, in percent: above it something is ended before the kernel ends everything.
+const FULL: u64 = 90;
+/// No machine fills memory faster, in bytes a second.
+const FASTEST: u64 = 2 << 30;
+/// Between two looks, however full or empty it is.
+const LOOKS: std::ops::RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(5);
+
+/// For a container of which the kernel ends all processes at once (`memory.oom.group`: so a kubelet asks it to on cgroup v2). There is
+/// no event to wait for: what grows fast is at the limit when the kernel first tells of it. So somebody looks while work runs.
+#[derive(Debug)]
+pub struct Guard {
+    root: PathBuf,
+    limit: u64,
+}
+
+/// How much is left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Left {
+    /// Too little: the largest piece of work is to be ended.
+    Nothing,
+    /// Enough for at least so long.
+    For(Duration),
+}
+
+impl Guard {
+    /// For the group at `root`; none where the kernel ends one process at a time, or nothing is limited.
+    #[must_use]
+    pub fn new(root: &Path) -> Option<Self> {
+        let limit = cgroup::limits(root).memory?;
+        cgroup::memory(root)?.all_at_once.then(|| Self { root: root.to_owned(), limit })
+    }
+
+    /// Now.
+    #[must_use]
+    pub fn left(&self) -> Left {
+        let most = self.limit / 100 * FULL;
+        let used = cgroup::memory(&self.root).map_or(0, |memory| memory.used);
+        if used >= most {
+            return Left::Nothing;
+        }
+        let filled_in = Duration::from_millis((most - used) / (FASTEST / 1000));
+        Left::For(filled_in.clamp(*LOOKS.start(), *LOOKS.end()))
+    }
 }
 
 /// How things stood when the work began: of builds in the daemon container, and of what runs in our own.
@@ -91,4 +136,38 @@ fn builds(paths: &Paths, life: &Life) -> Option<Memory> {
 /// Which process of daemon-init serves.
 fn daemon(paths: &Paths, life: &Life) -> Option<(i32, u64)> {
     ready::published(paths, life).map(|ready| (ready.pid, ready.start_time))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn memory_is_guarded_where_the_kernel_would_end_everything() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();
+        write("cgroup.controllers", "memory\n");
+        write("memory.max", &format!("{}\n", 10u64 << 30));
+        write("memory.events", "oom_kill 0\n");
+        write("memory.oom.group", "0\n");
+        let used = |anonymous: u64, cached: u64| {
+            write("memory.current", &format!("{}\n", anonymous + cached));
+            write("memory.stat", &format!("inactive_file {cached}\nactive_file 0\n"));
+        };
+        used(0, 0);
+        assert!(Guard::new(dir.path()).is_none(), "the kernel ends one process");
+        write("memory.oom.group", "1\n");
+        let guard = Guard::new(dir.path()).unwrap();
+        assert_eq!(guard.left(), Left::For(Duration::from_millis(4500)));
+        used(1 << 30, 9 << 30);
+        assert_eq!(guard.left(), Left::For(Duration::from_secs(4)), "what is cached can be had back");
+        used(9_663_676_000, 0);
+        assert_eq!(guard.left(), Left::For(Duration::from_millis(50)));
+        used(10 << 30, 0);
+        assert_eq!(guard.left(), Left::Nothing);
+        write("memory.max", "max\n");
+        assert!(Guard::new(dir.path()).is_none(), "nothing is limited");
+    }
 }

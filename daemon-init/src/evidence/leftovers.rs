@@ -46,7 +46,7 @@ pub(super) fn end(proc: &Path, pool: &Path) -> io::Result<Vec<u32>> {
 
 /// As that user, because root of a user namespace may lack the power over others; by a thread, of which alone the kernel then
 /// takes that user for the owner. All at once, so that none can be forked away.
-fn end_all_of(uid: u32) -> io::Result<()> {
+pub(super) fn end_all_of(uid: u32) -> io::Result<()> {
     let ender = thread::Builder::new().name("end".into()).spawn(move || {
         let user = Uid::from_raw(uid);
         set_thread_res_uid(user, user, user)?;
