@@ -111,6 +111,8 @@ pub(crate) enum Command {
     PushFlake(commands::push_flake::PushFlake),
     Keys(commands::keys::KeysCommand),
     Roots(commands::roots::Roots),
+    Hold(commands::hold::Hold),
+    Release(commands::release::Release),
     Maintenance(commands::maintenance::Maintenance),
     Clean(commands::clean::Clean),
     Config(commands::config::ConfigCommand),

@@ -8,6 +8,7 @@ pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod copy_closure;
 pub(crate) mod down;
+pub(crate) mod hold;
 pub(crate) mod image;
 pub(crate) mod jobs;
 pub(crate) mod keys;
@@ -19,6 +20,7 @@ pub(crate) mod proxy;
 pub(crate) mod push_flake;
 pub(crate) mod push_tarball;
 pub(crate) mod roots;
+pub(crate) mod release;
 pub(crate) mod setup;
 pub(crate) mod shell;
 pub(crate) mod ssh;
@@ -52,6 +54,8 @@ pub(crate) async fn run(cli: &Cli) -> Result<u8> {
         Command::PushFlake(command) => command.run(global).await,
         Command::Keys(command) => command.run(global).await,
         Command::Roots(command) => command.run(global).await,
+        Command::Hold(command) => command.run(global).await,
+        Command::Release(command) => command.run(global).await,
         Command::Maintenance(command) => command.run(global).await,
         Command::Clean(command) => command.run(global).await,
         Command::Config(command) => command.run(global).await,

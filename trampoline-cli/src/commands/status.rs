@@ -232,7 +232,9 @@ fn print_pod(row: &impl Fn(&str, String) -> Result<()>, pod: &BuilderStatus) -> 
         for job in &user.lost {
             row("interrupted", format!("build {job}, by the builder's end"))?;
         }
-        row("sessions", user.sessions.len().to_string())?;
+        let doing = user.sessions.iter().filter(|session| session.doing.is_some()).count();
+        let silent = if user.sessions.is_empty() { String::new() } else { format!(" ({doing} at work)") };
+        row("sessions", format!("{}{silent}", user.sessions.len()))?;
     }
     if let Some(daemon) = &pod.daemon {
         row("builds", daemon.builds.to_string())?;
@@ -241,6 +243,9 @@ fn print_pod(row: &impl Fn(&str, String) -> Result<()>, pod: &BuilderStatus) -> 
         row("last activity", format!("{} ({})", ago(idle.last_activity, now()), idle.source))?;
         if let Some(at) = idle.stops_at {
             row("stops", ago(at, now()))?;
+        }
+        for keep in &idle.keeps {
+            row("kept up", format!("by {}, which ends {} ({})", keep.what, ago(keep.until, now()), keep.note))?;
         }
     }
     if let Some(keys) = &pod.keys {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::sandbox::Sandbox;
 
-const COMMANDS: [&[&str]; 40] = [
+const COMMANDS: [&[&str]; 42] = [
     &[],
     &["setup"],
     &["up"],
@@ -31,6 +31,8 @@ const COMMANDS: [&[&str]; 40] = [
     &["roots", "ls"],
     &["roots", "add"],
     &["roots", "rm"],
+    &["hold"],
+    &["release"],
     &["maintenance"],
     &["clean"],
     &["config"],

@@ -24,7 +24,7 @@ use terminal::Terminal;
 pub use processes::Group;
 
 /// Of the idle time, between two looks. What is counted adds up meanwhile, so that a longer pause misses nothing.
-const SHARE: u32 = 10;
+const SHARE: u32 = 5;
 /// Longest and shortest pause.
 const LONGEST: Duration = Duration::from_secs(15);
 const SHORTEST: Duration = Duration::from_millis(250);
@@ -50,7 +50,8 @@ trait Source: fmt::Debug + Send {
 struct Watched {
     name: String,
     sources: Vec<Box<dyn Source>>,
-    since: Instant,
+    /// When it last did something, as far as anybody has looked.
+    worked: Instant,
     looked: Instant,
     doing: Option<&'static str>,
 }
@@ -59,7 +60,7 @@ impl Watched {
     fn new(name: String, mut sources: Vec<Box<dyn Source>>, now: Instant) -> Self {
         sources.push(Box::new(Cpu::default()));
         sources.push(Box::new(Terminal::default()));
-        Self { name, sources, since: now, looked: now, doing: Some(BEGINS) }
+        Self { name, sources, worked: now, looked: now, doing: Some(BEGINS) }
     }
 
     fn session(kind: SessionKind, command: &str, config: &Shutdown, now: Instant) -> Self {
@@ -85,8 +86,11 @@ impl Watched {
                 doing = doing.or(Some(source.word()));
             }
         }
-        let begins = self.doing == Some(BEGINS) && now < self.since + pause;
-        self.doing = doing.or(begins.then_some(BEGINS));
+        if doing.is_some() {
+            self.worked = now;
+        }
+        // A look that comes early, as the monitor wants to know, is no reason to take it for silent: too little time has passed.
+        self.doing = doing.or(self.doing.filter(|_| now < self.worked + pause));
         self.doing.is_some()
     }
 
@@ -241,6 +245,7 @@ mod tests {
         group.ticks += 500;
         assert!(!silent(&group, &mut shell, second(603)));
         assert_eq!(shell.moment(), "session (ssh): cpu");
+        assert!(!silent(&group, &mut shell, second(603) + Duration::from_millis(900)), "looked at too early");
         assert!(silent(&group, &mut shell, second(604)));
         group.bytes += 1 << 20;
         assert!(!silent(&group, &mut shell, second(605)));
@@ -256,7 +261,7 @@ mod tests {
         let config = |timeout| Shutdown { idle_timeout: timeout, ..Shutdown::default() };
         let of = |seconds| interval(&config(Some(Duration::from_secs(seconds))));
         assert_eq!(of(1800), Some(LONGEST));
-        assert_eq!(of(60), Some(Duration::from_secs(6)));
+        assert_eq!(of(60), Some(Duration::from_secs(12)));
         assert_eq!(of(1), Some(SHORTEST));
         assert_eq!(interval(&config(None)), None);
         let mut activity = Activity::default();
