@@ -16,19 +16,22 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) fn let_go(paths: &Paths, life: &Life, dry_run: bool, say: &mut dyn FnMut(&str)) {
     let would = if dry_run { "would be" } else { "is" };
     match tidy::ask(paths, life, dry_run, PATIENCE) {
-        Ok(tidied) => tidied
-            .into_iter()
-            .flat_map(|tidied| tidied.generations)
-            .for_each(|link| say(&format!("{link} {would} removed: an old generation (profiles-older-than)"))),
+        Ok(tidied) => tidied.into_iter().flat_map(|tidied| tidied.generations).for_each(|link| {
+            say(&format!("{link} {would} removed: an old generation (profiles-older-than)"))
+        }),
         Err(error) => say(&format!("old generations of profiles stay: {}", chain(&error))),
     }
-    let asked = control::ask(&paths.daemon_control_socket(), &Request::LetGo { dry_run }, PATIENCE, |reply| {
-        if let Reply::Root(root) = reply {
-            let path = root.path.unwrap_or_default();
-            say(&format!("{path} {would} no longer kept by {}: an old link (auto-roots-max-age)", root.name));
-        }
-        Ok(())
-    });
+    let asked =
+        control::ask(&paths.daemon_control_socket(), &Request::LetGo { dry_run }, PATIENCE, |reply| {
+            if let Reply::Root(root) = reply {
+                let path = root.path.unwrap_or_default();
+                say(&format!(
+                    "{path} {would} no longer kept by {}: an old link (auto-roots-max-age)",
+                    root.name
+                ));
+            }
+            Ok(())
+        });
     if let Err(error) = asked {
         say(&format!("old links keep what they keep: {}", chain(&error)));
     }

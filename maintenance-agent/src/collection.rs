@@ -94,8 +94,15 @@ pub fn collect(
         all.bytes_freed = all.bytes_freed.saturating_add(step.bytes_freed);
         news(News::Deleted(all));
         // It stops as soon as it has freed more than it may.
-        let is_over = step.bytes_freed <= budget || bounds.max_freed.is_some_and(|most| all.bytes_freed >= most);
-        tracing::debug!(paths = step.paths, freed = step.bytes_freed, ?took, ?first, "a step of the collection");
+        let is_over =
+            step.bytes_freed <= budget || bounds.max_freed.is_some_and(|most| all.bytes_freed >= most);
+        tracing::debug!(
+            paths = step.paths,
+            freed = step.bytes_freed,
+            ?took,
+            ?first,
+            "a step of the collection"
+        );
         if is_over {
             return Ok(all);
         }

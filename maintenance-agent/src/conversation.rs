@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use agent::{files, in_use};
 use agent::paths::Paths;
+use agent::{files, in_use};
 use contract::handshake::Life;
 use contract::in_use::is_name;
 use contract::places::Container;

@@ -4,9 +4,9 @@
 mod before;
 pub mod collection;
 pub mod conversation;
+mod memory;
 mod metrics;
 pub mod once;
-mod memory;
 mod pace;
 pub mod pressure;
 pub mod schedule;

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use agent::config::Watched;
 use agent::paths::Paths;
+use agent::room::bytes;
 use agent::status::chain;
 use agent::{life, published, ready};
-use agent::room::bytes;
 use contract::config::{DURATION_FORM, SIZE_FORM, Size, parse_duration};
 use contract::damage::Verified;
 use contract::exit::Exit;
@@ -81,7 +81,8 @@ pub fn once(paths: &Paths, wish: &Wish, out: &mut impl Write, err: &mut impl Wri
     let done = if wish.verify {
         verified(paths, err).and_then(|found| {
             tell(&found, verify::words, wish.json, out)?;
-            let refusal = (Exit::ChildFailed, "some of it stays damaged: see above, and `logs daemon`".to_owned());
+            let refusal =
+                (Exit::ChildFailed, "some of it stays damaged: see above, and `logs daemon`".to_owned());
             if found.failed.is_empty() { Ok(()) } else { Err(refusal) }
         })
     } else {
@@ -239,11 +240,20 @@ mod tests {
 
     #[test]
     fn wishes_are_read() {
-        let all = parse(&["--dry-run", "--optimise", "--json", "--max-freed", "2Gi", "--older-than", "7d"]).unwrap();
+        let all = parse(&["--dry-run", "--optimise", "--json", "--max-freed", "2Gi", "--older-than", "7d"])
+            .unwrap();
         let bounds = Bounds { max_freed: Some(2 << 30), older_than: Some(Duration::from_secs(7 * 86_400)) };
         assert_eq!(all, Wish { dry_run: true, optimise: true, verify: false, bounds, json: true });
         assert_eq!(parse(&[]).unwrap(), Wish::default());
-        for wrong in [&["--max-freed"][..], &["--verify", "--dry-run"], &["--max-freed", "much"], &["--older-than"], &["--older-than", "7"], &["--dry"], &["now"]] {
+        for wrong in [
+            &["--max-freed"][..],
+            &["--verify", "--dry-run"],
+            &["--max-freed", "much"],
+            &["--older-than"],
+            &["--older-than", "7"],
+            &["--dry"],
+            &["now"],
+        ] {
             assert!(parse(wrong).is_err(), "{wrong:?}");
         }
     }

@@ -80,6 +80,9 @@ mod tests {
     #[test]
     fn of_small_paths_it_deletes_so_many_at_once() {
         let first = Pace::default();
-        assert_eq!(first.after(step(FIRST, 1024), SECOND / 8, Duration::ZERO).budget(), MOST_PATHS * FIRST / 1024);
+        assert_eq!(
+            first.after(step(FIRST, 1024), SECOND / 8, Duration::ZERO).budget(),
+            MOST_PATHS * FIRST / 1024
+        );
     }
 }

@@ -94,7 +94,9 @@ mod tests {
     fn levels() {
         let config = Config::default();
         let room = |free_bytes, free_inodes| Room { bytes: 100, free_bytes, inodes: 100, free_inodes };
-        for (free, level) in [(15, Level::Enough), (14, Level::Collect), (5, Level::Collect), (4, Level::Refuse)] {
+        for (free, level) in
+            [(15, Level::Enough), (14, Level::Collect), (5, Level::Collect), (4, Level::Refuse)]
+        {
             assert_eq!(Level::of(&room(free, 100), &config), level, "{free}");
             assert_eq!(Level::of(&room(100, free), &config), level, "{free} inodes");
         }

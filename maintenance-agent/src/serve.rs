@@ -89,6 +89,7 @@ fn steps(
             recalled: false,
             told: None,
             full: 0,
+            heal_by: None,
             work: None,
             measured: None,
             remeasure: None,
@@ -120,6 +121,8 @@ struct Agent<'a> {
     told: Option<(Level, u64)>,
     /// When a build met its end last: seconds since the epoch.
     full: u64,
+    /// It is to be collected for that: at the latest then.
+    heal_by: Option<Instant>,
     /// What is under way.
     work: Option<Work>,
     /// The daemon whose store was measured.

@@ -97,7 +97,8 @@ fn write(
 
 /// What there is too little of, and what to do about it, in words for a person.
 fn short(room: &Room, config: &Config, last_gc: Option<&GcSummary>) -> Option<String> {
-    let (Maintenance { refuse_below, collect_below, .. }, size) = (&config.maintenance, config.builder.store_size);
+    let (Maintenance { refuse_below, collect_below, .. }, size) =
+        (&config.maintenance, config.builder.store_size);
     let mut text = match (room.below(*refuse_below, size), room.below(*collect_below, size)) {
         (Some(free), _) => format!("{free}, below `refuse-below` ({refuse_below}): builds are refused"),
         (None, Some(free)) => format!("{free}, below `collect-below` ({collect_below})"),
@@ -120,13 +121,23 @@ mod tests {
     fn what_is_short_is_said_with_what_to_do() {
         let mut config = Config::default();
         config.builder.store_size = contract::config::Size::gib(200);
-        let room = |free_bytes: u64| Room { bytes: 100 << 30, free_bytes: free_bytes << 30, inodes: 0, free_inodes: 0 };
+        let room = |free_bytes: u64| Room {
+            bytes: 100 << 30,
+            free_bytes: free_bytes << 30,
+            inodes: 0,
+            free_inodes: 0,
+        };
         assert_eq!(short(&room(20), &config, None), None);
         let text = short(&room(10), &config, None).unwrap();
         assert_eq!(text, "10.0 GiB of 100.0 GiB are free, below `collect-below` (15%)");
         let gc = GcSummary { cause: PRESSURE.into(), freed_bytes: 1 << 20, ..GcSummary::default() };
         let text = short(&room(1), &config, Some(&gc)).unwrap();
-        assert!(text.contains("below `refuse-below` (5%): builds are refused; the last collection has freed 1.0 MiB"), "{text}");
+        assert!(
+            text.contains(
+                "below `refuse-below` (5%): builds are refused; the last collection has freed 1.0 MiB"
+            ),
+            "{text}"
+        );
         assert!(text.contains("roots ls"), "{text}");
     }
 }

@@ -123,7 +123,9 @@ impl Client {
                 Ok(Some(Reply::Refused { exit: Exit::Stopping, message })) => {
                     return Err(Error::Stopping(message));
                 }
-                Ok(Some(Reply::Refused { exit: Exit::NoRoom, message })) => return Err(Error::NoRoom(message)),
+                Ok(Some(Reply::Refused { exit: Exit::NoRoom, message })) => {
+                    return Err(Error::NoRoom(message));
+                }
                 Ok(Some(Reply::Refused { exit: Exit::ChildFailed, message })) => {
                     return Err(Error::Child(message));
                 }

@@ -66,7 +66,8 @@ fn full_volume_refuses_builds_until_something_goes() {
     let builder = &small.builder;
     let tree = builder.pushed("full", &[("default.nix", &*quick("t-full", "built"))]);
     // All but 20 MiB, which somebody holds.
-    let held = small.add(small.free("avail") - (20 << 10), "nix-store --realise $path --add-root held --indirect");
+    let held =
+        small.add(small.free("avail") - (20 << 10), "nix-store --realise $path --add-root held --indirect");
     tree.cli(["build"]).run().refused(Exit::NoRoom, "below `refuse-below` (5%)");
     builder.shell("echo a shell is there for a repair").ok();
     let status = builder.cli(["status"]).run().ok();
@@ -86,7 +87,10 @@ fn build_that_meets_the_end_of_the_volume_is_told_what_was_freed() {
     let litter = small.add(100 << 10, ":");
     let built = tree.cli(["build"]).run();
     assert_ne!(built.code, 0, "{built}");
-    assert!(built.stderr.contains("the disk was full, 100.") && built.stderr.contains("were freed, run again"), "{built}");
+    assert!(
+        built.stderr.contains("the disk was full, 100.") && built.stderr.contains("were freed, run again"),
+        "{built}"
+    );
     small.builder.shell(&format!("[ ! -e {litter} ]")).ok();
     assert_eq!(small.last_gc()["cause"], "pressure");
     small.end();

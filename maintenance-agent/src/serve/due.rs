@@ -16,11 +16,22 @@ use crate::{ASKED, PRESSURE, SCHEDULE, store};
 /// A change of what is free that is worth telling: of so many parts.
 const PARTS: u64 = 100;
 
+/// After the end of a build, until nobody counts it any more.
+const SETTLE: Duration = Duration::from_secs(5);
+
 impl Agent<'_> {
     /// Begins a collection if one is due (`None`), or says when the next one is, as far as that is known.
     pub(super) fn due(&mut self, stopping: bool, busy: bool, now: Instant) -> Option<Option<Instant>> {
         let level = self.level();
-        if !stopping && self.was_full() {
+        if self.was_full() {
+            self.heal_by = Some(now + SETTLE);
+        }
+        // The build may still be counted, and then what it leaves would be spared.
+        if let Some(by) = self.heal_by.filter(|_| !stopping) {
+            if busy && now < by {
+                return Some(Some(by));
+            }
+            self.heal_by = None;
             self.collect(PRESSURE, !busy);
             return None;
         }
@@ -87,7 +98,12 @@ impl Agent<'_> {
         };
         if !self.told.is_some_and(same) {
             if self.told.is_some_and(|(told, _)| told != level) {
-                tracing::info!(?level, free_bytes = room.free_bytes, free_inodes = room.free_inodes, "the volume");
+                tracing::info!(
+                    ?level,
+                    free_bytes = room.free_bytes,
+                    free_inodes = room.free_inodes,
+                    "the volume"
+                );
             }
             self.told = Some((level, room.free_bytes));
             if let Err(error) = store::refresh(self.paths, self.life, config, room) {

@@ -207,7 +207,11 @@ impl Server<'_> {
     fn deadline(&self) -> Option<Instant> {
         let jobs = self.jobs.iter().filter_map(crate::job::Running::deadline);
         let sshd = self.sshd.as_ref().and_then(ssh::Sshd::deadline);
-        jobs.chain(sshd).chain(self.heal_deadline()).chain(self.activity.due()).chain(self.leaving.as_ref().map(|l| l.deadline)).min()
+        jobs.chain(sshd)
+            .chain(self.heal_deadline())
+            .chain(self.activity.due())
+            .chain(self.leaving.as_ref().map(|l| l.deadline))
+            .min()
     }
 
     /// Whatever has come due.

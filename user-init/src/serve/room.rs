@@ -99,7 +99,8 @@ impl Server<'_> {
     pub(super) fn heal(&mut self) {
         let store: Option<StoreStatus> =
             published::read(self.paths(), self.life, Container::Maintenance, file::STORE);
-        let last = store.and_then(|store| store.last_gc).filter(|gc| !gc.dry_run).map(|gc| (gc.at, gc.freed_bytes));
+        let last =
+            store.and_then(|store| store.last_gc).filter(|gc| !gc.dry_run).map(|gc| (gc.at, gc.freed_bytes));
         // One may have begun while the build still ran.
         if let Some(last) = last.filter(|last| !self.collections.contains(last)) {
             self.collections.truncate(REMEMBERED - 1);
