@@ -92,7 +92,10 @@ fn answered(desk: &Desk, request: Request, to: &Answer) -> Result<(), Refusal> {
             let Some(age) = config.maintenance.auto_roots_max_age else { return Ok(()) };
             let gone = roots::let_go(paths, age, dry_run)?;
             if !dry_run && !gone.is_empty() {
-                tracing::info!(links = gone.len(), "links that are older than auto-roots-max-age keep nothing any more");
+                tracing::info!(
+                    links = gone.len(),
+                    "links that are older than auto-roots-max-age keep nothing any more"
+                );
             }
             tell(to, gone)?;
         }

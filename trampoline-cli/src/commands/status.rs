@@ -215,6 +215,13 @@ fn print_pod(row: &impl Fn(&str, String) -> Result<()>, pod: &BuilderStatus) -> 
     if let Some(store) = &pod.store {
         row("store", format!("{} in {} paths", bytes(store.nar_bytes), store.paths))?;
         row("disk", format!("{} free of {}", bytes(store.fs_free_bytes), bytes(store.fs_bytes)))?;
+        if let Some(short) = &store.short {
+            row("too little", short.clone())?;
+        }
+    }
+    for damaged in pod.damage.iter().flat_map(|damage| damage.lately(now())) {
+        let when = ago(damaged.at, now());
+        row("damaged", format!("{} ({when}: {}; {})", damaged.path, damaged.what, damaged.fate.words()))?;
     }
     if let Some(dir) = &pod.build_dir {
         let limit = if dir.enforced { "" } else { ", which its storage does not enforce" };
