@@ -29,8 +29,8 @@ build_seeder() {
     cargo build --release --target "$host" --package daemon-init --example seed_bench)
 }
 
-# build_delay: sets $delay, which makes a line longer.
+# build_delay: sets $delay, which makes a line longer; to wait, it needs no optimisation.
 build_delay() {
-  delay=$CARGO_TARGET_DIR/release/examples/delay
-  (cd "$repo" && cargo build --release --package e2e --example delay)
+  delay=$CARGO_TARGET_DIR/debug/examples/delay
+  (cd "$repo" && cargo build --package e2e --example delay)
 }

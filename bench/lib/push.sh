@@ -59,7 +59,7 @@ push_repository() {
 push_sources() {
   local repository=$work/sources from=${CARGO_HOME:-$HOME/.cargo}/registry/src
   mkdir "$repository"
-  (cd "$from" && find . -type f -name '*.rs' -not -path '*/win*' -print0 | tar --null --files-from=- --create) |
+  (cd "$from" && find ./*/${quick:+s}* -type f -name '*.rs' -not -path '*/win*' -print0 | tar --null --files-from=- --create) |
     tar -C "$repository" --extract
   sources_size="$(du -s -m --apparent-size "$repository" | cut -f1) MB, $(find "$repository" -type f | wc -l) files"
   git_in "$repository" init --quiet
