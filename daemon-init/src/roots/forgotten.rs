@@ -156,7 +156,7 @@ mod tests {
         // It was older than what is there now.
         found.root.since = found.root.since.map(|since| since - 1);
         assert!(!forget_one(&scene.paths, &scene.entry, &found.root).unwrap());
-        assert_eq!(scene.entries(), [scene.entry.clone()]);
+        assert_eq!(scene.entries(), std::slice::from_ref(&scene.entry));
 
         let found = scene.found().pop().unwrap();
         assert!(forget_one(&scene.paths, &scene.entry, &found.root).unwrap());
