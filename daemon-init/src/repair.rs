@@ -52,6 +52,9 @@ pub enum Error {
     /// The image's Nix.
     #[error("remove what is damaged")]
     Store(#[from] StoreError),
+    /// The image's Nix did not say what refers to it, or did not forget it.
+    #[error("{0} is damaged and could not be removed while the builder serves")]
+    Unclear(String),
     /// Which life this is.
     #[error("tell which life of the pod this is")]
     Life(#[source] io::Error),
@@ -66,7 +69,7 @@ impl Error {
     pub fn exit(&self) -> Exit {
         match self {
             Self::NotAPath(_) => Exit::Usage,
-            Self::Daemon { .. } => Exit::ChildFailed,
+            Self::Daemon { .. } | Self::Unclear(_) => Exit::ChildFailed,
             Self::Read { .. } | Self::Life(_) | Self::Told(_) => Exit::Io,
             Self::Store(error) => error.exit(),
         }
@@ -97,8 +100,10 @@ pub fn repair(
         Fate::Fetched
     } else {
         progress("removing what no substituter has")?;
-        remove(paths, path)?;
-        Fate::Removed
+        match remove(paths, path) {
+            Err(Error::Unclear(_)) => Fate::AtNextStart,
+            removed => removed.map(|()| Fate::Removed)?,
+        }
     };
     let damaged = Damaged { path: path.to_owned(), at: agent::unix_now(), found: Found::Verify, what, fate };
     damage::remember(&paths.mark_dir(), vec![damaged.clone()]);
@@ -136,9 +141,16 @@ fn remove(paths: &Paths, path: &str) -> Result<(), Error> {
     let (nix, abort) = (NixStore::new(NixStore::find(&paths.nix)?, root), Abort::new());
     let text = nix.dump_db(None, &abort)?;
     let entries = registration::parse(&text).unwrap_or_default();
+    // How that program ended may be unknown.
+    if !entries.iter().any(|entry| entry.path == path) {
+        return Err(Error::Unclear(path.to_owned()));
+    }
     let order = mend::with_referrers(&entries, std::iter::once(path));
     let aside = mend::set_aside(&paths.mark_dir(), &paths.volume(), &order)?;
     nix.forget_missing(None, &abort)?;
+    if asked(paths, |daemon| daemon.valid_path(path))?.is_some() {
+        return Err(Error::Unclear(path.to_owned()));
+    }
     for path in aside {
         seed::delete_tree(&path, &abort)?;
     }

@@ -62,7 +62,7 @@ pub enum Fate {
     Fetched,
     /// Made anew from the image.
     Restored,
-    /// The image's: it is made anew when the builder starts next.
+    /// When the builder starts next: it is the image's, and made anew then; or it could not be removed while the builder served.
     AtNextStart,
 }
 
@@ -135,7 +135,9 @@ impl Fate {
             }
             Self::Fetched => "fetched again from a substituter",
             Self::Restored => "made anew from the image",
-            Self::AtNextStart => "part of the image; made anew when the builder starts next (down, up)",
+            Self::AtNextStart => {
+                "made anew from the image, or removed, when the builder starts next (down, up)"
+            }
         }
     }
 }
