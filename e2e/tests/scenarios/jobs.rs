@@ -102,6 +102,7 @@ fn control_c_asks_and_whoever_leaves_ends_nothing() {
     terminal.press(CONTROL_C);
     terminal.shows("interrupted; build");
     terminal.press(b"\n");
+    terminal.shows("following build");
     terminal.press(CONTROL_C);
     terminal.shows("interrupted; build");
     terminal.press(b"d\n");

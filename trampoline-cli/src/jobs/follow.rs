@@ -59,7 +59,7 @@ pub(crate) async fn to_its_end(context: &Context, id: &str, log: Log<'_>) -> Res
             answer = answer(&mut asked) => {
                 asked = None;
                 match answer {
-                    Answer::Follow => {}
+                    Answer::Follow => context.ui.say(format!("following build {id} again")),
                     Answer::Detach => return Ok(screen.leave(id, INTERRUPTED)),
                     Answer::Cancel => {
                         cancelling = true;

@@ -22,6 +22,9 @@ const PAUSE: Duration = Duration::from_millis(250);
 /// The longest of these.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
+/// What carried the connection has so long to say why it broke.
+const LAST_WORDS: Duration = Duration::from_secs(10);
+
 /// What comes next.
 pub(crate) enum Piece {
     /// Of the log, as it stands there.
@@ -84,19 +87,14 @@ impl<'a> Log<'a> {
                 self.outage = None;
                 return self.take(&line);
             }
-            let ended = match self.connection.take() {
-                Some(connection) => connection.finish().await,
-                None => continue,
-            };
-            match ended {
-                Ok((code, words)) => match Exit::from_code(code) {
-                    // It says so itself, or speaks another language.
-                    Some(Exit::Usage | Exit::NoPermission) => {
-                        return Err(remote::failed_with("cannot follow the build", code, &words));
-                    }
-                    _ => self.broken(),
-                },
-                Err(_) => self.broken(),
+            self.broken();
+            let Some(connection) = self.connection.take() else { continue };
+            let ended = tokio::time::timeout(LAST_WORDS, connection.finish()).await;
+            if let Ok(Ok((code, words))) = ended {
+                // It says so itself, or speaks another language.
+                if matches!(Exit::from_code(code), Some(Exit::Usage | Exit::NoPermission)) {
+                    return Err(remote::failed_with("cannot follow the build", code, &words));
+                }
             }
         }
     }

@@ -19,6 +19,9 @@ use crate::lines;
 use crate::remote;
 use crate::wake;
 
+/// What to do after an interruption.
+const AGAIN: &str = "the same build again starts the builder, and builds what is missing";
+
 /// All that are kept, newest first.
 pub(crate) async fn list(context: &Context) -> Result<Vec<JobInfo>> {
     let output = ask(context, &["list"], "cannot list the builds").await?;
@@ -61,9 +64,15 @@ fn gone(context: &Context, observed: &Observed, id: &str) -> Option<CliError> {
         match observed.phase() {
             PodPhase::Running | PodPhase::Starting | PodPhase::Stopping => return None,
             PodPhase::Absent if !observed.exists() => format!("builder {name} was removed"),
-            PodPhase::Absent | PodPhase::Broken | PodPhase::Stopped => format!("builder {name} has stopped"),
+            // Who left by himself has ended his jobs, and what came of them did not reach us.
+            PodPhase::Stopped if observed.containers.iter().all(|container| container.exit_code == 0) => {
+                let what = format!("builder {name} has stopped, and how build {id} ended was not heard");
+                return Some(CliError::new(Exit::Stopping, what).hint(AGAIN));
+            }
+            PodPhase::Stopped => format!("builder {name} was killed"),
+            PodPhase::Absent | PodPhase::Broken => format!("the pod of builder {name} is gone"),
         }
     };
     let error = CliError::new(Exit::Stopping, format!("build {id} was interrupted: {how}"));
-    Some(error.hint("the same build again starts the builder, and builds what is missing"))
+    Some(error.hint(AGAIN))
 }
