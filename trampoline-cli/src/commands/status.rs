@@ -230,10 +230,6 @@ fn print_pod(row: &impl Fn(&str, String) -> Result<()>, pod: &BuilderStatus) -> 
     if let Some(note) = pod.memory.as_ref().and_then(|memory| memory.since(0, Container::Daemon)) {
         row("memory", note)?;
     }
-    for damaged in pod.damage.iter().flat_map(|damage| damage.lately(now())) {
-        let when = ago(damaged.at, now());
-        row("damaged", format!("{} ({when}: {}; {})", damaged.path, damaged.what, damaged.fate.words()))?;
-    }
     if let Some(user) = &pod.user {
         row("jobs", user.jobs.len().to_string())?;
         for job in &user.lost {
