@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use agent::wait::growing;
 use contract::cluster::{ClusterStatus, ClusterStop};
-use contract::handshake::{Phase, StopPhase};
+use contract::handshake::{AgentStatus, StopPhase};
 
 /// Builds follow each other closely; the budget is not moved for every gap.
 pub const GAP: Duration = Duration::from_secs(10);
@@ -173,7 +173,9 @@ impl Duties {
 /// What one looks for.
 fn headline(status: &ClusterStatus) -> impl PartialEq + use<> {
     let agents = status.builder.agents.iter();
-    let agents: Vec<(String, Phase)> = agents.map(|a| (a.agent.clone(), a.phase)).collect();
+    // With the configuration that each runs with: who has just applied one looks.
+    let of = |a: &AgentStatus| (a.agent.clone(), a.phase, a.config.clone(), a.config_note.clone());
+    let agents: Vec<_> = agents.map(of).collect();
     let stop = status.builder.stop.as_ref().map_or(StopPhase::Open, |s| s.phase);
     let keeps = status.builder.idle.as_ref().map(|idle| idle.keeps.clone());
     (status.state, agents, stop, keeps, status.trouble.clone())
