@@ -227,8 +227,10 @@ fn print_pod(row: &impl Fn(&str, String) -> Result<()>, pod: &BuilderStatus) -> 
         let limit = if dir.enforced { "" } else { ", which its storage does not enforce" };
         row("build dir", format!("{} of {}{limit}", bytes(dir.used_bytes), bytes(dir.size_bytes)))?;
     }
-    if let Some(note) = pod.memory.as_ref().and_then(|memory| memory.since(0, Container::Daemon)) {
-        row("memory", note)?;
+    if let Some(memory) = &pod.memory
+        && let Some(note) = memory.since(0, Container::Daemon)
+    {
+        row("memory", format!("{}: {note}", ago(memory.last_kill, now())))?;
     }
     if let Some(user) = &pod.user {
         row("jobs", user.jobs.len().to_string())?;
