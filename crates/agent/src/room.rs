@@ -69,7 +69,10 @@ mod tests {
         assert_eq!(room.below(Share::Percent(11), size).unwrap(), "10.0 GiB of 100.0 GiB are free");
         assert_eq!(room.below(Share::Percent(5), size).unwrap(), "40 of 1000 inodes are free");
         assert_eq!(room.below(Share::Percent(4), size), None);
-        assert_eq!(room.below(Share::Size(Size::mib(1)), size), Some("40 of 1000 inodes are free".to_owned()));
+        assert_eq!(
+            room.below(Share::Size(Size::mib(1)), size),
+            Some("40 of 1000 inodes are free".to_owned())
+        );
         // Nobody counts inodes there.
         assert_eq!(Room { inodes: 0, free_inodes: 0, ..room }.below(Share::Percent(9), size), None);
         assert_eq!(Room { free_bytes: 0, ..room }.below(Share::Percent(0), size), None);

@@ -11,7 +11,9 @@ pub fn brings_paths(command: &str) -> bool {
     let program = words.next().and_then(|path| path.rsplit('/').next());
     match program {
         Some("nix-daemon") => words.any(|word| word == "--stdio"),
-        Some("nix-store") => words.clone().any(|word| word == "--serve") && words.any(|word| word == "--write"),
+        Some("nix-store") => {
+            words.clone().any(|word| word == "--serve") && words.any(|word| word == "--write")
+        }
         Some("nix") => words.next() == Some("daemon") && words.any(|word| word == "--stdio"),
         _ => false,
     }
@@ -26,7 +28,9 @@ mod tests {
         for command in ["nix-daemon --stdio", "/nix/bin/nix-daemon --stdio", "nix-store --serve --write"] {
             assert!(brings_paths(command), "{command}");
         }
-        for command in ["", &format!("{READING} --stdio"), "nix-store --serve", "bash -l", "rsync --server", "nix build"] {
+        for command in
+            ["", &format!("{READING} --stdio"), "nix-store --serve", "bash -l", "rsync --server", "nix build"]
+        {
             assert!(!brings_paths(command), "{command}");
         }
     }

@@ -80,7 +80,9 @@ fn patterns_match_what_is_accepted_and_not_all_that_is_refused() {
                 Text::Network => (&["10.0.0.0/8", "::/0", "2001:db8::/32"], "cache.example/32"),
                 Text::Feature => (&["kvm", "gccarch-x86-64-v3", "a_b+c.1"], "big parallel"),
                 Text::Resource => (&["devices.kubevirt.io/kvm", "a/B_c.d-1"], "kvm"),
-                Text::Hours => (&["08:00-19:00", "Mon-Fri 08:00-19:00", "Sat,Sun 22:00-06:00; Mon 00:00-24:00"], "Mon"),
+                Text::Hours => {
+                    (&["08:00-19:00", "Mon-Fri 08:00-19:00", "Sat,Sun 22:00-06:00; Mon 00:00-24:00"], "Mon")
+                }
                 Text::TimeZone => (&["UTC", "Europe/Berlin", "America/Argentina/Buenos_Aires"], "Mars Base"),
                 Text::NixUser => (&["nix", "@wheel", "_a-1"], "*"),
                 Text::Calendar => (&["daily", "Sun 03:00", "Mon-Fri,Sun 22:30", "04:00"], "noon"),

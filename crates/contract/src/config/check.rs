@@ -3,8 +3,8 @@
 use super::calendar;
 use super::listen;
 use super::network::Network;
-use super::window;
 use super::share::Share;
+use super::window;
 use crate::base64;
 
 /// The form of a string. Each has its words for messages and docs, its pattern for the JSON schema (never
@@ -120,14 +120,18 @@ impl Text {
             }
             Self::Port => "a port from 1 to 65535, or the name of one",
             Self::Network => "a network such as \"10.0.0.0/8\" or \"2001:db8::/32\"",
-            Self::Calendar => "\"daily\", \"weekly\", or a time with the days on which it counts such as \"Sun 03:00\" or \"Mon-Fri 22:30\"",
+            Self::Calendar => {
+                "\"daily\", \"weekly\", or a time with the days on which it counts such as \"Sun 03:00\" or \"Mon-Fri 22:30\""
+            }
             Self::Share => "a percentage from \"0%\" to \"90%\", or a size such as \"2Gi\"",
             Self::Feature => "a word of letters, digits, dots, hyphens, plus signs and underscores",
             Self::Hours => {
                 "days and hours such as \"Mon-Fri 08:00-19:00\" or \"Mon,Wed 22:00-06:00; Sat 10:00-24:00\""
             }
             Self::Listen => "an address and a port from 1024 on, such as \"0.0.0.0:9464\"",
-            Self::TimeZone => "the name of a time zone in the tz database such as \"UTC\" or \"Europe/Berlin\"",
+            Self::TimeZone => {
+                "the name of a time zone in the tz database such as \"UTC\" or \"Europe/Berlin\""
+            }
             Self::Resource => "the name of a device plugin's resource such as \"devices.kubevirt.io/kvm\"",
             Self::Seccomp => {
                 "\"unset\", or \"localhost/\" and the path of a profile below the kubelet's folder of profiles, without \"..\""

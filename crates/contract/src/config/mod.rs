@@ -44,8 +44,8 @@ pub use schema::json_schema;
 pub use share::Share;
 pub use table::{TABLES, Table, option, options};
 pub use types::{
-    AccessMode, Builder, Daemon, DnsPolicy, Durability, Engine, IsolationChoice, Kubernetes, Limits, Log, LogFormat,
-    LogLevel, Maintenance, Metrics, PullPolicy, Shutdown, User,
+    AccessMode, Builder, Daemon, DnsPolicy, Durability, Engine, IsolationChoice, Kubernetes, Limits, Log,
+    LogFormat, LogLevel, Maintenance, Metrics, PullPolicy, Shutdown, User,
 };
 pub use units::{DURATION_FORM, NEVER, SIZE_FORM, Size, format_duration, parse_duration};
 pub use value::Value;
