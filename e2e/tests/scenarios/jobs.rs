@@ -87,8 +87,8 @@ fn detached_build_is_followed_and_ended_by_others() {
     let build = build.output();
     assert!(build.code != 0 && build.stderr.contains("was cancelled"), "{build}");
     assert_eq!(job(builder, &id)["state"], "cancelled");
-    let again = other.cli(["cancel", &id]).run().ok();
-    assert!(again.stderr.contains("had ended before"), "{again}");
+    let late = other.cli(["cancel", &bad_id]).run().ok();
+    assert!(late.stderr.contains("had ended before: it is failed"), "{late}");
 }
 
 fn control_c_asks_and_whoever_leaves_ends_nothing() {
