@@ -54,8 +54,9 @@ impl std::str::FromStr for Of {
             return Ok(Self::Build(word.to_owned()));
         }
         let name = Name::from_str(word, false);
-        name.map(|name| Self::Container(name.into()))
-            .map_err(|_| "it is daemon, user, maintenance, shutdown-monitor or the number of a build".to_owned())
+        name.map(|name| Self::Container(name.into())).map_err(|_| {
+            "it is daemon, user, maintenance, shutdown-monitor or the number of a build".to_owned()
+        })
     }
 }
 
@@ -96,11 +97,8 @@ impl Logs {
         }
         if observed.containers.is_empty() {
             return Err(if observed.exists() {
-                CliError::engine(format!(
-                    "the pod of builder {} is gone, and its logs with it",
-                    context.name
-                ))
-                .hint("`logs --previous` shows what is kept on the store volume")
+                CliError::engine(format!("the pod of builder {} is gone, and its logs with it", context.name))
+                    .hint("`logs --previous` shows what is kept on the store volume")
             } else {
                 wake::absent(&context)
             });
