@@ -220,7 +220,11 @@ impl Supervisor<'_> {
                 // The engine's signal ends us.
                 StopPhase::Final if stop.end == StopEnd::AwaitSignal => {}
                 StopPhase::Final => {
-                    return Ok(Some(Ended { idle: true, reason: stop.reason, last_activity: stop.last_activity }));
+                    return Ok(Some(Ended {
+                        idle: true,
+                        reason: stop.reason,
+                        last_activity: stop.last_activity,
+                    }));
                 }
                 StopPhase::Ask if stop.generation != state.acked => {
                     let work = state.evidence.look().builds;

@@ -14,5 +14,8 @@ fn the_operators_page_is_up_to_date() {
         std::fs::write(path, format!("{before}{BEGIN}{made}")).unwrap();
         return;
     }
-    assert!(options == made, "docs/operating.md is not what the options yield (UPDATE_SNAPSHOTS=1 writes it anew)");
+    assert!(
+        options == made,
+        "docs/operating.md is not what the options yield (UPDATE_SNAPSHOTS=1 writes it anew)"
+    );
 }

@@ -250,7 +250,10 @@ fn print_pod(row: &impl Fn(&str, String) -> Result<()>, pod: &BuilderStatus) -> 
             row("stops", ago(at, now()))?;
         }
         for keep in &idle.keeps {
-            row("kept up", format!("by {}, which ends {} ({})", keep.what, ago(keep.until, now()), keep.note))?;
+            row(
+                "kept up",
+                format!("by {}, which ends {} ({})", keep.what, ago(keep.until, now()), keep.note),
+            )?;
         }
     }
     if let Some(keys) = &pod.keys {

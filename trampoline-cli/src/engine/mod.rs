@@ -324,8 +324,10 @@ pub(crate) trait Engine: Send + Sync {
 
     /// Runs a command of the image with the store volume of a builder that does not run.
     async fn on_store_volume(&self, builder: &str, _image: &str, _argv: &[&str]) -> Result<Output> {
-        Err(CliError::engine(format!("builder {builder} sleeps, and nobody in the cluster has its store volume open"))
-            .hint("`trampoline-cli up` starts it; then `logs --previous` shows what it logged before"))
+        Err(CliError::engine(format!(
+            "builder {builder} sleeps, and nobody in the cluster has its store volume open"
+        ))
+        .hint("`trampoline-cli up` starts it; then `logs --previous` shows what it logged before"))
     }
 
     /// Whether the engine has this image; its id.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::sandbox::Sandbox;
 
-const COMMANDS: [&[&str]; 42] = [
+const COMMANDS: [&[&str]; 43] = [
     &[],
     &["setup"],
     &["up"],
@@ -27,17 +27,18 @@ const COMMANDS: [&[&str]; 42] = [
     &["keys", "ls"],
     &["keys", "add"],
     &["keys", "rm"],
+    &["hold"],
+    &["release"],
     &["roots"],
     &["roots", "ls"],
     &["roots", "add"],
     &["roots", "rm"],
-    &["hold"],
-    &["release"],
     &["maintenance"],
     &["clean"],
     &["config"],
     &["config", "check"],
     &["config", "show"],
+    &["config", "apply"],
     &["config", "schema"],
     &["config", "default"],
     &["image"],
