@@ -81,9 +81,21 @@ pub(super) async fn write_config(podman: &Podman, rendering: &Rendering) -> Resu
     command::run(podman.ui, &args, Some(&archive)).await.map(drop)
 }
 
+/// Brings up the containers of a pod that is there. One that the agents left a moment ago may yet have its infra container, which is
+/// on its way out: who joins it then finds it gone.
+pub(super) async fn start(podman: &Podman, builder: &str) -> Result<()> {
+    match start_containers(podman, builder).await {
+        Err(error) if error.to_string().contains("cannot get namespace path") => {
+            infra_ended(podman, builder).await?;
+            start_containers(podman, builder).await
+        }
+        started => started,
+    }
+}
+
 /// Two at a time: `podman pod start` starts one container after another. Either brings up the infra container first, for which
 /// the other waits; builds need only the first pair, so that the second one's time is the other core's.
-pub(super) async fn start(podman: &Podman, builder: &str) -> Result<()> {
+async fn start_containers(podman: &Podman, builder: &str) -> Result<()> {
     let [daemon, user, maintenance, monitor] =
         Container::ALL.map(|container| container_name(builder, container));
     let serving = ["start", &daemon, &user];
@@ -121,28 +133,35 @@ pub(super) async fn stop_revived(podman: &Podman, told: &Observed) -> Result<Obs
     Ok(now)
 }
 
-/// podman tells when each has ended. The pod's infra container follows by itself: a process of podman's ends it after the last of
-/// them. Where that has come to nothing, which happens on a busy machine, it would stay for ever, and is ended here.
+/// podman tells when each has ended.
 pub(super) async fn stopped(podman: &Podman, observed: &Observed) -> Result<()> {
     let names = names(observed, |_| true);
     let mut args = vec!["wait"];
     args.extend(names.iter().map(String::as_str));
-    let pod = pod_name(&observed.builder);
     loop {
         podman.run(&args).await?;
-        let infra = podman.run(&["pod", "inspect", "--format", "{{.InfraContainerID}}", &pod]).await?;
-        let infra = String::from_utf8_lossy(&infra).trim().to_owned();
-        // Gone already if somebody removed the pod meanwhile.
-        let wait = ["wait", infra.as_str()];
-        let follows = command::output(podman.ui, &wait, None);
-        if let Ok(ended) = tokio::time::timeout(INFRA, follows).await {
-            return ended.map(drop);
-        }
-        let (now, _) = observe::one(podman.ui, &observed.builder).await?;
-        if !now.containers.iter().any(|container| container.running) {
-            return podman.run(&["pod", "stop", &pod]).await.map(drop);
+        if infra_ended(podman, &observed.builder).await? {
+            return Ok(());
         }
     }
+}
+
+/// The pod's infra container follows the last of the others by itself: a process of podman's ends it. Where that has come to nothing,
+/// which happens on a busy machine, it would stay for ever, and is ended here. False where one of the others runs again.
+async fn infra_ended(podman: &Podman, builder: &str) -> Result<bool> {
+    let pod = pod_name(builder);
+    let infra = podman.run(&["pod", "inspect", "--format", "{{.InfraContainerID}}", &pod]).await?;
+    let infra = String::from_utf8_lossy(&infra).trim().to_owned();
+    // Gone already if somebody removed the pod meanwhile.
+    let follows = command::output(podman.ui, &["wait", &infra], None);
+    if let Ok(ended) = tokio::time::timeout(INFRA, follows).await {
+        return ended.map(|_| true);
+    }
+    let (now, _) = observe::one(podman.ui, builder).await?;
+    if now.containers.iter().any(|container| container.running) {
+        return Ok(false);
+    }
+    podman.run(&["pod", "stop", &pod]).await.map(|_| true)
 }
 
 fn names(observed: &Observed, wanted: impl Fn(bool) -> bool) -> Vec<String> {
