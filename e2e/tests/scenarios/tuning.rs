@@ -87,8 +87,8 @@ fn a_changed_configuration_reaches_all_agents_of_a_running_builder_at_once() {
     assert!(status.contains("daemon.max-jobs counts after a restart"), "it still waits: {status}");
     for of in Container::ALL {
         let text = text_of(of);
-        let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        let said = lines.filter(|line| line["key"] == "log.level").last();
+        let mut lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let said = lines.rfind(|line| line["key"] == "log.level");
         let said = said.unwrap_or_else(|| panic!("{} says nothing of it: {text}", of.agent()));
         for (key, value) in
             [("old", "\"debug\""), ("new", "\"info\""), ("agent", of.agent()), ("builder", builder.name())]
