@@ -348,7 +348,7 @@ fn keys_of_the_configuration_come_and_go_with_it() {
     fs::write(&world.paths.config, "[user]\nauthorized-keys = [\"nonsense\"]\n").unwrap();
     world.until(&dir, || world.own::<AgentStatus>(file::STATUS).unwrap().config_note.is_some());
     assert!(keys().contains(KEY), "the last good configuration stays in force");
-    fs::write(&world.paths.config, "").unwrap();
+    fs::write(&world.paths.config, "# nothing\n").unwrap();
     world.until(&dir, || !keys().contains(KEY));
     assert_eq!(String::from_utf8(world.run(&["host-key"]).stdout).unwrap(), "ssh-ed25519 AAAAfake\n");
 }
