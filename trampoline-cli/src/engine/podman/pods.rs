@@ -153,8 +153,8 @@ async fn infra_ended(podman: &Podman, builder: &str) -> Result<bool> {
     let infra = podman.run(&["pod", "inspect", "--format", "{{.InfraContainerID}}", &pod]).await?;
     let infra = String::from_utf8_lossy(&infra).trim().to_owned();
     // Gone already if somebody removed the pod meanwhile.
-    let follows = command::output(podman.ui, &["wait", &infra], None);
-    if let Ok(ended) = tokio::time::timeout(INFRA, follows).await {
+    let wait = ["wait", &infra];
+    if let Ok(ended) = tokio::time::timeout(INFRA, command::output(podman.ui, &wait, None)).await {
         return ended.map(|_| true);
     }
     let (now, _) = observe::one(podman.ui, builder).await?;
