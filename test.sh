@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The one door to all tests.
 #
-# usage: ./test.sh [STAGE...]      without a stage: all but the last
+# usage: ./test.sh [STAGE...]      without a stage: all of the first six
 #
 #   lint       formatting, clippy, shellcheck
 #   supply     licences, sources and known vulnerabilities of what we depend on
@@ -11,7 +11,7 @@
 #   cli        the client against recorded engines; the flake against stand-ins for its inputs
 #   podman     scenarios that drive trampoline-cli against podman, rootful and, where it works, rootless
 #   kubernetes the same scenarios against a cluster: that of KUBECONFIG_FOR_TESTS, else minikube's where it is
-#              installed, else one of the tests' own, as root (e2e/cluster)
+#              installed, else one of the tests' own, as root (e2e/cluster); not among the first six
 #   soak       seeding, podman and kubernetes at full length; hours rather than minutes
 #
 # What is missing on a Debian machine is installed. Logs are kept in the folder that is named; of what failed, the
@@ -31,7 +31,7 @@ rootless_user=trampoline-test
 # What is tried in a cluster with privilege as well; all of it at full length, since podman's pods have it.
 privileged_parts=sandbox
 passed=0 failed=0 skipped=0
-all=(lint supply unit seeding cli podman kubernetes) wanted=()
+wanted=()
 # What has made clusters that must be ended, their numbers, and what brings an image of podman's to nodes: LOADER load IMAGE.
 own_cluster='' own_numbers=() loader=''
 # Of what runs beside the rest.
@@ -40,13 +40,13 @@ declare -A pids=() begins=()
 while (($#)); do
   case $1 in
     lint | supply | unit | seeding | cli | podman | kubernetes | soak) wanted+=("$1") ;;
-    all) wanted+=("${all[@]}") ;;
+    all) wanted+=(lint supply unit seeding cli podman) ;;
     -h | --help) sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "$0"; exit 0 ;;
     *) fail 64 "unknown stage $1 (see --help)" ;;
   esac
   shift
 done
-((${#wanted[@]})) || wanted=("${all[@]}")
+((${#wanted[@]})) || wanted=(lint supply unit seeding cli podman)
 
 cd "$repo"
 # Two at once would take each other's leftovers for those of a dead run.
