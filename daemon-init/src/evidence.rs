@@ -126,7 +126,8 @@ impl Evidence {
                     self.published.last_build = agent::unix_now();
                 }
                 self.published.builds = builds;
-                if changed || ended {
+                // Not at each look while one runs: others look when we publish, and then we do.
+                if changed {
                     self.publish();
                 }
             }

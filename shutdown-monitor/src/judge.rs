@@ -19,6 +19,8 @@ mod scaling;
 pub const ANSWER: Duration = Duration::from_secs(10);
 /// After an `Ask` that was not answered in time: who could not answer now will hardly a second later.
 pub const AGAIN: Duration = Duration::from_secs(60);
+/// The last activity that is told is as old as this at most while something goes on and we look.
+const TOLD: Duration = Duration::from_secs(30);
 /// Who has a session open is told so long before the end, or a quarter of the idle time before it.
 pub const NOTICE: Duration = Duration::from_secs(120);
 /// The calendar is looked at anew after this: a machine that has slept has another one.
@@ -95,6 +97,17 @@ pub struct Idle {
     pub soon: bool,
     /// For the next monitor of this life; `None` before anything is known.
     pub last_build: Option<u64>,
+}
+
+impl Idle {
+    /// Whether it is worth telling. While something goes on its time moves with every look; others look when we tell, and telling
+    /// each time would keep all of us awake for as long as a build runs.
+    #[must_use]
+    pub fn is_news_after(&self, told: &Self) -> bool {
+        let other = Self { last_activity: told.last_activity, ..self.clone() } != *told;
+        let moved = self.last_activity.saturating_duration_since(told.last_activity);
+        other || moved >= if self.stops_at.is_some() { Duration::from_nanos(1) } else { TOLD }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -98,12 +98,12 @@ pub async fn watch(world: &mut impl World, life: &Life) -> io::Result<Ended> {
         }
         _ => {}
     }
-    let (mut shown, mut answer, mut trouble) = (None, None, None);
+    let (mut shown, mut answer, mut trouble) = (None::<Idle>, None, None);
     loop {
         let seen = world.look();
         let verdict = judge.look(&seen, answer.take(), world.now());
         let idle = judge.idle();
-        if shown.as_ref() != Some(&idle) {
+        if shown.as_ref().is_none_or(|shown| idle.is_news_after(shown)) {
             world.show(&told(world, life, &idle));
             shown = Some(idle);
         }

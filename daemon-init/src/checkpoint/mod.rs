@@ -90,11 +90,30 @@ impl Checkpoints {
     pub fn begin(&self) -> Result<(), StoreError> {
         let path = self.mark_dir.join(CHECKPOINT);
         let last = fs::read(&path).ok().and_then(|text| serde_json::from_slice::<Checkpoint>(&text).ok());
-        match last {
+        let written = match last {
             // A container ended and the machine did not: what the last one vouches for is still all that is certain.
             Some(last) if !last.clean && last.boot == self.boot => Ok(()),
             Some(last) if last.clean => self.write(false, false),
             _ => self.write(false, true),
+        };
+        match written {
+            // It must start, to be collected.
+            Err(StoreError::Full { .. }) => self.vouch_for_nothing(),
+            written => written,
+        }
+    }
+
+    /// Takes no room: an empty one says that nothing is certain, until the next one is taken.
+    fn vouch_for_nothing(&self) -> Result<(), StoreError> {
+        let path = self.mark_dir.join(CHECKPOINT);
+        tracing::warn!(
+            "no room for a checkpoint: should the machine go down, the next start verifies the whole store"
+        );
+        match OpenOptions::new().write(true).truncate(true).open(&path) {
+            Ok(file) => self.durability.file(&file).context("write", &path),
+            // Nothing has vouched for anything yet.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(StoreError::io("write", &path, error)),
         }
     }
 

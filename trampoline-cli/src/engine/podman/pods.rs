@@ -14,6 +14,9 @@ use crate::ui::Ui;
 /// For the infra container to follow the last of the others.
 const INFRA: Duration = Duration::from_secs(15);
 
+/// What podman says of a pod whose infra container is ending: to whoever would join it, and to whoever would start it.
+const ON_ITS_WAY_OUT: [&str; 2] = ["cannot get namespace path", "tarting some container dependencies"];
+
 /// Volumes first: `kube play` of podman 4.3 refuses an existing volume in a manifest, and would let podman copy the
 /// image's `/nix` into an empty one.
 pub(super) async fn apply(podman: &Podman, rendering: &Rendering, ui: Ui) -> Result<()> {
@@ -85,7 +88,7 @@ pub(super) async fn write_config(podman: &Podman, rendering: &Rendering) -> Resu
 /// on its way out: who joins it then finds it gone.
 pub(super) async fn start(podman: &Podman, builder: &str) -> Result<()> {
     match start_containers(podman, builder).await {
-        Err(error) if error.to_string().contains("cannot get namespace path") => {
+        Err(error) if ON_ITS_WAY_OUT.iter().any(|words| error.message.contains(words)) => {
             infra_ended(podman, builder).await?;
             start_containers(podman, builder).await
         }
