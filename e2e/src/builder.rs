@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -122,6 +123,21 @@ impl Builder {
     pub fn state(&self) -> String {
         let status = self.status();
         status["state"].as_str().unwrap_or_else(|| panic!("no state in {status}")).to_owned()
+    }
+
+    /// Asks `status` until it says this. A cluster is told of what is new a moment later, and at most once a second.
+    ///
+    /// # Panics
+    /// If it does not within half a minute.
+    pub fn says(&self, text: &str) {
+        let end = Instant::now() + Duration::from_secs(30);
+        loop {
+            let status = self.cli(["status"]).run().ok();
+            if status.stdout.contains(text) {
+                return;
+            }
+            assert!(Instant::now() < end, "no {text:?} in {status}");
+        }
     }
 
     /// Runs a shell line in the builder.
