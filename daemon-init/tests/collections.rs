@@ -331,7 +331,9 @@ impl Scene {
             let stream = std::os::unix::net::UnixStream::connect(self.daemon.socket()).unwrap();
             let mut connection = Connection::open(stream).unwrap();
             let action = GcAction::DeleteDead { max_freed: Some(STEP) };
-            if connection.collect_garbage(&action, &mut |_| {}, |_| {}).unwrap().bytes_freed <= STEP {
+            let freed = connection.collect_garbage(&action, &mut |_| {}, |_| {}).unwrap().bytes_freed;
+            agent::in_use::await_gate(&self.paths).unwrap();
+            if freed <= STEP {
                 return;
             }
         }

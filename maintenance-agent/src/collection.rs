@@ -107,6 +107,9 @@ pub fn collect(
             return Ok(all);
         }
         pace = pace.after(step, took, first.unwrap_or_default());
+        if let Err(error) = agent::in_use::await_gate(paths) {
+            tracing::warn!(%error, "the next step may go by what was in use before");
+        }
     }
 }
 

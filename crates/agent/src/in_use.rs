@@ -1,6 +1,7 @@
 //! What the user's processes use of the store, asked for and waited for.
 
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
 use contract::handshake::{AgentStatus, Life, Phase, file};
@@ -16,6 +17,11 @@ use crate::watch::DirWatch;
 
 /// user-init answers within milliseconds; on a machine that is busy beyond that, a collection can wait.
 pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// See [`await_gate`].
+const GATE: Duration = Duration::from_secs(1);
+/// Between two looks at the locks.
+const LOCK: Duration = Duration::from_millis(1);
 
 /// There is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +44,25 @@ pub enum Error {
 pub fn now() -> io::Result<u64> {
     let time = Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC)?);
     Ok(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
+}
+
+/// Before the next of several collections in a row: waits until daemon-init holds the gate again. One that is faster goes by what was
+/// seen for the one before it. The kernel does not tell of locks, so they are looked at; without a gate, or where locks are not to be
+/// seen, this is over after a second.
+///
+/// # Errors
+/// When `/proc/locks` or Nix's lock cannot be read.
+pub fn await_gate(paths: &Paths) -> io::Result<()> {
+    let inode = std::fs::metadata(paths.nix.join("var/nix/gc.lock"))?.ino();
+    let end = Instant::now() + GATE;
+    let is_closed = || {
+        let locks = crate::proc::flocks(&paths.proc)?;
+        Ok::<_, io::Error>(locks.iter().any(|lock| !lock.exclusive && !lock.waits && lock.inode == inode))
+    };
+    while !is_closed()? && Instant::now() < end {
+        std::thread::sleep(LOCK);
+    }
+    Ok(())
 }
 
 /// Has user-init look, and waits for what it sees, for `patience` at most. `None` where it does not serve: then nobody has come in, but

@@ -4,6 +4,7 @@
 //! The roots are temporary ones, as each process of Nix has them: a locked file in `temproots` by the name of its owner's process
 //! id. That is one inode for any number of paths, and void as soon as we are gone.
 
+use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -34,6 +35,8 @@ pub(super) struct Fresh {
     path: PathBuf,
     /// Of the last configuration that could be read.
     window: Duration,
+    /// What the roots are, and of which window.
+    known: (HashSet<String>, Duration),
 }
 
 impl Fresh {
@@ -56,7 +59,8 @@ impl Fresh {
         // Shared: older versions of Nix wait for a lock of their own before they read.
         let file = Flock::lock(file, FlockArg::LockSharedNonblock)
             .map_err(|(_, error)| StoreError::io("lock", &path, error.into()))?;
-        Ok(Self { file, path, window: contract::config::Config::default().maintenance.grace_window })
+        let window = contract::config::Config::default().maintenance.grace_window;
+        Ok(Self { file, path, window, known: (HashSet::new(), window) })
     }
 
     /// Makes the roots be those of what has come in within the window that is in force. Called while a collection waits at the gate, so
@@ -64,14 +68,28 @@ impl Fresh {
     pub(super) fn look(&mut self, paths: &Paths, life: &Life) {
         let window = self.window(paths, life);
         let store = paths.nix.join("store");
-        let done = names(&store, window)
-            .context("list", &store)
-            .and_then(|names| self.keep(&store, &names).map(|()| names.len()));
+        let done = names(&store, window).context("list", &store).and_then(|names| {
+            self.keep(&store, &names)?;
+            self.known = (names.into_iter().collect(), window);
+            Ok(self.known.0.len())
+        });
         match done {
             Ok(paths) => tracing::debug!(paths, "what came in of late is spared"),
-            Err(error) => {
-                tracing::error!("a collection may delete what has just come in: {}", chain(&error));
-            }
+            Err(error) => lost(&error),
+        }
+    }
+
+    /// Adds what has come in since. One may be reading: what it has read stays.
+    pub(super) fn more(&mut self, paths: &Paths) {
+        let store = paths.nix.join("store");
+        let (known, window) = &mut self.known;
+        let added = names(&store, *window).context("list", &store).and_then(|mut names| {
+            names.retain(|name| known.insert(name.clone()));
+            let mut file: &File = &self.file;
+            file.write_all(&text(&store, &names)).context("write", &self.path)
+        });
+        if let Err(error) = added {
+            lost(&error);
         }
     }
 
@@ -90,12 +108,7 @@ impl Fresh {
     }
 
     fn keep(&mut self, store: &Path, names: &[String]) -> Result<(), StoreError> {
-        let mut text = Vec::new();
-        for name in names {
-            text.extend_from_slice(store.join(name).as_os_str().as_bytes());
-            text.push(0);
-        }
-        self.write(&text).context("write", &self.path)
+        self.write(&text(store, names)).context("write", &self.path)
     }
 
     fn write(&self, text: &[u8]) -> io::Result<()> {
@@ -104,6 +117,16 @@ impl Fresh {
         io::Seek::rewind(&mut file)?;
         file.write_all(text)
     }
+}
+
+/// As Nix reads it.
+fn text(store: &Path, names: &[String]) -> Vec<u8> {
+    let line = |name: &String| [store.join(name).as_os_str().as_bytes(), &[0]].concat();
+    names.iter().flat_map(line).collect()
+}
+
+fn lost(error: &StoreError) {
+    tracing::error!("a collection may delete what has just come in: {}", chain(error));
 }
 
 /// Removes the file at the end of the pod's life. What a killed one leaves goes with the next collection.
@@ -160,6 +183,13 @@ mod tests {
         fresh.look(&paths, &Life("b:1".into()));
         let text = fs::read(file_of(&paths)).unwrap();
         assert_eq!(text, format!("{}\0", store.join(NAME).display()).as_bytes());
+        let later = NAME.replace("-a", "-b");
+        fs::create_dir_all(store.join(&later)).unwrap();
+        fresh.more(&paths);
+        fresh.more(&paths);
+        let text = fs::read_to_string(file_of(&paths)).unwrap();
+        assert_eq!(text.matches('\0').count(), 2, "{text}");
+        assert!(text.ends_with(&format!("{}\0", store.join(&later).display())), "{text}");
         fresh.keep(&store, &[]).unwrap();
         assert_eq!(fs::read(file_of(&paths)).unwrap(), b"");
         forget(&paths).unwrap();

@@ -87,11 +87,12 @@ impl Gate {
             self.await_collection()?;
             // Roots and Nix's own lists need files.
             self.keep_reserve();
-            self.fresh.look(&self.paths, &self.life);
             if let Err(error) = named::expire(&self.paths, agent::unix_now()) {
                 tracing::error!("named roots that have expired are not taken away: {}", chain(&error));
             }
             self.look();
+            // Last, as it goes on all the time.
+            self.fresh.look(&self.paths, &self.life);
             held = self.let_in(held)?;
             self.keep_reserve();
         }
@@ -143,6 +144,9 @@ impl Gate {
         self.watch.drain();
         let mut free = held.unlock().map_err(|(_, error)| error)?;
         for pause in PAUSES {
+            // What came in meanwhile: a collection reads temporary roots when it has found all others, and who brings something in from
+            // here on tells it.
+            self.fresh.more(&self.paths);
             // What is told is the end of one that was quick, or that another begins.
             if self.is_taken(false)? || self.watch.wait(Some(Instant::now() + pause))? {
                 break;
