@@ -78,6 +78,9 @@ pub fn collect(
     let mut all = GcOutcome::default();
     let mut pace = Pace::default();
     loop {
+        if let Err(error) = agent::in_use::await_gate(paths) {
+            tracing::warn!(%error, "a step of the collection may go by what was in use before");
+        }
         let left = bounds.max_freed.map(|most| most.saturating_sub(all.bytes_freed));
         let budget = left.map_or(pace.budget(), |left| left.min(pace.budget()));
         let (begun, mut first, mut deleted) = (Instant::now(), None, 0);
@@ -107,9 +110,6 @@ pub fn collect(
             return Ok(all);
         }
         pace = pace.after(step, took, first.unwrap_or_default());
-        if let Err(error) = agent::in_use::await_gate(paths) {
-            tracing::warn!(%error, "the next step may go by what was in use before");
-        }
     }
 }
 

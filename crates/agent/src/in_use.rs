@@ -46,23 +46,29 @@ pub fn now() -> io::Result<u64> {
     Ok(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
 }
 
-/// Before the next of several collections in a row: waits until daemon-init holds the gate again. One that is faster goes by what was
-/// seen for the one before it. The kernel does not tell of locks, so they are looked at; without a gate, or where locks are not to be
-/// seen, this is over after a second.
+/// Before a collection: waits until those that are under way are over and daemon-init holds the gate again. One that is faster goes by
+/// what was seen for the one before it. The kernel does not tell of locks, so they are looked at; a long one is not waited for without
+/// end, and without a gate, or where locks are not to be seen, this is over after a second.
 ///
 /// # Errors
 /// When `/proc/locks` or Nix's lock cannot be read.
 pub fn await_gate(paths: &Paths) -> io::Result<()> {
     let inode = std::fs::metadata(paths.nix.join("var/nix/gc.lock"))?.ino();
-    let end = Instant::now() + GATE;
-    let is_closed = || {
-        let locks = crate::proc::flocks(&paths.proc)?;
-        Ok::<_, io::Error>(locks.iter().any(|lock| !lock.exclusive && !lock.waits && lock.inode == inode))
-    };
-    while !is_closed()? && Instant::now() < end {
+    let begun = Instant::now();
+    let mut free = begun;
+    loop {
+        let mut held = crate::proc::flocks(&paths.proc)?;
+        held.retain(|lock| !lock.waits && lock.inode == inode);
+        if held.iter().any(|lock| lock.exclusive) {
+            free = Instant::now();
+        } else if !held.is_empty() || free.elapsed() >= GATE {
+            return Ok(());
+        }
+        if begun.elapsed() >= PATIENCE {
+            return Ok(());
+        }
         std::thread::sleep(LOCK);
     }
-    Ok(())
 }
 
 /// Has user-init look, and waits for what it sees, for `patience` at most. `None` where it does not serve: then nobody has come in, but

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use contract::exit::Exit;
 use contract::places::Container;
 use e2e::builder::Builder;
-use e2e::nix_files::quick;
+use e2e::nix_files::slow;
 use e2e::setting::setting;
 use serde_json::Value;
 
@@ -168,7 +168,7 @@ fn a_killed_builder_is_said_to_be_killed_and_its_logs_are_there() {
 fn metrics_tell_what_the_builder_has_done() {
     let port = 20_000 + std::process::id() % 10_000;
     let builder = Builder::set_up(&[("metrics.listen", &format!("\"0.0.0.0:{port}\""))]);
-    let tree = builder.pushed("measured", &[("default.nix", &*quick("t-measured", "1"))]);
+    let tree = builder.pushed("measured", &[("default.nix", &*slow("t-measured", 2))]);
     tree.cli(["build"]).run().ok();
     // All containers share one network.
     let line = format!(
