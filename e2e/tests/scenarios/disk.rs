@@ -69,7 +69,12 @@ fn full_volume_refuses_builds_until_something_goes() {
     let status = builder.cli(["status"]).run().ok();
     assert!(status.stdout.contains("builds are refused"), "{status}");
     builder.shell(&format!("[ -e {held} ] && rm held")).ok();
-    builder.cli(["maintenance", "--older-than", "0s"]).run().ok();
+    // One beside a collection that began for another reason may go by what that one spares.
+    let collected = (0..5).any(|_| {
+        builder.cli(["maintenance", "--older-than", "0s"]).run().ok();
+        small.free("avail") > 100 << 10
+    });
+    assert!(collected, "what went from the roots is still there");
     tree.cli(["build"]).run().ok();
     small.end();
 }

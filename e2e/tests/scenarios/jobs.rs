@@ -222,14 +222,15 @@ fn log_is_whole_however_often_the_connection_is_cut() {
 
 fn end_of_the_builder_interrupts_and_is_told() {
     let builder = Builder::set_up(&[]);
-    let tree = endless(&builder, "lost");
-    let begin = || {
+    // Two, as the daemon may still be ending the first one's when the second begins.
+    let trees = ["lost", "gone"].map(|project| endless(&builder, project));
+    let begin = |tree: &Checkout| {
         let mut build = tree.cli(["build"]).start();
         build.line("begun");
         build
     };
     // The container that leads the build is killed: the engine starts it again.
-    let build = begin();
+    let build = begin(&trees[0]);
     setting().engine.crash(builder.name(), "user");
     let build = build.output().ended(i32::from(Exit::Stopping.code()));
     assert!(build.stderr.contains("build 1 was interrupted"), "{build}");
@@ -239,7 +240,7 @@ fn end_of_the_builder_interrupts_and_is_told() {
     builder.cli(["attach"]).run().refused(Exit::Usage, "no build runs");
 
     // The whole pod is gone.
-    let build = begin();
+    let build = begin(&trees[1]);
     setting().engine.vanish(builder.name());
     let build = build.output().ended(i32::from(Exit::Stopping.code()));
     // Half gone it looks like one that has left by itself.
@@ -247,8 +248,8 @@ fn end_of_the_builder_interrupts_and_is_told() {
     assert!(told.iter().any(|told| build.stderr.contains(told)), "{build}");
     builder.cli(["jobs"]).run().refused(Exit::Stopping, "does not run");
     let up = builder.cli(["up"]).run().ok();
-    assert!(up.stderr.contains("build 2 (lost) was interrupted"), "the next start names it: {up}");
+    assert!(up.stderr.contains("build 2 (gone) was interrupted"), "the next start names it: {up}");
     let status = builder.cli(["status"]).run().ok();
-    assert!(status.stdout.contains("interrupted   build 2 (lost)"), "{status}");
+    assert!(status.stdout.contains("interrupted   build 2 (gone)"), "{status}");
     assert_eq!(job(&builder, "2")["state"], "interrupted");
 }
