@@ -212,6 +212,18 @@ pub(crate) fn bytes(n: u64) -> String {
     format!("{n} B")
 }
 
+/// Columns as wide as they need, those that are not `shown` left out; the last one as it is.
+pub(crate) fn table<const N: usize>(rows: &[[String; N]], shown: impl Fn(usize) -> bool) -> Vec<String> {
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<_> =
+        (0..N - 1).filter(|column| shown(*column)).map(|column| (column, width(column))).collect();
+    let line = |row: &[String; N]| {
+        let cells = widths.iter().map(|(column, width)| format!("{:<width$}  ", row[*column]));
+        cells.collect::<String>() + &row[N - 1]
+    };
+    rows.iter().map(line).collect()
+}
+
 /// `3 min ago`, `in 12 min`, for people.
 pub(crate) fn ago(at: u64, now: u64) -> String {
     if at > now { format!("in {}", span(at - now)) } else { format!("{} ago", span(now - at)) }

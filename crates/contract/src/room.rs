@@ -4,19 +4,29 @@
 /// from who brings paths in.
 pub const READING: &str = "exec nix-daemon";
 
-/// Whether this command line, as ssh hands it over, is that of a Nix that brings paths into the store, or builds there.
-#[must_use]
-pub fn brings_paths(command: &str) -> bool {
+/// The program of a command line as ssh hands it over, and its words.
+fn words(command: &str) -> (Option<&str>, std::str::SplitWhitespace<'_>) {
     let mut words = command.split_whitespace();
-    let program = words.next().and_then(|path| path.rsplit('/').next());
+    (words.next().and_then(|path| path.rsplit('/').next()), words)
+}
+
+/// Whether this command line, as ssh hands it over, is what Nix runs at the other end.
+#[must_use]
+pub fn speaks_nix(command: &str) -> bool {
+    let (program, mut words) = words(command);
     match program {
         Some("nix-daemon") => words.any(|word| word == "--stdio"),
-        Some("nix-store") => {
-            words.clone().any(|word| word == "--serve") && words.any(|word| word == "--write")
-        }
+        Some("nix-store") => words.any(|word| word == "--serve"),
         Some("nix") => words.next() == Some("daemon") && words.any(|word| word == "--stdio"),
         _ => false,
     }
+}
+
+/// Whether it is that of a Nix that brings paths into the store, or builds there.
+#[must_use]
+pub fn brings_paths(command: &str) -> bool {
+    let (program, mut words) = words(command);
+    speaks_nix(command) && (program != Some("nix-store") || words.any(|word| word == "--write"))
 }
 
 #[cfg(test)]

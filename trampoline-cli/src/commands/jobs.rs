@@ -8,7 +8,7 @@ use crate::context::Context;
 use crate::error::{CliError, Result};
 use crate::jobs;
 use crate::nixlog::clean;
-use crate::ui::{ago, now, span};
+use crate::ui::{ago, now, span, table};
 
 /// List the builds of the builder
 ///
@@ -46,9 +46,9 @@ impl Jobs {
             return Ok(0);
         }
         let now = now();
-        let rows: Vec<[String; 6]> = jobs.iter().map(|info| row(info, now)).collect();
-        let head = ["BUILD", "STATE", "BEGAN", "TOOK", "BY", "WHAT"].map(str::to_owned);
-        for line in table(std::iter::once(&head).chain(&rows)) {
+        let mut rows = vec![["BUILD", "STATE", "BEGAN", "TOOK", "BY", "WHAT"].map(str::to_owned)];
+        rows.extend(jobs.iter().map(|info| row(info, now)));
+        for line in table(&rows, |_| true) {
             ui.data(line)?;
         }
         Ok(0)
@@ -64,16 +64,6 @@ fn row(info: &JobInfo, now: u64) -> [String; 6] {
     // Somebody else may have written these.
     let (from, what) = (clean(&info.request.from, false), clean(&info.request.what(), false));
     [info.id.clone(), state, ago(info.started, now), span(until.saturating_sub(info.started)), from, what]
-}
-
-/// Columns as wide as they need; the last one as it is.
-fn table<'a>(rows: impl Iterator<Item = &'a [String; 6]> + Clone) -> impl Iterator<Item = String> {
-    let width = |column: usize| rows.clone().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: [usize; 5] = std::array::from_fn(width);
-    rows.map(move |row| {
-        let padded = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}  "));
-        padded.collect::<String>() + &row[5]
-    })
 }
 
 /// The newest that has not ended.
@@ -126,7 +116,7 @@ mod tests {
             info("6", end(137, false, true)),
         ];
         let rows: Vec<_> = all.iter().map(|info| row(info, 150)).collect();
-        let lines: Vec<_> = table(rows.iter()).collect();
+        let lines: Vec<_> = table(&rows, |_| true);
         assert_eq!(lines[0], "1000  running       1 min ago  1 min  me@here  hello -f a.nix x");
         assert_eq!(lines[1], "9     finished      1 min ago  10 s   me@here  hello -f a.nix x");
         assert!(lines[2].contains("failed (100)  1 min"), "{lines:?}");

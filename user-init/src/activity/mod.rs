@@ -67,7 +67,7 @@ impl Watched {
         let (name, sources): (_, Vec<Box<dyn Source>>) = match kind {
             SessionKind::Transfer => ("transfer", vec![Box::new(Bytes::any("transfer"))]),
             SessionKind::Exec => ("session (exec)", vec![Box::new(Bytes::many())]),
-            SessionKind::Ssh if protocol::is_spoken_by(command) => {
+            SessionKind::Ssh if contract::room::speaks_nix(command) => {
                 ("session (ssh)", vec![Box::new(Protocol::new(config.protocol_timeout))])
             }
             SessionKind::Ssh => ("session (ssh)", vec![Box::new(Bytes::many())]),

@@ -31,20 +31,10 @@ impl Source for Protocol {
     }
 }
 
-/// Whether this command line, as ssh hands it over, is what Nix runs at the other end.
-pub(super) fn is_spoken_by(command: &str) -> bool {
-    let mut words = command.split_whitespace();
-    let program = words.next().and_then(|path| path.rsplit('/').next());
-    match program {
-        Some("nix-daemon") => words.any(|word| word == "--stdio"),
-        Some("nix-store") => words.any(|word| word == "--serve"),
-        Some("nix") => words.next() == Some("daemon") && words.any(|word| word == "--stdio"),
-        _ => false,
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use contract::room::speaks_nix;
+
     use super::*;
 
     #[test]
@@ -69,12 +59,12 @@ mod tests {
             "/nix/var/nix/profiles/default/bin/nix-daemon --stdio",
             "nix daemon --stdio",
         ] {
-            assert!(is_spoken_by(command), "{command}");
+            assert!(speaks_nix(command), "{command}");
         }
         for command in
             ["", "bash", "nix-store --gc", "nix build", "echo nix-daemon --stdio", "rsync --server"]
         {
-            assert!(!is_spoken_by(command), "{command}");
+            assert!(!speaks_nix(command), "{command}");
         }
     }
 }

@@ -3,23 +3,15 @@
 use contract::roots::{Holds, Root};
 
 use crate::nixlog::clean;
-use crate::ui::{ago, bytes};
+use crate::ui::{ago, bytes, table};
 
 const HEAD: [&str; 6] = ["KIND", "ALONE", "SHARED", "SINCE", "EXPIRES", "ROOT"];
 
-/// Columns as wide as they need, one that says nothing left out.
+/// A column that says nothing is left out.
 pub(super) fn lines(roots: &[Root], now: u64) -> impl Iterator<Item = String> {
-    let mut rows: Vec<[String; 6]> = roots.iter().map(|root| row(root, now)).collect();
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths = [0, 1, 2, 3, 4].map(|column| match width(column) {
-        0 => 0,
-        width => width.max(HEAD[column].len()),
-    });
-    rows.insert(0, HEAD.map(str::to_owned));
-    rows.into_iter().map(move |row| {
-        let cells = row.iter().zip(widths).filter(|(_, width)| *width > 0);
-        cells.map(|(cell, width)| format!("{cell:<width$}  ")).collect::<String>() + &row[5]
-    })
+    let mut rows = vec![HEAD.map(str::to_owned)];
+    rows.extend(roots.iter().map(|root| row(root, now)));
+    table(&rows, |column| rows[1..].iter().any(|row| !row[column].is_empty())).into_iter()
 }
 
 fn row(root: &Root, now: u64) -> [String; 6] {
