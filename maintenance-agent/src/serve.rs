@@ -158,8 +158,7 @@ impl Agent<'_> {
                         return Ok("asked to leave");
                     }
                     Wake::Signals(_) | Wake::Changed => {
-                        if self.config.reload(self.reporter) {
-                        }
+                        self.config.reload(self.reporter);
                     }
                     Wake::Deadline | Wake::Fd(_) => {}
                 },
