@@ -13,9 +13,12 @@ use worker_protocol::GcOutcome;
 use crate::before;
 use crate::conversation::{self, Cut, Error};
 use crate::pace::Pace;
+use crate::turn;
 
 /// As Nix says it.
 const DELETING: &str = "deleting '";
+/// To a person who has to.
+const WAITS: &str = "waiting for the end of a collection that is under way";
 
 /// What to delete.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -62,6 +65,12 @@ impl Drop for Announced<'_> {
     }
 }
 
+fn await_gate(paths: &Paths) {
+    if let Err(error) = agent::in_use::await_gate(paths) {
+        tracing::warn!(%error, "a step of the collection may go by what was in use before");
+    }
+}
+
 /// Deletes what is dead.
 ///
 /// # Errors
@@ -73,14 +82,13 @@ pub fn collect(
     bounds: Bounds,
     news: &mut dyn FnMut(News<'_>),
 ) -> Result<GcOutcome, Error> {
+    let _turn = turn::take(paths, || news(News::Line(WAITS)))?;
     before::let_go(paths, life, false, &mut |line| news(News::Line(line)));
     let _announced = Announced::new(paths, life, bounds.older_than)?;
     let mut all = GcOutcome::default();
     let mut pace = Pace::default();
     loop {
-        if let Err(error) = agent::in_use::await_gate(paths) {
-            tracing::warn!(%error, "a step of the collection may go by what was in use before");
-        }
+        await_gate(paths);
         let left = bounds.max_freed.map(|most| most.saturating_sub(all.bytes_freed));
         let budget = left.map_or(pace.budget(), |left| left.min(pace.budget()));
         let (begun, mut first, mut deleted) = (Instant::now(), None, 0);
@@ -125,7 +133,9 @@ pub fn find(
     bounds: Bounds,
     news: &mut dyn FnMut(News<'_>),
 ) -> Result<GcOutcome, Error> {
+    let _turn = turn::take(paths, || news(News::Line(WAITS)))?;
     before::let_go(paths, life, true, &mut |line| news(News::Line(line)));
     let _announced = Announced::new(paths, life, bounds.older_than)?;
+    await_gate(paths);
     conversation::find_dead(paths, life, cut, &mut |line| news(News::Line(line)))
 }

@@ -15,6 +15,8 @@ use contract::in_use::is_name;
 use contract::places::Container;
 use worker_protocol::{Connection, GcAction, GcOutcome, Message};
 
+use crate::turn;
+
 /// A daemon that accepted a connection and says nothing for so long is not well.
 const ANSWER: Duration = Duration::from_secs(10);
 /// Between two pieces of an answer while the store is measured: the daemon reads its whole database first.
@@ -37,6 +39,9 @@ pub enum Error {
     /// It said no, or the conversation broke.
     #[error(transparent)]
     Protocol(#[from] worker_protocol::Error),
+    /// Whether another collection of ours is under way is not known.
+    #[error("nothing is collected")]
+    Turn(#[from] turn::Error),
     /// daemon-init cannot be told what to spare.
     #[error("nothing is collected: say which paths are old enough")]
     Announce(#[source] files::Error),

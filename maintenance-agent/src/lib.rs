@@ -12,6 +12,7 @@ pub mod pressure;
 pub mod schedule;
 pub mod serve;
 pub mod store;
+mod turn;
 pub mod verify;
 mod work;
 

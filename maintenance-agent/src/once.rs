@@ -142,6 +142,7 @@ fn steps(paths: &Paths, wish: &Wish, err: &mut impl Write) -> Result<GcSummary, 
         dry_run: wish.dry_run,
         cause: ASKED.into(),
         free_bytes: store::room(paths).ok().map(|room| room.free_bytes),
+        healed: store::published(paths, &life).and_then(|store| store.last_gc).map_or(0, |gc| gc.healed),
     };
     if wish.dry_run {
         return Ok(summary);

@@ -90,6 +90,7 @@ fn steps(
             told: None,
             full: 0,
             heal_by: None,
+            healed: 0,
             work: None,
             measured: None,
             remeasure: None,
@@ -123,6 +124,8 @@ struct Agent<'a> {
     full: u64,
     /// It is to be collected for that: at the latest then.
     heal_by: Option<Instant>,
+    /// Of which end of the volume a collection was the answer last: seconds since the epoch.
+    healed: u64,
     /// What is under way.
     work: Option<Work>,
     /// The daemon whose store was measured.
@@ -277,7 +280,9 @@ impl Agent<'_> {
                     freed_bytes: outcome.bytes_freed,
                     cause: self.collecting.into(),
                     free_bytes: self.told.map(|(_, free)| free),
-                    ..GcSummary::default()
+                    healed: self.healed,
+                    optimised: false,
+                    dry_run: false,
                 };
                 tracing::info!(cause = summary.cause, "{}", words(&summary));
                 self.link |= self.config.config().maintenance.optimise;

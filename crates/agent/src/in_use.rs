@@ -46,8 +46,8 @@ pub fn now() -> io::Result<u64> {
     Ok(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
 }
 
-/// Before a collection: waits until those that are under way are over and daemon-init holds the gate again. One that is faster goes by
-/// what was seen for the one before it. The kernel does not tell of locks, so they are looked at; a long one is not waited for without
+/// Before a collection: waits until those that are under way, or stand at the gate, are over and daemon-init holds it again. One that is
+/// faster goes by what was seen for the one before it. The kernel does not tell of locks, so they are looked at; a long one is not waited for without
 /// end, and without a gate, or where locks are not to be seen, this is over after a second.
 ///
 /// # Errors
@@ -58,7 +58,7 @@ pub fn await_gate(paths: &Paths) -> io::Result<()> {
     let mut free = begun;
     loop {
         let mut held = crate::proc::flocks(&paths.proc)?;
-        held.retain(|lock| !lock.waits && lock.inode == inode);
+        held.retain(|lock| lock.inode == inode && (lock.exclusive || !lock.waits));
         if held.iter().any(|lock| lock.exclusive) {
             free = Instant::now();
         } else if !held.is_empty() || free.elapsed() >= GATE {

@@ -135,6 +135,8 @@ pub struct Flock {
     pub waits: bool,
     /// Shared with nobody.
     pub exclusive: bool,
+    /// The process that took it, by its id in our namespace.
+    pub owner: i32,
     /// On which file.
     pub inode: u64,
 }
@@ -155,8 +157,9 @@ fn flock(line: &str) -> Option<Flock> {
         return None;
     }
     let exclusive = words.nth(1)? == "WRITE";
-    let inode = words.nth(1)?.rsplit(':').next()?.parse().ok()?;
-    Some(Flock { waits, exclusive, inode })
+    let owner = words.next()?.parse().ok()?;
+    let inode = words.next()?.rsplit(':').next()?.parse().ok()?;
+    Some(Flock { waits, exclusive, owner, inode })
 }
 
 #[cfg(test)]
@@ -179,7 +182,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("locks"), text).unwrap();
         assert_eq!(flocked_inodes(dir.path()).unwrap(), [111]);
-        let waits = Flock { waits: true, exclusive: true, inode: 222 };
+        let waits = Flock { waits: true, exclusive: true, owner: 13, inode: 222 };
         assert_eq!(flocks(dir.path()).unwrap()[1], waits);
         fs::write(dir.path().join("locks"), text.replace("WRITE", "READ ")).unwrap();
         assert_eq!(flocks(dir.path()).unwrap()[1], Flock { exclusive: false, ..waits });

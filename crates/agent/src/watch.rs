@@ -1,6 +1,7 @@
 //! Changes in folders, told by the kernel.
 
 use std::collections::HashSet;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
@@ -130,6 +131,24 @@ impl DirWatch {
         any
     }
 
+    /// Takes all pending events, as the names of what they are about. `None` where some may have been missed.
+    pub fn drain_names(&mut self) -> Option<Vec<OsString>> {
+        let (mut names, mut missed) = (Vec::new(), false);
+        let mut buffer = [0; 4096];
+        let inotify = self.inotify.as_mut().filter(|_| !self.blind)?;
+        while let Ok(events) = inotify.read_events(&mut buffer) {
+            let before = names.len();
+            for event in events {
+                missed |= event.mask.contains(EventMask::Q_OVERFLOW);
+                names.push(event.name.map(OsStr::to_owned).unwrap_or_default());
+            }
+            if names.len() == before {
+                break;
+            }
+        }
+        (!missed).then_some(names)
+    }
+
     /// Waits for a change until `deadline`, or for ever; true where there was one, or may have been. For threads that hear no
     /// signals; others have [`crate::wait::Waiter`].
     ///
@@ -251,6 +270,24 @@ mod tests {
         crate::files::write_json(dir.path(), "x.json", &1u8).unwrap();
         assert!(watch.drain());
         assert!(!watch.drain());
+    }
+
+    #[test]
+    fn names_are_told_unless_some_were_missed() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut watch = DirWatch::new().unwrap();
+        watch.add(dir.path()).unwrap();
+        assert_eq!(watch.drain_names(), Some(Vec::new()));
+        for name in ["a", "b"] {
+            std::fs::create_dir(dir.path().join(name)).unwrap();
+        }
+        assert_eq!(watch.drain_names(), Some(vec!["a".into(), "b".into()]));
+        let most = std::fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap();
+        for name in 0..=most.trim().parse::<usize>().unwrap() {
+            std::fs::write(dir.path().join(name.to_string()), "").unwrap();
+        }
+        assert_eq!(watch.drain_names(), None);
+        assert_eq!(watch.drain_names(), Some(Vec::new()));
     }
 
     #[test]

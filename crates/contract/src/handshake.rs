@@ -437,6 +437,14 @@ pub struct GcSummary {
     /// Free on the file system afterwards, bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub free_bytes: Option<u64>,
+    /// The last [`DiskFull::at`] that a collection has answered, this one or one before it; 0 if none has.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub healed: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// Kept on the store volume, so that it is known after the pod has ended.

@@ -22,6 +22,7 @@ use contract::places::Container;
 use nix::fcntl::{Flock, FlockArg};
 use nix::libc::O_NOFOLLOW;
 
+use super::arrivals::Arrivals;
 use crate::seed::error::{Context, StoreError};
 
 fn file_of(paths: &Paths) -> PathBuf {
@@ -35,8 +36,10 @@ pub(super) struct Fresh {
     path: PathBuf,
     /// Of the last configuration that could be read.
     window: Duration,
-    /// What the roots are, and of which window.
-    known: (HashSet<String>, Duration),
+    /// What the roots are.
+    known: HashSet<String>,
+    /// What comes in while one collection is let in.
+    arrivals: Option<Arrivals>,
 }
 
 impl Fresh {
@@ -60,7 +63,7 @@ impl Fresh {
         let file = Flock::lock(file, FlockArg::LockSharedNonblock)
             .map_err(|(_, error)| StoreError::io("lock", &path, error.into()))?;
         let window = contract::config::Config::default().maintenance.grace_window;
-        Ok(Self { file, path, window, known: (HashSet::new(), window) })
+        Ok(Self { file, path, window, known: HashSet::new(), arrivals: None })
     }
 
     /// Makes the roots be those of what has come in within the window that is in force. Called while a collection waits at the gate, so
@@ -68,10 +71,12 @@ impl Fresh {
     pub(super) fn look(&mut self, paths: &Paths, life: &Life) {
         let window = self.window(paths, life);
         let store = paths.nix.join("store");
+        // Before the list is made, so that it misses nothing.
+        self.arrivals = (!window.is_zero()).then(|| Arrivals::watch(paths));
         let done = names(&store, window).context("list", &store).and_then(|names| {
-            self.keep(&store, &names)?;
-            self.known = (names.into_iter().collect(), window);
-            Ok(self.known.0.len())
+            self.write(&text(&store, &names)).context("write", &self.path)?;
+            self.known = names.into_iter().collect();
+            Ok(self.known.len())
         });
         match done {
             Ok(paths) => tracing::debug!(paths, "what came in of late is spared"),
@@ -79,18 +84,27 @@ impl Fresh {
         }
     }
 
-    /// Adds what has come in since. One may be reading: what it has read stays.
-    pub(super) fn more(&mut self, paths: &Paths) {
+    /// Whether anything is spared for being fresh.
+    pub(super) fn spares(&self) -> bool {
+        self.arrivals.is_some()
+    }
+
+    /// Adds what has come in since, and what somebody is about to bring in; returns it. A collection may be reading: what it has read
+    /// stays.
+    pub(super) fn more(&mut self, paths: &Paths) -> Vec<String> {
+        let Some(arrivals) = &mut self.arrivals else { return Vec::new() };
         let store = paths.nix.join("store");
-        let (known, window) = &mut self.known;
-        let added = names(&store, *window).context("list", &store).and_then(|mut names| {
-            names.retain(|name| known.insert(name.clone()));
+        let listed = || names(&store, self.window).context("list", &store);
+        let added = arrivals.take(paths, listed).and_then(|mut names| {
+            names.retain(|name| self.known.insert(name.clone()));
             let mut file: &File = &self.file;
-            file.write_all(&text(&store, &names)).context("write", &self.path)
+            file.write_all(&text(&store, &names)).context("write", &self.path)?;
+            Ok(names)
         });
-        if let Err(error) = added {
+        added.unwrap_or_else(|error| {
             lost(&error);
-        }
+            Vec::new()
+        })
     }
 
     fn window(&mut self, paths: &Paths, life: &Life) -> Duration {
@@ -107,10 +121,6 @@ impl Fresh {
         self.window
     }
 
-    fn keep(&mut self, store: &Path, names: &[String]) -> Result<(), StoreError> {
-        self.write(&text(store, names)).context("write", &self.path)
-    }
-
     fn write(&self, text: &[u8]) -> io::Result<()> {
         let mut file: &File = &self.file;
         file.set_len(0)?;
@@ -120,7 +130,7 @@ impl Fresh {
 }
 
 /// As Nix reads it.
-fn text(store: &Path, names: &[String]) -> Vec<u8> {
+pub(super) fn text(store: &Path, names: &[String]) -> Vec<u8> {
     let line = |name: &String| [store.join(name).as_os_str().as_bytes(), &[0]].concat();
     names.iter().flat_map(line).collect()
 }
@@ -185,12 +195,12 @@ mod tests {
         assert_eq!(text, format!("{}\0", store.join(NAME).display()).as_bytes());
         let later = NAME.replace("-a", "-b");
         fs::create_dir_all(store.join(&later)).unwrap();
-        fresh.more(&paths);
-        fresh.more(&paths);
+        assert_eq!(fresh.more(&paths), std::slice::from_ref(&later));
+        assert!(fresh.more(&paths).is_empty());
         let text = fs::read_to_string(file_of(&paths)).unwrap();
         assert_eq!(text.matches('\0').count(), 2, "{text}");
         assert!(text.ends_with(&format!("{}\0", store.join(&later).display())), "{text}");
-        fresh.keep(&store, &[]).unwrap();
+        fresh.write(b"").unwrap();
         assert_eq!(fs::read(file_of(&paths)).unwrap(), b"");
         forget(&paths).unwrap();
         forget(&paths).unwrap();

@@ -19,8 +19,9 @@ use contract::places::Container;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
+use super::db_lock::WriteLock;
 use super::fresh::Fresh;
-use super::roots;
+use super::{arrivals, roots};
 use crate::reserve;
 use crate::roots::named;
 use crate::seed::error::{Context, StoreError};
@@ -35,6 +36,24 @@ const PAUSES: [Duration; 5] = [
     Duration::from_secs(2),
     Duration::from_secs(20),
 ];
+
+/// Between two looks at who has the lock, of which the kernel does not tell.
+const LOOK: Duration = Duration::from_millis(1);
+/// A collection that is let in has it within so many, or somebody else keeps it waiting.
+const LOOKS: u32 = 200;
+/// So many in a row show nobody who has it or waits for it: it was a quick one.
+const OVER: u32 = 5;
+
+/// Between two looks, where the kernel tells of nothing.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// What came in since collections are let in, and how much of it whom was told.
+#[derive(Debug, Default)]
+struct Late {
+    names: Vec<String>,
+    holder: i32,
+    told: usize,
+}
 
 /// What the thread works on.
 struct Gate {
@@ -100,7 +119,7 @@ impl Gate {
 
     fn await_collection(&mut self) -> io::Result<()> {
         let mut pauses = PAUSES.iter();
-        while !self.is_taken(true)? {
+        while !self.is_awaited()? {
             let next = pauses.next().map(|pause| Instant::now() + *pause);
             if self.watch.wait(next)? {
                 pauses = PAUSES.iter();
@@ -109,10 +128,20 @@ impl Gate {
         Ok(())
     }
 
-    /// Whether a collection has the lock, or waits for it.
-    fn is_taken(&self, waits: bool) -> io::Result<bool> {
+    fn exclusive(&self, waits: bool) -> io::Result<Option<proc::Flock>> {
         let locks = proc::flocks(&self.paths.proc)?;
-        Ok(locks.iter().any(|lock| lock.exclusive && lock.waits == waits && lock.inode == self.inode))
+        let is_it = |lock: &proc::Flock| lock.exclusive && lock.waits == waits && lock.inode == self.inode;
+        Ok(locks.into_iter().find(is_it))
+    }
+
+    /// The process of the collection that has the lock.
+    fn holder(&self) -> io::Result<Option<i32>> {
+        Ok(self.exclusive(false)?.map(|lock| lock.owner))
+    }
+
+    /// A collection waits for the lock.
+    fn is_awaited(&self) -> io::Result<bool> {
+        Ok(self.exclusive(true)?.is_some())
     }
 
     fn keep_reserve(&self) {
@@ -138,26 +167,77 @@ impl Gate {
         }
     }
 
-    /// Returns when the collection is over. Not before it has begun: whoever lets go and takes again at once is faster than those who
-    /// wait, who for a moment are not even seen to wait. Where somebody else's lock keeps it waiting, it is looked at anew.
+    /// Returns when those that waited are over: the lock is ours again only after them, and each of them is told what came in until it had
+    /// it. Where somebody else's lock keeps one waiting, it is looked at anew.
     fn let_in(&mut self, held: Flock<File>) -> io::Result<Flock<File>> {
-        self.watch.drain();
+        let still = self.fresh.spares().then(|| self.still()).flatten();
+        self.fresh.more(&self.paths);
         let mut free = held.unlock().map_err(|(_, error)| error)?;
-        for pause in PAUSES {
-            // What came in meanwhile: a collection reads temporary roots when it has found all others, and who brings something in from
-            // here on tells it.
-            self.fresh.more(&self.paths);
-            // What is told is the end of one that was quick, or that another begins.
-            if self.is_taken(false)? || self.watch.wait(Some(Instant::now() + pause))? {
+        let mut late = Late::default();
+        self.await_begin(&mut late)?;
+        self.tell(&mut late)?;
+        drop(still);
+        loop {
+            free = match Flock::lock(free, FlockArg::LockSharedNonblock) {
+                Ok(held) => return Ok(held),
+                Err((file, Errno::EWOULDBLOCK | Errno::EINTR)) => file,
+                Err((_, error)) => return Err(error.into()),
+            };
+            self.tell(&mut late)?;
+            self.watch.wait(Some(Instant::now() + AGAIN))?;
+        }
+    }
+
+    /// A collection reads the temporary roots some time after it has the lock, and by then whoever brought something in before that may be
+    /// gone. Nobody is, as long as nothing becomes valid.
+    fn still(&self) -> Option<WriteLock> {
+        let lock = WriteLock::take(&self.paths);
+        let lost = "what comes in at this moment may be deleted by the collection that begins";
+        match &lock {
+            Ok(Some(_)) => {}
+            Ok(None) => tracing::warn!("{lost}: somebody writes the store's database for long"),
+            Err(error) => tracing::warn!(%error, "{lost}: the store's database is not to be locked"),
+        }
+        lock.ok().flatten()
+    }
+
+    /// Whoever lets go and takes again at once is faster than those who wait, who for a moment are not even seen to wait.
+    fn await_begin(&mut self, late: &mut Late) -> io::Result<()> {
+        let mut nobody = 0;
+        for _ in 0..LOOKS {
+            let (has, waits) = (self.holder()?.is_some(), self.is_awaited()?);
+            late.names.append(&mut self.fresh.more(&self.paths));
+            nobody = if waits { 0 } else { nobody + 1 };
+            if has || nobody == OVER {
                 break;
             }
+            thread::sleep(LOOK);
         }
-        loop {
-            match Flock::lock(free, FlockArg::LockShared) {
-                Ok(held) => return Ok(held),
-                Err((file, Errno::EINTR)) => free = file,
-                Err((_, error)) => return Err(error.into()),
+        Ok(())
+    }
+
+    /// Whoever brings something in once a collection has the lock tells it; whoever began before that is known now.
+    fn tell(&mut self, late: &mut Late) -> io::Result<()> {
+        let Some(holder) = self.holder()? else { return Ok(()) };
+        late.names.append(&mut self.fresh.more(&self.paths));
+        if late.holder != holder {
+            (late.holder, late.told) = (holder, 0);
+        }
+        let deadline = Instant::now() + PATIENCE;
+        while self.holder()? == Some(holder) && Instant::now() < deadline {
+            match arrivals::tell(&self.paths, &late.names[late.told..]) {
+                // It does before it deletes anything.
+                Ok(false) => thread::sleep(LOOK),
+                Ok(true) => {
+                    late.told = late.names.len();
+                    break;
+                }
+                Err(error) => {
+                    tracing::error!(%error, "a collection may delete what has just come in");
+                    break;
+                }
             }
         }
+        Ok(())
     }
 }

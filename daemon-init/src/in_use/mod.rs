@@ -1,6 +1,8 @@
 //! What the user's processes use of the store is spared by every collection. Nix would find it by itself in `/proc`, but only where the
 //! daemon may read other users' processes, which without privilege it may not.
 
+mod arrivals;
+mod db_lock;
 mod fresh;
 pub mod gate;
 mod roots;

@@ -32,6 +32,7 @@ impl Agent<'_> {
                 return Some(Some(by));
             }
             self.heal_by = None;
+            self.healed = self.full;
             self.collect(PRESSURE, !busy);
             return None;
         }

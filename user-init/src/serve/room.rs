@@ -99,16 +99,16 @@ impl Server<'_> {
     pub(super) fn heal(&mut self) {
         let store: Option<StoreStatus> =
             published::read(self.paths(), self.life, Container::Maintenance, file::STORE);
-        let last =
-            store.and_then(|store| store.last_gc).filter(|gc| !gc.dry_run).map(|gc| (gc.at, gc.freed_bytes));
-        // One may have begun while the build still ran.
+        let gc = store.and_then(|store| store.last_gc).filter(|gc| !gc.dry_run);
+        let (last, healed) = (gc.as_ref().map(|gc| (gc.at, gc.freed_bytes)), gc.map_or(0, |gc| gc.healed));
+        // One may have begun while the build still ran, and spared what had just come in.
         if let Some(last) = last.filter(|last| !self.collections.contains(last)) {
             self.collections.truncate(REMEMBERED - 1);
             self.collections.insert(0, last);
         }
         let (now, leaving) = (Instant::now(), self.leaving.is_some());
         for mut healing in std::mem::take(&mut self.healing) {
-            let over = last.is_some_and(|(at, _)| at >= healing.since);
+            let over = healed >= healing.since;
             let of_it = self.collections.iter().filter(|(at, _)| at + BEFORE >= healing.since);
             let note = match over.then(|| of_it.map(|(_, freed)| freed).sum::<u64>()) {
                 Some(freed) if freed > 0 => format!("the disk was full, {} were freed, run again", bytes(freed)),

@@ -1,0 +1,72 @@
+//! One collection of ours at a time: what each has daemon-init spare holds for all that begin meanwhile.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::path::PathBuf;
+
+use agent::paths::Paths;
+use contract::places::Container;
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+
+const LOCK: &str = "collect.lock";
+
+/// It is not to be had.
+#[derive(Debug, thiserror::Error)]
+#[error("lock {}", path.display())]
+pub struct Error {
+    path: PathBuf,
+    source: io::Error,
+}
+
+/// Takes the turn, for as long as what is returned lives; the kernel ends that of a process that is gone. `waiting` is called where
+/// somebody else has it. As long as theirs takes, without end: a signal ends a process that waits here, as it does one that collects.
+///
+/// # Errors
+/// When the file cannot be made or locked.
+pub(crate) fn take(paths: &Paths, waiting: impl FnOnce()) -> Result<Flock<File>, Error> {
+    let path = paths.run_dir(Container::Maintenance).join(LOCK);
+    let error = |errno: io::Error| Error { path: path.clone(), source: errno };
+    let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path).map_err(error)?;
+    let mut file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(turn) => return Ok(turn),
+        Err((file, Errno::EWOULDBLOCK)) => file,
+        Err((_, errno)) => return Err(error(errno.into())),
+    };
+    waiting();
+    loop {
+        file = match Flock::lock(file, FlockArg::LockExclusive) {
+            Ok(turn) => return Ok(turn),
+            Err((file, Errno::EINTR)) => file,
+            Err((_, errno)) => return Err(error(errno.into())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn the_second_waits_for_the_end_of_the_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths::scratch(dir.path());
+        std::fs::create_dir_all(paths.run_dir(Container::Maintenance)).unwrap();
+        let first = take(&paths, || panic!("nobody else is there")).unwrap();
+        let (say, said) = mpsc::channel();
+        std::thread::scope(|scope| {
+            let (paths, say) = (&paths, &say);
+            scope.spawn(move || {
+                let turn = take(paths, || say.send("waits").unwrap()).unwrap();
+                say.send("collects").unwrap();
+                drop(turn);
+            });
+            assert_eq!(said.recv().unwrap(), "waits");
+            assert!(said.try_recv().is_err());
+            drop(first);
+            assert_eq!(said.recv().unwrap(), "collects");
+        });
+    }
+}
