@@ -94,6 +94,8 @@ fn spawn(paths: &Paths, config: &Config) -> Result<Pid, Error> {
         command.env("TMPDIR", build);
     }
     let child = command
+        // The default. Over its first argument each worker writes the process id of whom it serves, so that it can be told whose it is.
+        .arg("--daemon")
         // The image's environment may name the daemon itself, and `auto` takes an existing socket for another daemon's: it would
         // become its own client and fork without end.
         .env("NIX_REMOTE", "local")

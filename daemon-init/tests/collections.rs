@@ -22,7 +22,7 @@ use agent::watch::DirWatch;
 use agent::{files, proc, published};
 use common::Daemon;
 use contract::handshake::{Life, Phase};
-use contract::in_use::{GRACE, Grace, IN_USE, InUse, LOOK, Look};
+use contract::in_use::{GRACE, Grace, IN_USE, InUse, LOOK, Look, Process};
 use contract::places::Container;
 use daemon_init::in_use::{forget, gate};
 use worker_protocol::{Connection, GcAction};
@@ -267,16 +267,15 @@ fn what_has_just_come_in_is_spared_whoever_collects() {
     ended(scene.collect());
     assert!(fresh.exists(), "nobody holds it yet, and somebody may be about to use it");
     // What maintenance is told to do counts while it does it.
-    let pid = i32::try_from(std::process::id()).unwrap();
-    let start_time = proc::start_time(Path::new("/proc"), pid).unwrap().unwrap();
+    let us = proc::ourselves(Path::new("/proc")).unwrap();
     let announce = |start_time| {
-        let grace = Grace { life: scene.life.clone(), pid, start_time, seconds: 0 };
+        let grace = Grace { life: scene.life.clone(), by: Process { start_time, ..us }, seconds: 0 };
         files::write_json(&scene.paths.run_dir(Container::Maintenance), GRACE, &grace).unwrap();
     };
-    announce(start_time + 1);
+    announce(us.start_time + 1);
     ended(scene.collect());
     assert!(fresh.exists(), "whoever said so is gone");
-    announce(start_time);
+    announce(us.start_time);
     ended(scene.collect());
     assert!(!fresh.exists());
 }

@@ -11,14 +11,13 @@ use contract::places::Container;
 use worker_protocol::GcOutcome;
 
 use crate::before;
-use crate::conversation::{self, Cut, Error};
+use crate::conversation::{self, Error};
+use crate::cut::Cut;
 use crate::pace::Pace;
 use crate::turn;
 
 /// As Nix says it.
 const DELETING: &str = "deleting '";
-/// To a person who has to.
-const WAITS: &str = "waiting for the end of a collection that is under way";
 
 /// What to delete.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -48,9 +47,8 @@ struct Announced<'a> {
 impl<'a> Announced<'a> {
     fn new(paths: &'a Paths, life: &Life, older_than: Option<Duration>) -> Result<Self, Error> {
         let Some(window) = older_than else { return Ok(Self { paths, is: false }) };
-        let pid = i32::try_from(std::process::id()).unwrap_or_default();
-        let start_time = proc::start_time(&paths.proc, pid).ok().flatten().unwrap_or_default();
-        let grace = Grace { life: life.clone(), pid, start_time, seconds: window.as_secs() };
+        let by = proc::ourselves(&paths.proc).map_err(Error::Ourselves)?;
+        let grace = Grace { life: life.clone(), by, seconds: window.as_secs() };
         files::write_json(&paths.run_dir(Container::Maintenance), GRACE, &grace).map_err(Error::Announce)?;
         Ok(Self { paths, is: true })
     }
@@ -82,7 +80,7 @@ pub fn collect(
     bounds: Bounds,
     news: &mut dyn FnMut(News<'_>),
 ) -> Result<GcOutcome, Error> {
-    let _turn = turn::take(paths, || news(News::Line(WAITS)))?;
+    let _turn = turn::take(paths, || news(News::Line(turn::WAITS)))?;
     before::let_go(paths, life, false, &mut |line| news(News::Line(line)));
     let _announced = Announced::new(paths, life, bounds.older_than)?;
     let mut all = GcOutcome::default();
@@ -133,7 +131,7 @@ pub fn find(
     bounds: Bounds,
     news: &mut dyn FnMut(News<'_>),
 ) -> Result<GcOutcome, Error> {
-    let _turn = turn::take(paths, || news(News::Line(WAITS)))?;
+    let _turn = turn::take(paths, || news(News::Line(turn::WAITS)))?;
     before::let_go(paths, life, true, &mut |line| news(News::Line(line)));
     let _announced = Announced::new(paths, life, bounds.older_than)?;
     await_gate(paths);

@@ -2,25 +2,29 @@
 //! [`Cut`].
 
 use std::io;
-use std::net::Shutdown;
+use std::ops::{Deref, DerefMut};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use std::{fs, thread};
 
 use agent::paths::Paths;
-use agent::{files, in_use};
+use agent::{files, in_use, proc};
 use contract::handshake::Life;
 use contract::in_use::is_name;
 use contract::places::Container;
 use worker_protocol::{Connection, GcAction, GcOutcome, Message};
 
+use crate::cut::Cut;
 use crate::turn;
 
 /// A daemon that accepted a connection and says nothing for so long is not well.
 const ANSWER: Duration = Duration::from_secs(10);
 /// Between two pieces of an answer while the store is measured: the daemon reads its whole database first.
 const MEASURE: Duration = Duration::from_secs(300);
+/// Between two looks at the daemon's processes.
+const LOOK: Duration = Duration::from_millis(2);
 /// Nix's levels: warnings, and what is deleted.
 const WARNINGS: u64 = 1;
 const INFO: u64 = 3;
@@ -42,6 +46,9 @@ pub enum Error {
     /// Whether another collection of ours is under way is not known.
     #[error("nothing is collected")]
     Turn(#[from] turn::Error),
+    /// Which process we are is not known.
+    #[error("nothing is collected: look at our own process")]
+    Ourselves(#[source] io::Error),
     /// daemon-init cannot be told what to spare.
     #[error("nothing is collected: say which paths are old enough")]
     Announce(#[source] files::Error),
@@ -50,46 +57,26 @@ pub enum Error {
     InUse(#[from] in_use::Error),
 }
 
-/// Ends conversations from another thread: the daemon notices, and stops what it does for us.
-#[derive(Debug, Default)]
-pub struct Cut {
-    inner: Mutex<Inner>,
+/// A conversation. The daemon keeps what it holds for us until this goes.
+#[derive(Debug)]
+pub(crate) struct Daemon {
+    connection: Connection<UnixStream>,
+    _to_cut: Arc<UnixStream>,
 }
 
-#[derive(Debug, Default)]
-struct Inner {
-    cut: bool,
-    streams: Vec<UnixStream>,
-}
+impl Deref for Daemon {
+    type Target = Connection<UnixStream>;
 
-impl Cut {
-    /// Ends all of them, and those that would begin later.
-    pub fn cut(&self) {
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        inner.cut = true;
-        for stream in inner.streams.drain(..) {
-            // It may have ended by itself.
-            let _ = stream.shutdown(Shutdown::Both);
-        }
-    }
-
-    /// Whether it was.
-    pub(crate) fn is_cut(&self) -> bool {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner).cut
-    }
-
-    fn add(&self, stream: UnixStream) -> io::Result<()> {
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        if inner.cut {
-            return Err(io::ErrorKind::Interrupted.into());
-        }
-        inner.streams.push(stream);
-        Ok(())
+    fn deref(&self) -> &Self::Target {
+        &self.connection
     }
 }
 
-/// A conversation.
-pub(crate) type Daemon = Connection<UnixStream>;
+impl DerefMut for Daemon {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.connection
+    }
+}
 
 /// Connects; after the greeting the daemon may be silent for `silence`, or for ever.
 pub(crate) fn open(paths: &Paths, cut: &Cut, silence: Option<Duration>) -> Result<Daemon, Error> {
@@ -97,14 +84,14 @@ pub(crate) fn open(paths: &Paths, cut: &Cut, silence: Option<Duration>) -> Resul
     let connect = || {
         let stream = UnixStream::connect(&path)?;
         stream.set_read_timeout(Some(ANSWER))?;
-        let other = stream.try_clone()?;
-        cut.add(stream.try_clone()?)?;
+        let other = Arc::new(stream.try_clone()?);
+        cut.add(&other)?;
         Ok((stream, other))
     };
     let (stream, other) = connect().map_err(|source| Error::Connect { path: path.clone(), source })?;
     let connection = Connection::open(stream)?;
     other.set_read_timeout(silence).map_err(|source| Error::Connect { path: path.clone(), source })?;
-    Ok(connection)
+    Ok(Daemon { connection, _to_cut: other })
 }
 
 /// Number of valid paths and the sum of their sizes. One conversation tells the paths, a second each one's size, so that a
@@ -129,7 +116,7 @@ pub fn measure(paths: &Paths, cut: &Cut) -> Result<(u64, u64), Error> {
 
 /// Opens a conversation in which the daemon spares what the user's processes use: a root for each path, for as long as it
 /// lasts. The daemon itself may not be able to see them.
-fn open_sparing(paths: &Paths, life: &Life, cut: &Cut) -> Result<Connection<UnixStream>, Error> {
+fn open_sparing(paths: &Paths, life: &Life, cut: &Cut) -> Result<Daemon, Error> {
     let seen = in_use::ask(paths, life, Container::Maintenance, in_use::PATIENCE)?;
     // Of a user-init that does not serve, what it saw last.
     let seen = seen.or_else(|| in_use::last(paths, life));
@@ -195,14 +182,42 @@ pub fn find_dead(
     Ok(outcome)
 }
 
-/// Links identical files to each other.
+/// Links identical files to each other. For that the daemon holds every path of the store, so that until it is over no collection of
+/// ours begins.
 ///
 /// # Errors
 /// See [`Error`].
 pub fn optimise(paths: &Paths, cut: &Cut, log: &mut dyn FnMut(&str)) -> Result<(), Error> {
-    let mut connection = open(paths, cut, None)?;
-    connection.set_verbosity(WARNINGS)?;
-    Ok(connection.optimise(&mut lines(log))?)
+    let _turn = turn::take(paths, || log(turn::WAITS))?;
+    let mut linked = || {
+        let mut connection = open(paths, cut, None)?;
+        connection.set_verbosity(WARNINGS)?;
+        Ok(connection.optimise(&mut lines(log))?)
+    };
+    let linked = linked();
+    await_workers(paths);
+    linked
+}
+
+/// Waits until the daemon's processes that served us are gone. Nix writes whom one serves over its first argument.
+fn await_workers(paths: &Paths) {
+    let ours = std::process::id().to_string();
+    let deadline = Instant::now() + ANSWER;
+    let serves_us = |pid: i32| {
+        let words = fs::read(paths.proc.join(pid.to_string()).join("cmdline")).unwrap_or_default();
+        let mut words = words.split(|byte| *byte == 0);
+        words.next().is_some_and(|program| program.ends_with(b"nix-daemon"))
+            && words.next() == Some(ours.as_bytes())
+    };
+    // The kernel tells the end of children alone.
+    while proc::processes(&paths.proc).is_ok_and(|all| all.iter().any(|(pid, ..)| serves_us(*pid))) {
+        if Instant::now() >= deadline {
+            return tracing::warn!(
+                "a process of the daemon that linked files does not end: what it holds is not collected"
+            );
+        }
+        thread::sleep(LOOK);
+    }
 }
 
 /// The daemon's messages, as far as they are lines for a person.

@@ -4,6 +4,7 @@
 mod before;
 pub mod collection;
 pub mod conversation;
+pub mod cut;
 mod memory;
 mod metrics;
 pub mod once;

@@ -17,7 +17,9 @@ use contract::places::Container;
 use serde::Serialize;
 
 use crate::collection::{self, Bounds, News};
-use crate::conversation::{self, Cut};
+use crate::conversation;
+use crate::cut::Cut;
+use crate::turn::Wanted;
 use crate::{ASKED, memory, store, verify};
 
 /// Between two lines of progress.
@@ -125,6 +127,7 @@ fn steps(paths: &Paths, wish: &Wish, err: &mut impl Write) -> Result<GcSummary, 
     let life = served(paths)?;
     let config = Watched::load(&paths.config).map_err(|e| (Exit::Config, chain(&e)))?;
     let cut = Cut::default();
+    let _wanted = Wanted::new(paths, &life);
     let mut progress = Progress { err, told: Instant::now() };
     let mut news = |news: News<'_>| progress.tell(news);
     let outcome = if wish.dry_run {

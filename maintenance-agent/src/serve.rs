@@ -22,6 +22,7 @@ use crate::metrics::Endpoint;
 use crate::once::{stopping, words};
 use crate::pressure::{Level, Pressure};
 use crate::schedule::{Schedule, busy};
+use crate::turn::Wanted;
 use crate::verify::Due;
 use crate::work::{Done, Kind, Work, finished};
 use crate::{SCHEDULE, store};
@@ -173,7 +174,7 @@ impl Agent<'_> {
     /// Folders that are made later than we start are added as soon as they are there: their parent is watched.
     fn watch_folders(&mut self) -> io::Result<()> {
         self.events.watch_dir_if_there(&self.paths.run)?;
-        for container in [Container::Daemon, Container::User, Container::ShutdownMonitor] {
+        for container in Container::ALL {
             self.events.watch_dir_if_there(&self.paths.run_dir(container))?;
         }
         if let Some(dir) = self.paths.config.parent() {
@@ -204,9 +205,10 @@ impl Agent<'_> {
         let user: Option<UserActivity> =
             published::read(self.paths, self.life, Container::User, file::ACTIVITY);
         let busy = busy(daemon.as_ref(), user.as_ref());
+        let wanted = Wanted::is(self.paths, self.life);
         if let Some(work) = &self.work {
             // Linking files beside work has a bad record, and the work goes first.
-            if matches!(work.kind(), Kind::Optimise | Kind::Verify) && busy {
+            if matches!(work.kind(), Kind::Optimise | Kind::Verify) && (busy || wanted) {
                 self.link |= work.kind() == Kind::Optimise;
                 work.cut();
             }
@@ -223,13 +225,14 @@ impl Agent<'_> {
             self.begin(Kind::Measure);
             return None;
         }
-        if self.link && !busy && !stopping {
+        if self.link && !busy && !wanted && !stopping {
             self.link = false;
             self.begin(Kind::Optimise);
             return None;
         }
         let next = self.due(stopping, busy, now)?;
-        let verify = self.verify.at(&self.config.config().maintenance, now).filter(|_| !busy && !stopping);
+        let verify =
+            self.verify.at(&self.config.config().maintenance, now).filter(|_| !busy && !wanted && !stopping);
         if verify.is_some_and(|at| at <= now) {
             self.begin(Kind::Verify);
             return None;

@@ -10,7 +10,8 @@ use contract::config::{Config, Maintenance};
 use contract::handshake::{GcSummary, Life, StoreStatus, file};
 use contract::places::Container;
 
-use crate::conversation::{self, Cut};
+use crate::conversation;
+use crate::cut::Cut;
 use crate::{ASKED, PRESSURE};
 
 /// It could not be measured or published.

@@ -5,11 +5,48 @@ use std::io;
 use std::path::PathBuf;
 
 use agent::paths::Paths;
+use agent::status::chain;
+use agent::{files, proc, published};
+use contract::handshake::Life;
+use contract::in_use::{ASKED, Asked};
 use contract::places::Container;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
 const LOCK: &str = "collect.lock";
+/// To a person who has to.
+pub(crate) const WAITS: &str = "waiting for the end of what maintenance does at the moment";
+
+/// Tells the agent, for as long as this is there, that somebody wants his turn.
+#[derive(Debug)]
+pub(crate) struct Wanted(PathBuf);
+
+impl Wanted {
+    /// Where it cannot be told, one may have to wait longer.
+    pub(crate) fn new(paths: &Paths, life: &Life) -> Self {
+        let dir = paths.run_dir(Container::Maintenance);
+        let told = proc::ourselves(&paths.proc).map_err(|error| error.to_string()).and_then(|by| {
+            files::write_json(&dir, ASKED, &Asked { life: life.clone(), by }).map_err(|error| chain(&error))
+        });
+        if let Err(error) = told {
+            tracing::warn!("{error}");
+        }
+        Self(dir.join(ASKED))
+    }
+
+    /// Whether somebody does.
+    pub(crate) fn is(paths: &Paths, life: &Life) -> bool {
+        let asked: Option<Asked> = published::read(paths, life, Container::Maintenance, ASKED);
+        asked.is_some_and(|asked| proc::lives(&paths.proc, asked.by))
+    }
+}
+
+impl Drop for Wanted {
+    fn drop(&mut self) {
+        // It says nothing once this process is gone.
+        let _ = files::withdraw(&self.0);
+    }
+}
 
 /// It is not to be had.
 #[derive(Debug, thiserror::Error)]

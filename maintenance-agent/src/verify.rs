@@ -15,7 +15,8 @@ use contract::control::{Reply, Request};
 use contract::damage::{Damaged, Slice, Verified};
 use contract::handshake::Life;
 
-use crate::conversation::{self, Cut};
+use crate::conversation;
+use crate::cut::Cut;
 use crate::store;
 
 /// In so long everything is read once.

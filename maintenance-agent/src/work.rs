@@ -11,7 +11,8 @@ use tokio::task::JoinHandle;
 use worker_protocol::GcOutcome;
 
 use crate::collection::{self, Bounds, News};
-use crate::conversation::{self, Cut};
+use crate::conversation;
+use crate::cut::Cut;
 use crate::{memory, store, verify};
 
 /// Of what.

@@ -16,7 +16,7 @@ use common::Daemon;
 use contract::control::{Reply, Request};
 use contract::damage::{Damaged, Fate, Found};
 use contract::places::Container;
-use maintenance_agent::conversation::Cut;
+use maintenance_agent::cut::Cut;
 use maintenance_agent::verify::{Extent, Read, read};
 
 const PATHS: usize = 12;

@@ -130,6 +130,7 @@ living!(
     contract::resources::BuildDir,
     in_use::Look,
     in_use::Grace,
+    in_use::Asked,
     in_use::InUse,
     contract::tidy::Tidy,
     contract::tidy::Tidied

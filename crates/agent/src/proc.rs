@@ -5,6 +5,23 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use contract::in_use;
+
+/// Us.
+///
+/// # Errors
+/// When `/proc` cannot be read.
+pub fn ourselves(proc: &Path) -> io::Result<in_use::Process> {
+    let pid = i32::try_from(std::process::id()).map_err(io::Error::other)?;
+    Ok(in_use::Process { pid, start_time: start_time(proc, pid)?.ok_or(io::ErrorKind::NotFound)? })
+}
+
+/// Whether it is still there, and not another that has got its id.
+#[must_use]
+pub fn lives(proc: &Path, process: in_use::Process) -> bool {
+    start_time(proc, process.pid).is_ok_and(|start| start == Some(process.start_time))
+}
+
 /// Field 22 of `PROC/PID/stat`, in clock ticks since boot; `None` if there is no such process.
 ///
 /// # Errors

@@ -13,6 +13,8 @@ pub const LOOK: &str = "look.json";
 pub const IN_USE: &str = "in-use.json";
 /// `maintenance`: [`Grace`].
 pub const GRACE: &str = "grace.json";
+/// `maintenance`: [`Asked`].
+pub const ASKED: &str = "asked.json";
 
 /// So many are published and kept at most. As JSON they fit what a reader takes, and no process is known that uses a
 /// hundredth of it.
@@ -27,18 +29,36 @@ pub struct Look {
     pub asked: u64,
 }
 
+/// A process of the pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    /// In the pod's PID namespace.
+    pub pid: i32,
+    /// Field 22 of its `/proc/PID/stat`.
+    pub start_time: u64,
+}
+
 /// How long ago what the next collections delete must have come into the store, in place of `[maintenance] grace-window`: valid
 /// while the named process lives.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grace {
     /// This life.
     pub life: Life,
-    /// Who collects, in the pod's PID namespace.
-    pub pid: i32,
-    /// Field 22 of its `/proc/PID/stat`.
-    pub start_time: u64,
+    /// Who collects.
+    #[serde(flatten)]
+    pub by: Process,
     /// What was asked for.
     pub seconds: u64,
+}
+
+/// Somebody wants a collection now: what the agent does in between makes room for it. Valid while the named process lives.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asked {
+    /// This life.
+    pub life: Life,
+    /// Who is to collect.
+    #[serde(flatten)]
+    pub by: Process,
 }
 
 /// What user-init saw. Its readers believe the names as little as anything that a user writes: they can only keep paths.

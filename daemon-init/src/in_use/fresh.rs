@@ -109,10 +109,7 @@ impl Fresh {
 
     fn window(&mut self, paths: &Paths, life: &Life) -> Duration {
         let asked: Option<Grace> = published::read(paths, life, Container::Maintenance, GRACE);
-        let lives = |asked: &Grace| {
-            proc::start_time(&paths.proc, asked.pid).is_ok_and(|start| start == Some(asked.start_time))
-        };
-        if let Some(asked) = asked.filter(lives) {
+        if let Some(asked) = asked.filter(|asked| proc::lives(&paths.proc, asked.by)) {
             return Duration::from_secs(asked.seconds);
         }
         if let Ok(config) = Watched::load(&paths.config) {
