@@ -7,6 +7,7 @@ pub mod checkpoint;
 mod collected;
 pub mod control;
 pub mod damage;
+pub mod database;
 pub mod evidence;
 pub mod home;
 pub mod in_use;

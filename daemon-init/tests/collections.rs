@@ -24,6 +24,7 @@ use common::Daemon;
 use contract::handshake::{Life, Phase};
 use contract::in_use::{GRACE, Grace, IN_USE, InUse, LOOK, Look, Process};
 use contract::places::Container;
+use daemon_init::database;
 use daemon_init::in_use::{forget, gate};
 use worker_protocol::{Connection, GcAction};
 
@@ -278,6 +279,29 @@ fn what_has_just_come_in_is_spared_whoever_collects() {
     announce(us.start_time);
     ended(scene.collect());
     assert!(!fresh.exists());
+}
+
+#[test]
+fn the_log_of_the_database_is_short_after_a_collection_although_somebody_stays() {
+    let Some(scene) = Scene::new() else { return };
+    gate::close(&scene.paths, &scene.life).unwrap();
+    scene.user_init().answers(scene.name());
+    let stream = std::os::unix::net::UnixStream::connect(scene.daemon.socket()).unwrap();
+    let mut stays = Connection::open(stream).unwrap();
+    assert!(stays.path_info(scene.program.to_str().unwrap()).unwrap().is_some());
+    let log = || fs::metadata(scene.paths.nix.join("var/nix/db/db.sqlite-wal")).map_or(0, |log| log.len());
+    let mut paths = 0;
+    while log() <= database::LONG {
+        scene.daemon.add(&format!("litter-{paths}"), b"");
+        paths += 1;
+    }
+    ended(scene.collect());
+    let end = Instant::now() + PATIENCE;
+    while log() > database::LONG {
+        assert!(Instant::now() < end, "{} after {paths} paths", log());
+        std::thread::yield_now();
+    }
+    assert!(stays.path_info(scene.program.to_str().unwrap()).unwrap().is_some());
 }
 
 /// Collections beside work; more of them in a soak.

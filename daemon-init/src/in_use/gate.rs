@@ -19,9 +19,9 @@ use contract::places::Container;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
-use super::db_lock::WriteLock;
 use super::fresh::Fresh;
 use super::{arrivals, roots};
+use crate::database::{self, Still};
 use crate::reserve;
 use crate::roots::named;
 use crate::seed::error::{Context, StoreError};
@@ -179,26 +179,35 @@ impl Gate {
         drop(still);
         loop {
             free = match Flock::lock(free, FlockArg::LockSharedNonblock) {
-                Ok(held) => return Ok(held),
+                Ok(held) => {
+                    self.shorten_log();
+                    return Ok(held);
+                }
                 Err((file, Errno::EWOULDBLOCK | Errno::EINTR)) => file,
                 Err((_, error)) => return Err(error.into()),
             };
             self.tell(&mut late)?;
+            self.shorten_log();
             self.watch.wait(Some(Instant::now() + AGAIN))?;
         }
     }
 
     /// A collection reads the temporary roots some time after it has the lock, and by then whoever brought something in before that may be
     /// gone. Nobody is, as long as nothing becomes valid.
-    fn still(&self) -> Option<WriteLock> {
-        let lock = WriteLock::take(&self.paths);
-        let lost = "what comes in at this moment may be deleted by the collection that begins";
-        match &lock {
-            Ok(Some(_)) => {}
-            Ok(None) => tracing::warn!("{lost}: somebody writes the store's database for long"),
-            Err(error) => tracing::warn!(%error, "{lost}: the store's database is not to be locked"),
+    fn still(&self) -> Option<Still> {
+        let still = Still::hold(&self.paths);
+        still
+            .inspect_err(|error| {
+                let lost = "what comes in at this moment may be deleted by the collection that begins";
+                tracing::warn!("{lost}: {}", chain(error));
+            })
+            .ok()
+    }
+
+    fn shorten_log(&self) {
+        if let Err(error) = database::shorten_log(&self.paths) {
+            tracing::warn!("the log of the store's database stays long: {}", chain(&error));
         }
-        lock.ok().flatten()
     }
 
     /// Whoever lets go and takes again at once is faster than those who wait, who for a moment are not even seen to wait.

@@ -2,7 +2,6 @@
 //! daemon may read other users' processes, which without privilege it may not.
 
 mod arrivals;
-mod db_lock;
 mod fresh;
 pub mod gate;
 mod roots;
