@@ -10,6 +10,7 @@ mod damage;
 mod disk;
 mod faults;
 mod features;
+mod histories;
 mod idle;
 mod images;
 mod jobs;
@@ -73,6 +74,7 @@ fn main() -> ExitCode {
         jobs::SCENARIOS,
         stops::SCENARIOS,
         prune::SCENARIOS,
+        histories::SCENARIOS,
         idle::SCENARIOS,
         faults::SCENARIOS,
         features::SCENARIOS,
