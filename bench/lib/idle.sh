@@ -20,6 +20,29 @@ measure_idle() {
   # What follows a start or a command, e.g. the release of memory, is over then.
   sleep $((quick ? 3 : 15))
   idle_window "$seconds"
+  idle_looks "$seconds"
+}
+
+# idle_looks SECONDS: what it costs to look whether an open session does something.
+idle_looks() {
+  local user monitor begun
+  local pause=15 # seconds, the longest between two looks: see user-init/src/activity
+  row idle-looks below ms 2 "CPU of a look at an open, silent session, over $1 s" 'user-init and shutdown-monitor together'
+  user=$(podman inspect --format '{{.State.Pid}}' "trampoline-$builder-user")
+  monitor=$(podman inspect --format '{{.State.Pid}}' "trampoline-$builder-shutdown-monitor")
+  ours shell -- sleep $(($1 + 10)) </dev/null >/dev/null 2>&1 &
+  sleep 5
+  begun=$(on_cpu "$user" "$monitor")
+  sleep "$1"
+  sample idle-looks ours "$(awk -v ns=$(($(on_cpu "$user" "$monitor") - begun)) -v looks=$((($1 + pause - 1) / pause)) \
+    'BEGIN { printf "%.3f", ns / looks / 1e6 }')"
+  wait "$!"
+}
+
+# on_cpu PID...: nanoseconds of all their threads.
+on_cpu() {
+  local pid
+  for pid in "$@"; do cat "/proc/$pid"/task/*/schedstat; done | awk '{ n += $1 } END { printf "%d", n }'
 }
 
 idle_yardstick() {
