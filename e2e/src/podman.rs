@@ -73,6 +73,17 @@ impl Storage {
     pub fn podman<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Call {
         Call::new("podman").args(args).env("CONTAINERS_STORAGE_CONF", self.file())
     }
+
+    /// What `podman system prune` takes of pods and containers. It would take networks as well, which all storages of a machine share:
+    /// one that nobody of this storage uses would go under the others that start.
+    ///
+    /// # Panics
+    /// If podman does not do it.
+    pub fn prune(&self) {
+        for what in ["pod", "container"] {
+            self.podman([what, "prune", "-f"]).run().ok();
+        }
+    }
 }
 
 impl Default for Storage {

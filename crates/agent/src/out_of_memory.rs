@@ -69,6 +69,15 @@ impl Guard {
     }
 }
 
+/// Why work has failed, for a person.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cause {
+    /// The kernel has ended something of it.
+    Memory(String),
+    /// It was not the work's own end.
+    DaemonEnded(String),
+}
+
 /// How things stood when the work began: of builds in the daemon container, and of what runs in our own.
 #[derive(Debug, Clone)]
 pub struct Before {
@@ -95,16 +104,16 @@ impl Before {
         })
     }
 
-    /// Why work that has failed did, as far as memory goes; none: not for that. `killed`: something was told to have been killed,
-    /// so that the daemon's word is worth a moment.
+    /// Why work that has failed did, as far as memory and the daemon go; none: not for that. `killed`: something was told to have been
+    /// killed, so that the daemon's word is worth a moment.
     #[must_use]
-    pub fn since(&self, container: Container, killed: bool) -> Option<String> {
+    pub fn since(&self, container: Container, killed: bool) -> Option<Cause> {
         let own = look(cgroup::ROOT.as_ref(), &self.life);
-        let own = own.and_then(|memory| memory.since(self.own, container));
+        let own = own.and_then(|memory| memory.since(self.own, container)).map(Cause::Memory);
         own.or_else(|| self.of_builds(if killed { DAEMONS_WORD } else { Duration::ZERO }))
     }
 
-    fn of_builds(&self, patience: Duration) -> Option<String> {
+    fn of_builds(&self, patience: Duration) -> Option<Cause> {
         let (paths, life) = (&self.paths, &self.life);
         let deadline = Instant::now() + patience;
         let mut watch = DirWatch::new().ok()?;
@@ -113,14 +122,14 @@ impl Before {
             if let Some(memory) = builds(paths, life)
                 && let Some(note) = memory.since(self.builds, Container::Daemon)
             {
-                return Some(note);
+                return Some(Cause::Memory(note));
             }
             if self.daemon.is_some() && daemon(paths, life) != self.daemon {
-                return Some(
+                return Some(Cause::DaemonEnded(
                     "the daemon container ended while it ran, and with it all builds: `trampoline-cli logs daemon` says why. \
                      If that was for lack of memory: raise `memory` under [builder.daemon]"
                         .to_owned(),
-                );
+                ));
             }
             if !watch.wait(Some(deadline)).unwrap_or(false) && Instant::now() >= deadline {
                 return None;

@@ -19,18 +19,19 @@ fn pruned_builder_is_made_again_from_its_volumes() {
     let path = tree.cli(["build"]).run().ok();
     let pods = || storage.podman(["pod", "ps", "--format", "{{.Name}}"]).run().ok().stdout;
 
-    storage.podman(["system", "prune", "-f"]).run().ok();
+    storage.prune();
     assert_eq!(builder.state(), "running", "one that runs is left alone");
     builder.cli(["down"]).run().ok();
     assert_ne!(pods(), "");
-    storage.podman(["system", "prune", "-f"]).run().ok();
+    storage.prune();
     assert_eq!(pods(), "", "the prune takes a stopped pod");
     let status = builder.cli(["status"]).run().ok();
     assert!(status.stdout.contains("prune"), "status says how that comes: {status}");
     assert_eq!(tree.cli(["shell", "--", "cat", path.text()]).run().ok().text(), "still here");
 
     builder.cli(["down"]).run().ok();
-    storage.podman(["system", "prune", "-f", "--volumes"]).run().ok();
+    storage.prune();
+    storage.podman(["volume", "prune", "-f"]).run().ok();
     assert_eq!(storage.podman(["volume", "ls", "-q"]).run().ok().stdout, "");
     let status = builder.cli(["status"]).run().ok();
     assert!(status.stdout.contains("absent"), "nothing is left of it: {status}");

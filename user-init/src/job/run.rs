@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use agent::files;
-use agent::out_of_memory::Before;
+use agent::out_of_memory::{Before, Cause};
 use contract::config::Config;
 use contract::job::{BuildRequest, JobEnd, JobStarted};
 use contract::places::Container;
@@ -228,14 +228,18 @@ impl Running {
         }
         // What came to its end all the same is what it is.
         let ending = self.ending.filter(|_| code != 0);
-        let (cancelled, interrupted) =
-            (ending == Some(Ending::Cancelled), matches!(ending, Some(Ending::Stopped(_))));
-        let note = match ending {
-            Some(Ending::Stopped(why) | Ending::Full(why)) => Some(why),
+        let cancelled = ending == Some(Ending::Cancelled);
+        let (interrupted, note) = match ending {
+            Some(Ending::Stopped(why)) => (true, Some(why)),
+            Some(Ending::Full(why)) => (false, Some(why)),
             None if code != 0 => {
-                self.memory.since(Container::User, killed::is_told(code, &self.dir.join(name::LOG)))
+                match self.memory.since(Container::User, killed::is_told(code, &self.dir.join(name::LOG))) {
+                    Some(Cause::DaemonEnded(why)) => (true, Some(why)),
+                    Some(Cause::Memory(why)) => (false, Some(why)),
+                    None => (false, None),
+                }
             }
-            _ => None,
+            _ => (false, None),
         };
         let outputs = outputs(&self.dir);
         record(&self.id, &self.dir, &JobEnd { code, cancelled, interrupted, note, outputs });
