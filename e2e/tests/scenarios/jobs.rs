@@ -222,8 +222,8 @@ fn log_is_whole_however_often_the_connection_is_cut() {
 
 fn end_of_the_builder_interrupts_and_is_told() {
     let builder = Builder::set_up(&[]);
-    // Two, as the daemon may still be ending the first one's when the second begins.
-    let trees = ["lost", "gone"].map(|project| endless(&builder, project));
+    // Different ones, as the daemon may still be ending the first one's when the second begins.
+    let trees = ["lost", "cut", "gone"].map(|project| endless(&builder, project));
     let begin = |tree: &Checkout| {
         let mut build = tree.cli(["build"]).start();
         build.line("begun");
@@ -239,20 +239,28 @@ fn end_of_the_builder_interrupts_and_is_told() {
     builder.cli(["attach", "1"]).run().ended(i32::from(Exit::Stopping.code()));
     builder.cli(["attach"]).run().refused(Exit::Usage, "no build runs");
 
-    // The whole pod is gone.
+    // So is the one that has all builds.
     let build = begin(&trees[1]);
+    setting().engine.crash(builder.name(), "daemon");
+    let build = build.output().ended(i32::from(Exit::Stopping.code()));
+    assert!(build.stderr.contains("build 2 was interrupted: the daemon container ended"), "{build}");
+    builder.cli(["up"]).run().ok();
+    assert_eq!(job(&builder, "2")["state"], "interrupted");
+
+    // The whole pod is gone.
+    let build = begin(&trees[2]);
     setting().engine.vanish(builder.name());
     let build = build.output().ended(i32::from(Exit::Stopping.code()));
     // Half gone it looks like one that has left by itself.
-    let told = ["build 2 was interrupted", "how build 2 ended was not heard"];
+    let told = ["build 3 was interrupted", "how build 3 ended was not heard"];
     assert!(told.iter().any(|told| build.stderr.contains(told)), "{build}");
     builder.cli(["jobs"]).run().refused(Exit::Stopping, "does not run");
     let up = builder.cli(["up"]).run().ok();
     // Where the daemon's container went first, the build had come to its end when the others did.
     if !build.stderr.contains("the daemon container ended") {
-        assert!(up.stderr.contains("build 2 (gone) was interrupted"), "the next start names it: {up}");
+        assert!(up.stderr.contains("build 3 (gone) was interrupted"), "the next start names it: {up}");
         let status = builder.cli(["status"]).run().ok();
-        assert!(status.stdout.contains("interrupted   build 2 (gone)"), "{status}");
+        assert!(status.stdout.contains("interrupted   build 3 (gone)"), "{status}");
     }
-    assert_eq!(job(&builder, "2")["state"], "interrupted");
+    assert_eq!(job(&builder, "3")["state"], "interrupted");
 }
