@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use crate::cli::Global;
 use crate::engine::{self, Chosen, Engine};
 use crate::error::{OnPath, Result, While};
+use crate::global::Global;
 use crate::settings::Settings;
 use crate::state::State;
 use crate::ui::Ui;

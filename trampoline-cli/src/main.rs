@@ -9,6 +9,7 @@ mod embedded;
 mod engine;
 mod error;
 mod git;
+mod global;
 mod jobs;
 mod keys;
 mod lines;

@@ -2,10 +2,10 @@
 
 use clap::Args;
 
-use crate::cli::Global;
 use crate::commands::jobs::newest_running;
 use crate::context::Context;
 use crate::error::Result;
+use crate::global::Global;
 use crate::jobs::{self, Log};
 
 /// Follow a build to its end

@@ -7,10 +7,10 @@ use contract::exit::Exit;
 use contract::job::{BuildRequest, Generation, JobStarted, JobState};
 use contract::places::USER_INIT;
 
-use crate::cli::Global;
 use crate::context::{Context, current_dir};
 use crate::error::{CliError, Result, While};
 use crate::git::Repo;
+use crate::global::Global;
 use crate::jobs::{self, Log};
 use crate::lines::{self, Telling};
 use crate::remote;

@@ -3,9 +3,9 @@
 use clap::Args;
 use contract::job::{FollowEvent, JobState};
 
-use crate::cli::Global;
 use crate::context::Context;
 use crate::error::{CliError, Result};
+use crate::global::Global;
 use crate::jobs;
 use crate::lines;
 

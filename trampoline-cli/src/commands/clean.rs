@@ -2,11 +2,11 @@
 
 use clap::Args;
 
-use crate::cli::Global;
 use crate::commands::up;
 use crate::context::Context;
 use crate::engine::{PodPhase, Volume};
 use crate::error::Result;
+use crate::global::Global;
 use crate::{prepare, sshconfig};
 
 /// Remove the builder: pod, configuration, SSH entries and, if you say so, its store

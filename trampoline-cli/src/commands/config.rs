@@ -4,9 +4,9 @@ mod apply;
 
 use clap::{Args, Subcommand};
 
-use crate::cli::Global;
 use crate::context::current_dir;
 use crate::error::Result;
+use crate::global::Global;
 use crate::settings::Settings;
 
 /// Check, show, describe and apply trampoline.toml

@@ -8,10 +8,10 @@ use contract::keys;
 use contract::room::READING;
 use tokio::process::Command;
 
-use crate::cli::Global;
 use crate::closure::{Closure, Peer};
 use crate::context::{Context, current_dir};
 use crate::error::{CliError, Result};
+use crate::global::Global;
 use crate::signing::{self, Key};
 use crate::ui::{Ui, bytes};
 use crate::{sshconfig, wake};

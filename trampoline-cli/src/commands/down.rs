@@ -2,11 +2,11 @@
 
 use clap::Args;
 
-use crate::cli::Global;
 use crate::commands::up;
 use crate::context::Context;
 use crate::engine::PodPhase;
 use crate::error::Result;
+use crate::global::Global;
 use crate::wake;
 
 /// Stop the builder; its store and your files stay

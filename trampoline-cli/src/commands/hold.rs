@@ -8,10 +8,10 @@ use contract::handshake::Hold as Held;
 use contract::hold::{LONGEST, REASON_MAX, Wish};
 use contract::places::USER_INIT;
 
-use crate::cli::Global;
 use crate::context::Context;
 use crate::engine::Published;
 use crate::error::{CliError, Result};
+use crate::global::Global;
 use crate::settings::owner;
 use crate::ui::{ago, now};
 use crate::{remote, wake};

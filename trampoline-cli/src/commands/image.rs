@@ -12,12 +12,12 @@ use contract::exit::Exit;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
-use crate::cli::Global;
 use crate::context::{Context, scratch_dir};
 use crate::embedded;
 use crate::engine::Engine;
 use crate::engine::podman::Podman;
 use crate::error::{CliError, OnPath, Result, While};
+use crate::global::Global;
 
 /// Of `container/`.
 const SCRIPT: &str = "build-image";

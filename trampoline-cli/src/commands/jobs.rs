@@ -3,9 +3,9 @@
 use clap::Args;
 use contract::job::{JobInfo, JobState};
 
-use crate::cli::Global;
 use crate::context::Context;
 use crate::error::{CliError, Result};
+use crate::global::Global;
 use crate::jobs;
 use crate::nixlog::clean;
 use crate::ui::{ago, now, span, table};

@@ -6,9 +6,9 @@ use clap::{Args, Subcommand};
 use contract::exit::Exit;
 use contract::keys::{self, BuilderKeys, KeySource};
 
-use crate::cli::Global;
 use crate::context::Context;
 use crate::error::{CliError, OnPath, Result};
+use crate::global::Global;
 use crate::signing::{self, Change, Key};
 use crate::wake;
 

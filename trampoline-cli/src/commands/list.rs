@@ -2,11 +2,11 @@
 
 use clap::Args;
 
-use crate::cli::Global;
 use crate::commands::status::judge;
 use crate::context::Context;
 use crate::engine::Published;
 use crate::error::Result;
+use crate::global::Global;
 
 /// List the builders that exist
 ///

@@ -6,9 +6,9 @@ mod previous;
 use clap::{Args, ValueEnum};
 use contract::places::Container;
 
-use crate::cli::Global;
 use crate::context::Context;
 use crate::error::{CliError, Result};
+use crate::global::Global;
 use crate::wake;
 
 /// Show the log of a container, or of a build

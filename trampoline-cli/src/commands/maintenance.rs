@@ -7,9 +7,9 @@ use clap::Args;
 use contract::config::{DURATION_FORM, SIZE_FORM, Size, parse_duration};
 use contract::places::{Container, DAEMON_INIT, MAINTENANCE_AGENT};
 
-use crate::cli::Global;
 use crate::context::Context;
 use crate::error::Result;
+use crate::global::Global;
 use crate::wake;
 
 /// Collect garbage and link identical files, now

@@ -5,10 +5,10 @@ use std::process::Stdio;
 use clap::Args;
 use contract::exit::Exit;
 
-use crate::cli::Global;
 use crate::commands::copy_closure::{Nix, no_nix};
 use crate::context::Context;
 use crate::error::{CliError, Result};
+use crate::global::Global;
 
 /// Copy a flake and all its inputs into the builder
 ///

@@ -11,10 +11,10 @@ use contract::job::{Generation, PushHeader};
 use contract::tree::Kind;
 use sha2::{Digest, Sha256};
 
-use crate::cli::Global;
 use crate::context::{Context, current_dir};
 use crate::error::{CliError, OnPath, Result};
 use crate::git::{Repo, Stopped, Tree};
+use crate::global::Global;
 use crate::push::{self, Pushed};
 use crate::remote;
 use crate::settings::owner;

@@ -3,10 +3,10 @@
 use clap::Args;
 use contract::places::USER_INIT;
 
-use crate::cli::Global;
 use crate::context::Context;
 use crate::engine::PodPhase;
 use crate::error::Result;
+use crate::global::Global;
 use crate::{remote, wake};
 
 /// End a hold: the builder may stop again when it is idle

@@ -10,9 +10,9 @@ use contract::control::{Reply, Request};
 use contract::places::USER_INIT;
 use contract::roots::{NewRoot, Root, check_name, store_path};
 
-use crate::cli::Global;
 use crate::context::Context;
 use crate::error::{CliError, Result};
+use crate::global::Global;
 use crate::ui::{ago, now};
 use crate::{control, remote, wake};
 

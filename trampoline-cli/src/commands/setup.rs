@@ -4,11 +4,11 @@ use clap::Args;
 use contract::exit::Exit;
 use contract::places::USER_INIT;
 
-use crate::cli::Global;
 use crate::commands::{image, up};
 use crate::context::Context;
 use crate::engine::{Observed, PodPhase, Published, Volume};
 use crate::error::{CliError, Result};
+use crate::global::Global;
 use crate::keys::{self, Keys};
 use crate::render::{NOTHING_GIVEN, Rendering, diff, diff::Difference};
 use crate::settings::owner;

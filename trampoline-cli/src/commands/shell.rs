@@ -8,9 +8,9 @@ use clap::Args;
 use contract::places::{Container, USER_INIT};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::cli::Global;
 use crate::context::Context;
 use crate::error::{Result, While};
+use crate::global::Global;
 use crate::remote;
 use crate::wake;
 

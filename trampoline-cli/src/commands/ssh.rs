@@ -6,9 +6,9 @@ use clap::Args;
 use contract::exit::Exit;
 use tokio::process::Command;
 
-use crate::cli::Global;
 use crate::context::Context;
 use crate::error::{CliError, Result};
+use crate::global::Global;
 use crate::{sshconfig, wake};
 
 /// Show how to connect with ssh, or run a command over it

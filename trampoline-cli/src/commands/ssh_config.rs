@@ -2,9 +2,9 @@
 
 use clap::Args;
 
-use crate::cli::Global;
 use crate::context::Context;
 use crate::error::Result;
+use crate::global::Global;
 use crate::{sshconfig, wake};
 
 /// Make the builder a host of ssh, git, rsync and nix

@@ -6,10 +6,10 @@ use clap::Args;
 use contract::handshake::{BuilderStatus, Isolation, LastStop, Phase};
 use contract::places::Container;
 
-use crate::cli::Global;
 use crate::context::Context;
 use crate::engine::{Observed, PodPhase, Published, Trouble};
 use crate::error::Result;
+use crate::global::Global;
 use crate::ui::{ago, bytes, now};
 use crate::wake;
 

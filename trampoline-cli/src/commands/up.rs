@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::cli::Global;
 use crate::context::Context;
 use crate::engine::{Observed, PodPhase};
 use crate::error::Result;
+use crate::global::Global;
 use crate::wake;
 
 /// Between two looks at what a stop waits for.

@@ -5,10 +5,10 @@ use contract::exit::Exit;
 use contract::handshake::{AgentStatus, BuilderStatus};
 use contract::places::USER_INIT;
 
-use crate::cli::Global;
 use crate::context::Context;
 use crate::engine::{Observed, PodPhase};
 use crate::error::{CliError, Result};
+use crate::global::Global;
 use crate::lines::{self, Telling};
 use crate::render::diff::Difference;
 use crate::render::{CONFIG_KEY, Rendering, diff, digest};
