@@ -327,7 +327,7 @@ cluster_parts() {
   config=$(eval "$(TRAMPOLINE_LAB_NUMBER=$number "$own_cluster" env)" && echo "$KUBECONFIG")
   kubectl --kubeconfig "$config" create namespace trampoline-test >/dev/null
   how=begun scenarios kubernetes-parts kubernetes "$1" TRAMPOLINE_LAB_NUMBER="$number" TRAMPOLINE_TEST_NAMESPACE=trampoline-test \
-    TRAMPOLINE_TEST_KUBECONFIG="$config" TRAMPOLINE_TEST_LOAD="$loader" TRAMPOLINE_TEST_LAB="$own_cluster" -- -- --test-threads 1 cluster::lab
+    KUBECONFIG="$config" TRAMPOLINE_TEST_KUBECONFIG="$config" TRAMPOLINE_TEST_LOAD="$loader" TRAMPOLINE_TEST_LAB="$own_cluster" -- -- --test-threads 1 cluster::lab
 }
 
 # Sets KUBECONFIG, and PATH such that it has a kubectl.

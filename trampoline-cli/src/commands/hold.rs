@@ -9,7 +9,7 @@ use contract::hold::{LONGEST, REASON_MAX, Wish};
 use contract::places::USER_INIT;
 
 use crate::context::Context;
-use crate::engine::Published;
+use crate::engine::{PodPhase, Published};
 use crate::error::{CliError, Result};
 use crate::global::Global;
 use crate::settings::owner;
@@ -78,12 +78,15 @@ async fn show(context: &Context) -> Result<u8> {
     if !observed.exists() {
         return Err(wake::absent(context));
     }
-    let status = match observed.published {
+    let runs = observed.phase() == PodPhase::Running;
+    let published = match observed.published {
         Published::Read(status) => status.map(|status| *status),
-        Published::InPod if observed.phase() == crate::engine::PodPhase::Running => {
-            wake::status(context).await?
-        }
         Published::InPod | Published::Silent => None,
+    };
+    // A cluster is told some time after the pod. Who may not ask the pod goes by that.
+    let status = match runs {
+        true => wake::status(context).await.or_else(|error| published.map(Some).ok_or(error))?,
+        false => None,
     };
     let running = status.is_some();
     let held = status.and_then(in_force);

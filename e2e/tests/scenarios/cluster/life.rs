@@ -50,13 +50,20 @@ fn wish_takes_back_a_stop_that_was_asked_for() {
     // One that does not answer keeps the question open.
     signal_agent(&builder, "STOP");
     let log = ["logs", "-f", &pod(&builder), "-c", "shutdown-monitor"];
-    let mut log = cluster::kubectl(log).within(120).start();
-    log.line("stop: Ask");
-    // What any command does first.
-    let wish = ["annotate", "--overwrite", &set(&builder), "io.trampoline/wanted-at=now"];
-    cluster::kubectl(wish).run().ok();
+    let mut log = cluster::kubectl(log).within(180).start();
+    let stays = |round: u32| {
+        log.line("stop: Ask");
+        // What any command does first.
+        let wish = format!("io.trampoline/wanted-at=now-{round}");
+        cluster::kubectl(["annotate", "--overwrite", &set(&builder), &wish]).run().ok();
+        signal_agent(&builder, "CONT");
+        // Where whoever sends the signal is still there when it is heard, it is that which keeps it.
+        let stays = log.line("staying: ");
+        signal_agent(&builder, "STOP");
+        stays.contains("somebody has changed the StatefulSet")
+    };
+    assert!((0..5).any(stays), "it stays for the wish");
     signal_agent(&builder, "CONT");
-    log.line("staying: somebody has changed the StatefulSet");
     assert_eq!(builder.shell("echo in").ok().text(), "in");
     assert_eq!(cluster::field(&set(&builder), ".spec.replicas"), "1");
     assert_eq!(builder.status()["pod"]["life"], life, "it never stopped");
