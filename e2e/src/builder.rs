@@ -140,6 +140,18 @@ impl Builder {
         }
     }
 
+    /// As [`Self::says`], of the object that `status --json` prints; returns it, also where it never holds.
+    #[must_use]
+    pub fn status_where(&self, holds: impl Fn(&Value) -> bool) -> Value {
+        let end = Instant::now() + Duration::from_secs(30);
+        loop {
+            let status = self.status();
+            if holds(&status) || Instant::now() >= end {
+                return status;
+            }
+        }
+    }
+
     /// Runs a shell line in the builder.
     #[must_use]
     pub fn shell(&self, line: &str) -> Output {

@@ -59,9 +59,7 @@ fn a_changed_configuration_reaches_all_agents_of_a_running_builder_at_once() {
         assert_eq!(change["when"], when, "{change}");
     }
     let all = vec![now["config"].as_str().expect("a digest"); 4];
-    // In a cluster the monitor writes it down first.
-    let seen = |_| Some(builder.status()).filter(|status| digests(status) == all);
-    let status = (0..20).find_map(seen).unwrap_or_else(|| builder.status());
+    let status = builder.status_where(|status| digests(status) == all);
     assert_eq!(status["pod"]["life"], before["pod"]["life"], "the same pod");
     assert_eq!(digests(&status), all, "{status}");
     assert_eq!(status["config"]["differs_from"], Value::Null, "{status}");
