@@ -65,7 +65,7 @@ impl InUserSpace {
     fn new() -> Self {
         let place = PathBuf::from("/tmp").join(cluster::unique("fuse"));
         let line = format!(
-            "mkdir -p {0}/lower/store {0}/lower/home {0}/upper {0}/work {0}/merged && \
+            "mkdir -p {0}/lower/store {0}/lower/home {0}/lower/build {0}/upper {0}/work {0}/merged && \
              fuse-overlayfs -o lowerdir={0}/lower,upperdir={0}/upper,workdir={0}/work {0}/merged",
             place.display()
         );
@@ -106,8 +106,8 @@ impl Drop for InUserSpace {
 fn volume_in_user_space_is_named() {
     let folder = InUserSpace::new();
     let class = cluster::unique("class");
-    // For the store and for the home.
-    let _volumes = [folder.volume(&class, "store"), folder.volume(&class, "home")];
+    // For each claim of a builder.
+    let _volumes = ["store", "home", "build"].map(|of| folder.volume(&class, of));
     let option = format!("{class:?}");
     let builder = Builder::new(Person::new(), &[USERNS, ("kubernetes.storage-class", &option)]);
     let refused = builder.cli(["setup", "--yes"]).within(120).run();
