@@ -34,25 +34,28 @@ fn idle_builder_costs_nothing_and_status_still_tells() {
     }
 }
 
-/// A shell line that sends a signal to user-init's agent, as its own user, past all that would notice.
-fn signal_agent(signal: &str) -> String {
-    format!(
-        "for p in /proc/[0-9]*; do \
-           case $(tr '\\0' ' ' <$p/cmdline) in */user-init' serve '*) kill -{signal} ${{p#/proc/}};; esac; \
-         done"
-    )
-}
+/// A shell line that sets `agent` to the process id of user-init's agent.
+const AGENT: &str = "for p in /proc/[0-9]*; do \
+    case $(tr '\\0' ' ' <$p/cmdline) in */user-init' serve '*) agent=${p#/proc/};; esac; \
+  done";
 
 fn wish_takes_back_a_stop_that_was_asked_for() {
     let builder = Builder::set_up(&[("shutdown.idle-timeout", "\"10s\"")]);
     let life = builder.status()["pod"]["life"].clone();
     // Whoever wakes the agent must be no process that it sees begin when it wakes.
-    let waker = format!("mkfifo ~/go && {{ (read x <~/go; {}) >/dev/null 2>&1 & }}", signal_agent("CONT"));
+    let waker = format!("{AGENT}; mkfifo ~/go && {{ (read x <~/go; kill -CONT $agent) >/dev/null 2>&1 & }}");
     builder.shell(&waker).ok();
+    let settled = |status: &serde_json::Value| {
+        let user = &status["pod"]["user"];
+        user["last"]["source"].as_str().is_some_and(|source| source.contains("process"))
+            && user["detached"].is_null()
+    };
+    let status = builder.status_where(settled);
+    assert!(settled(&status), "{status}");
     let log = ["logs", "-f", &pod(&builder), "-c", "shutdown-monitor"];
     let mut log = cluster::kubectl(log).within(120).start();
     // One that does not answer keeps the question open.
-    cluster::exec(&pod(&builder), "user", &signal_agent("STOP")).ok();
+    cluster::exec(&pod(&builder), "user", &format!("{AGENT}; kill -STOP $agent")).ok();
     log.line("stop: Ask");
     // What any command does first.
     let wish = ["annotate", "--overwrite", &set(&builder), "io.trampoline/wanted-at=now"];
