@@ -79,6 +79,17 @@ fn port(context: &Context, observed: &Observed) -> Result<u16> {
     }
 }
 
+/// So often a new builder gets another port than the one that was free when it was chosen.
+pub(crate) const OTHER_PORTS: u32 = 2;
+
+/// Whether a builder could not be made because another program, or another builder that is made at the same time, has got its port, and
+/// another one will do.
+pub(crate) fn lost_its_port(context: &Context, observed: &Observed, error: &CliError) -> bool {
+    context.settings.config.builder.ssh_port.is_none()
+        && observed.containers.is_empty()
+        && error.message.contains(crate::engine::PORT_TAKEN)
+}
+
 /// Whether nobody listens there.
 pub(crate) fn is_free(port: u16) -> bool {
     TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()

@@ -79,7 +79,7 @@ impl Setup {
             drop(lock);
             return self.add_key_to(&context, other).await;
         }
-        let (rendering, resolved) = prepare::rendering(&context, &observed).await?;
+        let (mut rendering, resolved) = prepare::rendering(&context, &observed).await?;
         if self.dry_run {
             let differs = differences(&context, &observed, &rendering).await?;
             return show(&context, &observed, &rendering, &resolved.notes, differs);
@@ -88,9 +88,17 @@ impl Setup {
         image::ensure(&context).await?;
         let before = context.state.read::<Rendering>(prepare::RENDERING);
         let keys = keys::find(&context.state, ui).await?;
-        let result = self.bring_about(&context, &observed, &rendering, before.as_ref(), &keys).await;
-        if let Err(error) = result {
-            return Err(undo(&context, &observed, error).await);
+        let mut others = prepare::OTHER_PORTS;
+        while let Err(error) = self.bring_about(&context, &observed, &rendering, before.as_ref(), &keys).await
+        {
+            let again = others > 0 && prepare::lost_its_port(&context, &observed, &error);
+            let error = undo(&context, &observed, error).await;
+            if !again {
+                return Err(error);
+            }
+            others -= 1;
+            ui.say(format!("another program has just taken port {}: trying another", rendering.ssh_port));
+            rendering = prepare::rendering(&context, &observed).await?.0;
         }
         context.state.write(prepare::RENDERING, &rendering)?;
         let made = if observed.exists() { "up to date" } else { "made" };

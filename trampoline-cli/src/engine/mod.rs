@@ -21,6 +21,9 @@ use crate::error::{CliError, Result};
 use crate::render::{Rendering, Sources, diff::Difference};
 use crate::ui::{Step, Ui};
 
+/// As engines say that a port of this machine is in use.
+pub(crate) const PORT_TAKEN: &str = "address already in use";
+
 /// Between two looks at a builder that starts.
 pub(crate) const LOOK: Duration = Duration::from_millis(150);
 

@@ -128,7 +128,7 @@ fn advice(stderr: &str) -> Option<&'static str> {
             "that is no image of a builder: `trampoline-cli image build` makes one (`image` under [builder] names it)",
         ),
         (
-            "address already in use",
+            crate::engine::PORT_TAKEN,
             "another program has the port: choose one with `ssh-port` under [builder]",
         ),
         (
