@@ -17,8 +17,8 @@ measure_idle() {
     row "idle-wakes-$name" most /s "$(idle_target "$name")" \
       "Wake-ups of it, idle, over $seconds s" "$(idle_agent "$name")" "the yardstick's shell, its children not counted"
   done
-  # What follows a start or a command, e.g. the release of memory, is over then.
-  sleep $((quick ? 3 : 15))
+  # What follows a start or a command, e.g. the release of memory and the checkpoint of an idle store, is over then.
+  sleep $((quick ? 3 : 75))
   idle_window "$seconds"
   idle_looks "$seconds"
 }

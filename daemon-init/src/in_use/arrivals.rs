@@ -3,7 +3,7 @@
 //! over by then, is in neither.
 
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
@@ -69,7 +69,7 @@ fn announced(paths: &Paths) -> Result<Vec<String>, StoreError> {
             if is_it { fs::read(entry.path()) } else { Ok(Vec::new()) }
         };
         let list = match read() {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
             list => list.context("read", &entry.path())?,
         };
         let name = |path: &[u8]| {
@@ -81,29 +81,51 @@ fn announced(paths: &Paths) -> Result<Vec<String>, StoreError> {
     Ok(names)
 }
 
-/// Tells the collection that is under way to spare them, as whoever takes a temporary root meanwhile does. `false` where none listens,
-/// or not yet.
-pub(super) fn tell(paths: &Paths, names: &[String]) -> io::Result<bool> {
-    if names.is_empty() {
-        return Ok(true);
-    }
-    let mut stream = match UnixStream::connect(paths.nix.join("var/nix/gc-socket/socket")) {
-        Ok(stream) => stream,
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
-            return Ok(false);
+/// The way to a collection that is under way. It is open for as long as the collection is, as that of each process of Nix: Nix ends the
+/// collection where it meets the descriptor of a short one again (`std::thread` in `collectGarbage`, gc.cc).
+#[derive(Debug, Default)]
+pub(super) struct Teller(Option<UnixStream>);
+
+impl Teller {
+    /// Tells it to spare these, as whoever takes a temporary root meanwhile does. `false` where none listens, or not yet.
+    pub(super) fn tell(&mut self, paths: &Paths, names: &[String]) -> io::Result<bool> {
+        if names.is_empty() {
+            return Ok(true);
         }
-        Err(error) => return Err(error),
-    };
-    stream.set_read_timeout(Some(ANSWER))?;
-    stream.set_write_timeout(Some(ANSWER))?;
-    let lines = text(&paths.nix.join("store"), names);
-    let lines: Vec<u8> = lines.iter().map(|byte| if *byte == 0 { b'\n' } else { *byte }).collect();
-    // One by one: it answers each with a byte, which somebody has to read.
-    for line in lines.split_inclusive(|byte| *byte == b'\n') {
-        stream.write_all(line)?;
-        stream.read_exact(&mut [0])?;
+        let stream = match &mut self.0 {
+            Some(stream) => stream,
+            none => match UnixStream::connect(paths.nix.join("var/nix/gc-socket/socket")) {
+                Ok(stream) => {
+                    stream.set_read_timeout(Some(ANSWER))?;
+                    stream.set_write_timeout(Some(ANSWER))?;
+                    none.insert(stream)
+                }
+                Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
+                    return Ok(false);
+                }
+                Err(error) => return Err(error),
+            },
+        };
+        let lines = text(&paths.nix.join("store"), names);
+        let lines: Vec<u8> = lines.iter().map(|byte| if *byte == 0 { b'\n' } else { *byte }).collect();
+        // One by one: it answers each with a byte, which somebody has to read.
+        let told = lines.split_inclusive(|byte| *byte == b'\n').try_for_each(|line| {
+            stream.write_all(line)?;
+            stream.read_exact(&mut [0])
+        });
+        match told {
+            // It is over.
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    ErrorKind::BrokenPipe | ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof
+                ) =>
+            {
+                Ok(true)
+            }
+            told => told.map(|()| true),
+        }
     }
-    Ok(true)
 }
 
 #[cfg(test)]

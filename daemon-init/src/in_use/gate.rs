@@ -19,8 +19,9 @@ use contract::places::Container;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
+use super::arrivals::Teller;
 use super::fresh::Fresh;
-use super::{arrivals, roots};
+use super::roots;
 use crate::database::{self, Still};
 use crate::reserve;
 use crate::roots::named;
@@ -53,6 +54,7 @@ struct Late {
     names: Vec<String>,
     holder: i32,
     told: usize,
+    teller: Teller,
 }
 
 /// What the thread works on.
@@ -230,11 +232,11 @@ impl Gate {
         let Some(holder) = self.holder()? else { return Ok(()) };
         late.names.append(&mut self.fresh.more(&self.paths));
         if late.holder != holder {
-            (late.holder, late.told) = (holder, 0);
+            (late.holder, late.told, late.teller) = (holder, 0, Teller::default());
         }
         let deadline = Instant::now() + PATIENCE;
         while self.holder()? == Some(holder) && Instant::now() < deadline {
-            match arrivals::tell(&self.paths, &late.names[late.told..]) {
+            match late.teller.tell(&self.paths, &late.names[late.told..]) {
                 // It does before it deletes anything.
                 Ok(false) => thread::sleep(LOOK),
                 Ok(true) => {
