@@ -25,18 +25,18 @@ measure_idle() {
 
 # idle_looks SECONDS: what it costs to look whether an open session does something.
 idle_looks() {
-  local user monitor begun
+  local user monitor begun session
   local pause=15 # seconds, the longest between two looks: see user-init/src/activity
   row idle-looks below ms 2 "CPU of a look at an open, silent session, over $1 s" 'user-init and shutdown-monitor together'
   user=$(podman inspect --format '{{.State.Pid}}' "trampoline-$builder-user")
   monitor=$(podman inspect --format '{{.State.Pid}}' "trampoline-$builder-shutdown-monitor")
-  ours shell -- sleep $(($1 + 10)) </dev/null >/dev/null 2>&1 &
-  sleep 5
+  exec {session}< <(ours shell -- sh -c "echo open; sleep $(($1 + 10))" </dev/null 2>/dev/null)
+  read -r <&"$session" || fail 76 'no session can be opened'
   begun=$(on_cpu "$user" "$monitor")
   sleep "$1"
   sample idle-looks ours "$(awk -v ns=$(($(on_cpu "$user" "$monitor") - begun)) -v looks=$((($1 + pause - 1) / pause)) \
     'BEGIN { printf "%.3f", ns / looks / 1e6 }')"
-  wait "$!"
+  exec {session}<&-
 }
 
 # on_cpu PID...: nanoseconds of all their threads.

@@ -10,8 +10,7 @@ use agent::{files, proc, published};
 use contract::handshake::Life;
 use contract::in_use::{ASKED, Asked};
 use contract::places::Container;
-use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::Flock;
 
 const LOCK: &str = "collect.lock";
 /// To a person who has to.
@@ -65,19 +64,7 @@ pub(crate) fn take(paths: &Paths, waiting: impl FnOnce()) -> Result<Flock<File>,
     let path = paths.run_dir(Container::Maintenance).join(LOCK);
     let error = |errno: io::Error| Error { path: path.clone(), source: errno };
     let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path).map_err(error)?;
-    let mut file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-        Ok(turn) => return Ok(turn),
-        Err((file, Errno::EWOULDBLOCK)) => file,
-        Err((_, errno)) => return Err(error(errno.into())),
-    };
-    waiting();
-    loop {
-        file = match Flock::lock(file, FlockArg::LockExclusive) {
-            Ok(turn) => return Ok(turn),
-            Err((file, Errno::EINTR)) => file,
-            Err((_, errno)) => return Err(error(errno.into())),
-        }
-    }
+    agent::lock::take(file, waiting).map_err(|errno| error(errno.into()))
 }
 
 #[cfg(test)]

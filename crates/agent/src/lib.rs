@@ -14,6 +14,7 @@ pub mod files;
 pub mod in_use;
 pub mod last_words;
 pub mod life;
+pub mod lock;
 pub mod log;
 pub mod nar;
 pub mod out_of_memory;

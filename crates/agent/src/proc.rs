@@ -19,7 +19,7 @@ pub fn ourselves(proc: &Path) -> io::Result<in_use::Process> {
 /// Whether it is still there, and not another that has got its id.
 #[must_use]
 pub fn lives(proc: &Path, process: in_use::Process) -> bool {
-    start_time(proc, process.pid).is_ok_and(|start| start == Some(process.start_time))
+    alive_since(proc, process.pid).is_ok_and(|start| start == Some(process.start_time))
 }
 
 /// Field 22 of `PROC/PID/stat`, in clock ticks since boot; `None` if there is no such process.

@@ -5,6 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use contract::handshake::{Life, Ready, file};
+use contract::in_use::Process;
 use contract::places::Container;
 
 use crate::files;
@@ -36,7 +37,7 @@ pub enum Error {
 pub fn published(paths: &Paths, life: &Life) -> Option<Ready> {
     let path = paths.run_dir(Container::Daemon).join(file::READY);
     let ready = files::read_live::<Ready>(&path, life).ok().flatten()?;
-    let alive = proc::alive_since(&paths.proc, ready.pid).ok().flatten() == Some(ready.start_time);
+    let alive = proc::lives(&paths.proc, Process { pid: ready.pid, start_time: ready.start_time });
     alive.then_some(ready)
 }
 

@@ -121,7 +121,7 @@ impl Gate {
 
     fn await_collection(&mut self) -> io::Result<()> {
         let mut pauses = PAUSES.iter();
-        while !self.is_awaited()? {
+        while !self.collections()?.1 {
             let next = pauses.next().map(|pause| Instant::now() + *pause);
             if self.watch.wait(next)? {
                 pauses = PAUSES.iter();
@@ -130,20 +130,16 @@ impl Gate {
         Ok(())
     }
 
-    fn exclusive(&self, waits: bool) -> io::Result<Option<proc::Flock>> {
-        let locks = proc::flocks(&self.paths.proc)?;
-        let is_it = |lock: &proc::Flock| lock.exclusive && lock.waits == waits && lock.inode == self.inode;
-        Ok(locks.into_iter().find(is_it))
+    /// Of all collections: which has the lock, by its process, and whether another one waits for it.
+    fn collections(&self) -> io::Result<(Option<i32>, bool)> {
+        let mut locks = proc::flocks(&self.paths.proc)?;
+        locks.retain(|lock| lock.exclusive && lock.inode == self.inode);
+        let holder = locks.iter().find(|lock| !lock.waits).map(|lock| lock.owner);
+        Ok((holder, locks.iter().any(|lock| lock.waits)))
     }
 
-    /// The process of the collection that has the lock.
     fn holder(&self) -> io::Result<Option<i32>> {
-        Ok(self.exclusive(false)?.map(|lock| lock.owner))
-    }
-
-    /// A collection waits for the lock.
-    fn is_awaited(&self) -> io::Result<bool> {
-        Ok(self.exclusive(true)?.is_some())
+        Ok(self.collections()?.0)
     }
 
     fn keep_reserve(&self) {
@@ -216,10 +212,10 @@ impl Gate {
     fn await_begin(&mut self, late: &mut Late) -> io::Result<()> {
         let mut nobody = 0;
         for _ in 0..LOOKS {
-            let (has, waits) = (self.holder()?.is_some(), self.is_awaited()?);
+            let (holder, waits) = self.collections()?;
             late.names.append(&mut self.fresh.more(&self.paths));
             nobody = if waits { 0 } else { nobody + 1 };
-            if has || nobody == OVER {
+            if holder.is_some() || nobody == OVER {
                 break;
             }
             thread::sleep(LOOK);

@@ -13,8 +13,7 @@ use std::path::{Path, PathBuf};
 
 use agent::files;
 use contract::job::Generation;
-use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::Flock;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result, io_error};
@@ -181,20 +180,10 @@ impl Project {
         let meta_dir = self.meta_dir();
         fs::create_dir_all(&meta_dir).map_err(io_error("make", &meta_dir))?;
         let path = meta_dir.join(name);
-        let open = || {
-            let mut options = OpenOptions::new();
-            options.create(true).truncate(false).write(true).mode(0o600);
-            options.open(&path).map_err(io_error("open", &path))
-        };
-        match Flock::lock(open()?, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => Ok(lock),
-            Err((file, Errno::EWOULDBLOCK)) => {
-                wait();
-                Flock::lock(file, FlockArg::LockExclusive)
-                    .map_err(|(_, e)| crate::error::errno("lock", &path)(e))
-            }
-            Err((_, e)) => Err(crate::error::errno("lock", &path)(e)),
-        }
+        let mut options = OpenOptions::new();
+        options.create(true).truncate(false).write(true).mode(0o600);
+        let file = options.open(&path).map_err(io_error("open", &path))?;
+        agent::lock::take(file, wait).map_err(crate::error::errno("lock", &path))
     }
 }
 
