@@ -12,6 +12,7 @@ pub mod output;
 pub mod person;
 pub mod podman;
 pub mod process;
+pub mod processes;
 pub mod setting;
 pub mod terminal;
 pub mod volume;

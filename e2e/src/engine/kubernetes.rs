@@ -6,6 +6,7 @@ use super::{Engine, Need, pod_name, store_volume, volume};
 use crate::call::Call;
 use crate::cluster::{self, ADMIN, NAMESPACE, exec, kubectl};
 use crate::output::Output;
+use crate::processes;
 use crate::setting::variable;
 
 /// A program that brings an image of this machine's podman, named by its last argument, to the nodes.
@@ -17,14 +18,6 @@ const ISOLATION: &str = "TRAMPOLINE_TEST_ISOLATION";
 /// The cluster of the environment.
 #[derive(Debug)]
 pub(super) struct Cluster;
-
-/// A shell line that prints the id of a container's first process: `pause` is the parent of none of them, so they have
-/// none in this namespace of processes.
-const FIRST: &str = "for p in /proc/[0-9]*; do \
-    [ \"$(cat $p/comm 2>/dev/null)\" = NAME ] || continue; \
-    while read key value rest; do [ $key = PPid: ] && parent=$value; done <$p/status; \
-    if [ $parent = 0 ]; then echo ${p#/proc/}; fi; \
-  done";
 
 impl Cluster {
     /// See the constants of this module.
@@ -90,7 +83,8 @@ impl Engine for Cluster {
             _ => "shutdown-monito",
         };
         // The exec itself may end with the container.
-        let line = format!("kill -9 $({})", FIRST.replace("NAME", agent));
+        // `pause` is the parent of no container's first process, so they have none in this namespace of processes.
+        let line = format!("kill -9 $({})", processes::named(agent, "[ \"$parent\" = 0 ]"));
         // From within, as its own user: root of the daemon container may have no power over others.
         let _ = exec(&only_pod(builder), container, &line);
     }

@@ -3,6 +3,7 @@
 use e2e::builder::Builder;
 use e2e::nix_files::{derivation, quick, slow};
 use e2e::person::Person;
+use e2e::processes::PARENT;
 use e2e::setting::setting;
 use e2e::volume::Mount;
 
@@ -94,9 +95,10 @@ fn what_a_build_leaves_running_is_ended() {
     let tree = builder.pushed("left", &[("default.nix", &*slow("t-left", 3600))]);
     let mut build = tree.cli(["build"]).start();
     build.line("begun");
-    let kill = "for p in $(OF); do while read key value rest; do [ $key = PPid: ] && parent=$value; done </proc/$p/status; \
-                case $(cat /proc/$parent/comm) in nix-daemon*) kill -9 $parent; echo killed;; esac; done";
-    let kill = kill.replace("OF", OF_BUILDS);
+    let kill = format!(
+        "for p in $({OF_BUILDS}); do {PARENT}; \
+         case $(cat /proc/$parent/comm) in nix-daemon*) kill -9 $parent; echo killed;; esac; done"
+    );
     assert!(as_root(&builder, &kill).text().contains("killed"), "a worker of nix-daemon runs it");
     assert_ne!(build.output().code, 0);
     let gone = format!("n=0; while [ -n \"$({OF_BUILDS})\" ]; do n=$((n+1)); [ $n -lt 500 ] || exit 1; done");
