@@ -1,5 +1,6 @@
 //! What the daemon container sees of work: held build-user locks, and what else builds leave to be seen.
 
+mod begun;
 mod largest;
 mod leftovers;
 
@@ -22,7 +23,10 @@ use contract::handshake::{DaemonActivity, Life, file};
 use contract::places::Container;
 use contract::resources::Memory;
 
+use crate::build_dir;
 use crate::build_dir::usage::Usage;
+
+use begun::Begun;
 
 /// Nix opens a lock file a moment before it locks it, and only the opening is told: look once more then.
 const SETTLE: Duration = Duration::from_millis(300);
@@ -33,6 +37,7 @@ pub struct Evidence {
     paths: Paths,
     pools: [PathBuf; 2],
     published: DaemonActivity,
+    begun: Option<Begun>,
     again: Option<Instant>,
     held: BTreeSet<u64>,
     memory: Option<Memory>,
@@ -56,13 +61,16 @@ impl Evidence {
             fs::DirBuilder::new().recursive(true).mode(0o755).create(pool)?;
             waiter.watch_dir_opens(pool)?;
         }
-        let published = DaemonActivity { life: life.clone(), builds: 0, last_build: 0 };
+        let published = DaemonActivity { life: life.clone(), builds: 0, begun: 0, last_build: 0 };
         let run_dir = paths.run_dir(Container::Daemon);
+        // A pod may have been made without such a volume.
+        let begun = Begun::watch(&build_dir::of(&paths.build)).ok();
         let usage = paths.build.is_dir().then(|| Usage::new(&paths.build, &run_dir, life, build_size));
         let mut this = Self {
             paths: paths.clone(),
             pools,
             published,
+            begun,
             again: None,
             held: BTreeSet::new(),
             memory: None,
@@ -121,8 +129,11 @@ impl Evidence {
                 let guarded = self.guard.is_some() && builds > 0;
                 self.guarded_until = guarded.then(|| self.guarded_until.unwrap_or_else(Instant::now));
                 let ended = self.published.builds > 0;
-                let changed = builds != self.published.builds;
-                if builds > 0 || ended {
+                let more = builds.saturating_sub(self.published.builds).into();
+                let begun = self.begun.as_mut().and_then(Begun::take).unwrap_or(more);
+                let changed = builds != self.published.builds || begun > 0;
+                self.published.begun += begun;
+                if builds > 0 || ended || begun > 0 {
                     self.published.last_build = agent::unix_now();
                 }
                 self.published.builds = builds;

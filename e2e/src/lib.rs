@@ -7,6 +7,7 @@ pub mod call;
 pub mod checkout;
 pub mod cluster;
 pub mod engine;
+pub mod nix_client;
 pub mod nix_files;
 pub mod output;
 pub mod person;

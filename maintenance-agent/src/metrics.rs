@@ -2,7 +2,7 @@
 //! is what can be asked for; each of them publishes what it knows on the run volume anyway; and the one that answers strangers is
 //! neither root nor holds a token.
 //!
-//! Counters begin with this agent, but for those of whole lives, which daemon-init keeps on the store volume.
+//! Counters begin with the agent that counts, but for those of whole lives, which daemon-init keeps on the store volume.
 
 mod http;
 mod tally;

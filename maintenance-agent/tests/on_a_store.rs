@@ -65,7 +65,7 @@ impl Pod {
     }
 
     fn builds(&self, builds: u32) {
-        let activity = DaemonActivity { life: self.life.clone(), builds, last_build: 0 };
+        let activity = DaemonActivity { life: self.life.clone(), builds, begun: 0, last_build: 0 };
         write(&self.paths.run_dir(Container::Daemon), file::ACTIVITY, &activity);
     }
 

@@ -23,7 +23,7 @@ pub(crate) fn quiet() -> Seen {
     Seen {
         ready: true,
         user_serves: true,
-        daemon: Some(DaemonActivity { life: life(), builds: 0, last_build: 0 }),
+        daemon: Some(DaemonActivity { life: life(), builds: 0, begun: 0, last_build: 0 }),
         user: Some(UserActivity::quiet(life())),
         daemon_ack: None,
         user_ack: None,

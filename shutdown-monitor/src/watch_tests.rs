@@ -136,7 +136,7 @@ fn play_after(
 
 fn ready(s: &mut Script) {
     (s.seen.ready, s.seen.user_serves) = (true, true);
-    s.seen.daemon = Some(DaemonActivity { life: life(), builds: 0, last_build: 0 });
+    s.seen.daemon = Some(DaemonActivity { life: life(), builds: 0, begun: 0, last_build: 0 });
     s.seen.user = Some(UserActivity::quiet(life()));
 }
 

@@ -100,7 +100,11 @@ fn it_stops_an_idle_builder_and_ignores_another_life() {
         file::READY,
         &Ready { life: life.clone(), pid, start_time, store_id, nix_version, image, isolation: None, at: 0 },
     );
-    write(&daemon, file::ACTIVITY, &DaemonActivity { life: life.clone(), builds: 0, last_build: 0 });
+    write(
+        &daemon,
+        file::ACTIVITY,
+        &DaemonActivity { life: life.clone(), builds: 0, begun: 0, last_build: 0 },
+    );
     // Jobs of another life hold nothing up, and say nothing either.
     let mut activity = UserActivity { jobs: vec!["1".into()], ..UserActivity::quiet(other) };
     write(&user, file::ACTIVITY, &activity);

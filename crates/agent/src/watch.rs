@@ -85,6 +85,14 @@ impl DirWatch {
         self.add_with(dir, OPENS)
     }
 
+    /// Tells of what is made in `dir`, and of nothing else that happens there.
+    ///
+    /// # Errors
+    /// As [`Self::add`].
+    pub fn add_made(&mut self, dir: &Path) -> io::Result<()> {
+        self.add_with(dir, WatchMask::CREATE | WatchMask::ONLYDIR)
+    }
+
     /// Tells of the next thing that appears in `dir` and then no more, until asked again. For a folder that is not watched
     /// otherwise.
     ///

@@ -183,6 +183,9 @@ pub struct DaemonActivity {
     pub life: Life,
     /// Held build-user locks.
     pub builds: u32,
+    /// Builds that have begun since this daemon-init did.
+    #[serde(default)]
+    pub begun: u64,
     /// Seconds since the epoch when a build was last seen running; 0: never in this life.
     pub last_build: u64,
 }

@@ -29,6 +29,7 @@ mod streams;
 mod transfers;
 mod tuning;
 mod volumes;
+mod wakes;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -73,6 +74,7 @@ fn main() -> ExitCode {
         builds::SCENARIOS,
         jobs::SCENARIOS,
         stops::SCENARIOS,
+        wakes::SCENARIOS,
         prune::SCENARIOS,
         histories::SCENARIOS,
         idle::SCENARIOS,

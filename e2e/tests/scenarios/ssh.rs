@@ -15,21 +15,20 @@ crate::scenarios! {
         ssh_git_rsync_and_scp_work_through_the_host_block,
     ],
     Root: [
-        ssh_to_a_stopped_builder_starts_it,
         aborted_connections_lock_nobody_out,
         clean_takes_the_ssh_entries_away,
     ],
 }
 
 /// The Host block: where ssh looks by itself is decided by the password file, not by `HOME`.
-fn block(builder: &Builder) -> PathBuf {
+pub(crate) fn block(builder: &Builder) -> PathBuf {
     builder.cli(["ssh-config"]).run().ok();
     let file = builder.person().home().join(".ssh/trampoline").join(format!("{}.conf", builder.name()));
     assert!(file.is_file(), "{}", file.display());
     file
 }
 
-fn ssh(builder: &Builder, line: &str) -> Call {
+pub(crate) fn ssh(builder: &Builder, line: &str) -> Call {
     builder.call("ssh").arg("-F").arg(block(builder)).args([builder.name(), "--", line])
 }
 
@@ -84,18 +83,6 @@ fn ssh_git_rsync_and_scp_work_through_the_host_block() {
     builder.call("ssh").arg("-F").arg(&file).args(["-o", &other, name, "--", "true"]).run().ended(255);
     let keyless = ["-o", "PubkeyAuthentication=no", "-o", "BatchMode=yes", name, "--", "true"];
     builder.call("ssh").arg("-F").arg(&file).args(keyless).run().ended(255);
-}
-
-fn ssh_to_a_stopped_builder_starts_it() {
-    let builder = Builder::set_up(&[]);
-    let before = ssh(&builder, "echo first").run().ok();
-    assert_eq!(before.text(), "first");
-    builder.cli(["down"]).run().ok();
-    let file = builder.person().home().join(".ssh/trampoline").join(format!("{}.conf", builder.name()));
-    // The host key is the same, or ssh would refuse it.
-    let after = builder.call("ssh").arg("-F").arg(file).args([builder.name(), "--", "echo woken"]).run().ok();
-    assert_eq!(after.text(), "woken");
-    assert_eq!(builder.state(), "running");
 }
 
 fn aborted_connections_lock_nobody_out() {

@@ -1,4 +1,4 @@
-//! Down, up and everything that starts a builder by itself.
+//! Down, and other ends.
 
 use e2e::builder::Builder;
 use e2e::nix_files::{quick, slow};
@@ -11,7 +11,6 @@ crate::scenarios! {
     ],
     Root: [
         setup_again_changes_nothing_and_shows_what_would_change,
-        any_command_wakes_a_stopped_builder,
         down_now_ends_the_build_and_says_why,
         terminated_pod_lets_the_build_end,
     ],
@@ -40,19 +39,6 @@ fn setup_again_changes_nothing_and_shows_what_would_change() {
     assert!(applied.stderr.contains("idle-timeout"), "{applied}");
     assert_ne!(life(&builder), before, "limits need another pod");
     assert_eq!(tree.shell(&format!("cat {}", path.text())).ok().text(), "kept");
-}
-
-fn any_command_wakes_a_stopped_builder() {
-    let builder = Builder::set_up(&[]);
-    let tree = builder.pushed("wake", &[("default.nix", &*quick("t-wake", "awake"))]);
-    let commands: [&[&str]; 4] =
-        [&["build"], &["shell", "--", "true"], &["maintenance", "--dry-run"], &["push-tarball"]];
-    for command in commands {
-        builder.cli(["down"]).run().ok();
-        assert_eq!(builder.state(), "stopped");
-        tree.cli(command.iter().copied()).run().ok();
-        assert_eq!(builder.state(), "running", "after {command:?}");
-    }
 }
 
 fn vanished_pod_is_made_again_from_its_volumes() {

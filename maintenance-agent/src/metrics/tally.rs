@@ -42,14 +42,11 @@ impl Blocked {
 /// Sums since this agent began to look.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
-    /// Builds that have begun.
-    pub(super) builds: u64,
     /// Collections that have ended.
     pub(super) collections: u64,
     /// Bytes that they have freed.
     pub(super) freed: u64,
     blocked: [u64; Blocked::ALL.len()],
-    running: u32,
     last_gc: Option<u64>,
     /// Generation of a question that has no outcome yet.
     asked: Option<u64>,
@@ -63,10 +60,6 @@ impl Tally {
 
     /// What is published now.
     pub(super) fn see(&mut self, status: &BuilderStatus, acks: &Acks) {
-        if let Some(daemon) = &status.daemon {
-            self.builds += u64::from(daemon.builds.saturating_sub(self.running));
-            self.running = daemon.builds;
-        }
         let gc = status.store.as_ref().and_then(|store| store.last_gc.as_ref()).filter(|gc| !gc.dry_run);
         if let Some(gc) = gc.filter(|gc| self.last_gc != Some(gc.at)) {
             self.collections += 1;
@@ -105,10 +98,6 @@ mod tests {
         serde_json::from_value(all).unwrap()
     }
 
-    fn builds(running: u32) -> BuilderStatus {
-        status(json!({ "daemon": { "life": "a", "builds": running, "last_build": 0 } }))
-    }
-
     fn stop(generation: u64, phase: &str) -> BuilderStatus {
         let stop = json!({ "life": "a", "generation": generation, "phase": phase, "reason": "", "last_activity": 0 });
         status(json!({ "stop": stop }))
@@ -118,15 +107,6 @@ mod tests {
         let ack =
             |(generation, work)| StopAck { life: contract::handshake::Life("a".into()), generation, work };
         Acks { daemon: daemon.map(ack), user: user.map(ack) }
-    }
-
-    #[test]
-    fn builds_are_counted_when_they_begin() {
-        let mut tally = Tally::default();
-        for running in [0, 2, 1, 1, 3, 0, 1] {
-            tally.see(&builds(running), &Acks::default());
-        }
-        assert_eq!(tally.builds, 2 + 2 + 1);
     }
 
     #[test]

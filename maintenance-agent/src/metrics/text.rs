@@ -87,18 +87,19 @@ pub(super) fn page(
         "From the start of the pod until the daemon answered, or answered again.",
         took,
     );
-    work(&mut page, status, tally, now);
+    work(&mut page, status, now);
     stops(&mut page, tally, lives);
     store(&mut page, status, tally);
     page.0
 }
 
-fn work(page: &mut Page, status: &BuilderStatus, tally: &Tally, now: u64) {
+fn work(page: &mut Page, status: &BuilderStatus, now: u64) {
     let builds = status.daemon.as_ref().map(|daemon| u64::from(daemon.builds));
     let user = status.user.as_ref();
     let jobs = user.map(|user| user.jobs.len() as u64);
     page.gauge("builds_running", "Derivations that are being built.", builds);
-    page.counter("builds_total", "Derivations whose build has begun.", Some(tally.builds));
+    let begun = status.daemon.as_ref().map(|daemon| daemon.begun);
+    page.counter("builds_total", "Derivations whose build has begun.", begun);
     page.gauge("jobs_running", "Builds that were asked for and have not ended.", jobs);
     page.gauge(
         "sessions",
@@ -170,7 +171,7 @@ mod tests {
             "life": "a",
             "ready": { "life": "a", "pid": 1, "start_time": 1, "store_id": "s", "nix_version": "2\"\\\n", "image": "i", "at": 107 },
             "agents": [{ "life": "a", "agent": "user-init", "version": "1", "phase": "running", "message": "", "at": 1 }],
-            "daemon": { "life": "a", "builds": 0, "last_build": 0 },
+            "daemon": { "life": "a", "builds": 0, "begun": 5, "last_build": 0 },
             "user": { "life": "a", "sessions": [], "jobs": [], "last_work": 0 },
             "idle": { "life": "a", "last_activity": 150, "source": "x" },
             "store": { "life": "a", "paths": 2, "nar_bytes": 3, "fs_bytes": 4, "fs_free_bytes": 5, "fs_inodes": 6,
@@ -246,7 +247,7 @@ mod tests {
             "trampoline_agent_running{agent=\"daemon-init\"} 0",
             "trampoline_ready_seconds 7",
             "trampoline_idle_seconds 10",
-            "trampoline_builds_total 0",
+            "trampoline_builds_total 5",
             "trampoline_store_bytes 3",
             "trampoline_volume_free_inodes 7",
             "trampoline_gc_freed_bytes_total 0",

@@ -84,7 +84,7 @@ impl World {
             timeout,
             daemon_up: true,
             daemon_since: 0,
-            daemon: DaemonActivity { life: life(), builds: 0, last_build: 0 },
+            daemon: DaemonActivity { life: life(), builds: 0, begun: 0, last_build: 0 },
             daemon_open: true,
             user_up: true,
             user_serves: true,
