@@ -13,6 +13,46 @@ measure_collection() {
     collection_litter "$paths"
     clock collection theirs collection_root nix-store --gc
   done
+  row collection-first most s 2 'The first of them are gone' "after \`trampoline-cli maintenance\` was typed"
+  row collection-wait most s 5 'A build that begins meanwhile waits' 'the longest, less one that runs alone (median of five)'
+  for ((n = 1; n <= runs; n++)); do
+    say "collection beside builds: $n of $runs"
+    collection_beside "$paths" "$n"
+  done
+}
+
+# collection_beside COUNT RUN: one after another, builds begin while so many paths are collected.
+collection_beside() {
+  local alone=() longest=0 took builds=0 begin collecting watching
+  collection_litter "$1"
+  for builds in 1 2 3 4 5; do alone+=("$(collection_build "beside-$2-$builds")"); done
+  # shellcheck disable=SC2016 # of the shell in the container
+  collection_root bash -c '
+    count() { ls -f /nix/store | wc -l; }
+    before=$(count); echo watching
+    while (($(count) >= before)); do :; done
+    echo "${EPOCHREALTIME/./}"' >"$work/first" 2>&1 &
+  watching=$!
+  until grep -q watching "$work/first"; do kill -0 "$watching" || fail 76 'nobody looks for the first path to go'; done
+  begin=${EPOCHREALTIME/./}
+  ours maintenance >"$work/beside.log" 2>&1 </dev/null &
+  collecting=$!
+  while kill -0 "$collecting" 2>/dev/null; do
+    took=$(collection_build "beside-$2-$((++builds))")
+    if ((took > longest)); then longest=$took; fi
+  done
+  wait "$collecting" || fail 76 "it does not collect: $(<"$work/beside.log")"
+  wait "$watching"
+  mapfile -t alone < <(printf '%s\n' "${alone[@]}" | sort -n)
+  sample collection-first ours "$(seconds $(($(tail -n 1 "$work/first") - begin)))"
+  sample collection-wait ours "$(seconds $((longest - alone[2])))"
+}
+
+# collection_build SALT: microseconds that a small build takes.
+collection_build() {
+  local begin=${EPOCHREALTIME/./}
+  quietly ours_build "$1" || fail 76 'a build has failed'
+  echo $((${EPOCHREALTIME/./} - begin))
 }
 
 # collection_root COMMAND...: as root in the daemon container, by way of the daemon.

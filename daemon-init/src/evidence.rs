@@ -3,6 +3,8 @@
 mod begun;
 mod largest;
 mod leftovers;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -119,7 +121,9 @@ impl Evidence {
         match self.sample() {
             Ok(held) => {
                 let builds = u32::try_from(held.len()).unwrap_or(u32::MAX);
-                if !self.held.is_subset(&held) {
+                let begun = self.begun.as_mut().and_then(Begun::take);
+                // One that has begun may be over by now, though nobody has seen its lock.
+                if begun != Some(0) || !self.held.is_subset(&held) {
                     // Told before it is told that they have ended.
                     self.look_at_memory();
                     self.end_leftovers();
@@ -130,7 +134,7 @@ impl Evidence {
                 self.guarded_until = guarded.then(|| self.guarded_until.unwrap_or_else(Instant::now));
                 let ended = self.published.builds > 0;
                 let more = builds.saturating_sub(self.published.builds).into();
-                let begun = self.begun.as_mut().and_then(Begun::take).unwrap_or(more);
+                let begun = begun.unwrap_or(more);
                 let changed = builds != self.published.builds || begun > 0;
                 self.published.begun += begun;
                 if builds > 0 || ended || begun > 0 {

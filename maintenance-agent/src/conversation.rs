@@ -44,16 +44,16 @@ pub enum Error {
     #[error(transparent)]
     Protocol(#[from] worker_protocol::Error),
     /// Whether another collection of ours is under way is not known.
-    #[error("nothing is collected")]
+    #[error("the store is left as it is")]
     Turn(#[from] turn::Error),
     /// Which process we are is not known.
-    #[error("nothing is collected: look at our own process")]
+    #[error("the store is left as it is: look at our own process")]
     Ourselves(#[source] io::Error),
     /// daemon-init cannot be told what to spare.
-    #[error("nothing is collected: say which paths are old enough")]
+    #[error("the store is left as it is: say which paths are old enough")]
     Announce(#[source] files::Error),
     /// What must be spared is not known.
-    #[error("nothing is collected: try again, or start the builder anew (down --now, up)")]
+    #[error("the store is left as it is: try again, or start the builder anew (down --now, up)")]
     InUse(#[from] in_use::Error),
 }
 
