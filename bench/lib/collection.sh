@@ -15,6 +15,7 @@ measure_collection() {
   done
   row collection-first most s 2 'The first of them are gone' "after \`trampoline-cli maintenance\` was typed"
   row collection-wait most s 5 'A build that begins meanwhile waits' 'the longest, less one that runs alone (median of five)'
+  row collection-log most MiB 64 "The log of Nix's database grows meanwhile to" 'at most'
   for ((n = 1; n <= runs; n++)); do
     say "collection beside builds: $n of $runs"
     collection_beside "$paths" "$n"
@@ -29,9 +30,17 @@ collection_beside() {
   # shellcheck disable=SC2016 # of the shell in the container
   collection_root bash -c '
     count() { ls -f /nix/store | wc -l; }
+    rm -f /tmp/collected
     before=$(count); echo watching
     while (($(count) >= before)); do :; done
-    echo "${EPOCHREALTIME/./}"' >"$work/first" 2>&1 &
+    echo "${EPOCHREALTIME/./}"
+    most=0
+    until [[ -e /tmp/collected ]]; do
+      size=$(stat -c %s /nix/var/nix/db/db.sqlite-wal)
+      if ((size > most)); then most=$size; fi
+      sleep 0.1
+    done
+    echo "$((most >> 20))"' >"$work/first" 2>&1 &
   watching=$!
   until grep -q watching "$work/first"; do kill -0 "$watching" || fail 76 'nobody looks for the first path to go'; done
   begin=${EPOCHREALTIME/./}
@@ -42,9 +51,11 @@ collection_beside() {
     if ((took > longest)); then longest=$took; fi
   done
   wait "$collecting" || fail 76 "it does not collect: $(<"$work/beside.log")"
+  collection_root touch /tmp/collected
   wait "$watching"
   mapfile -t alone < <(printf '%s\n' "${alone[@]}" | sort -n)
-  sample collection-first ours "$(seconds $(($(tail -n 1 "$work/first") - begin)))"
+  sample collection-first ours "$(seconds $(($(sed -n 2p "$work/first") - begin)))"
+  sample collection-log ours "$(sed -n 3p "$work/first")"
   sample collection-wait ours "$(seconds $((longest - alone[2])))"
 }
 

@@ -49,6 +49,9 @@ pub enum Error {
     /// Which process we are is not known.
     #[error("the store is left as it is: look at our own process")]
     Ourselves(#[source] io::Error),
+    /// Whether somebody works cannot be watched.
+    #[error("identical files are not linked: watch what is published")]
+    Watch(#[source] io::Error),
     /// daemon-init cannot be told what to spare.
     #[error("the store is left as it is: say which paths are old enough")]
     Announce(#[source] files::Error),

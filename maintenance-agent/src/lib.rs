@@ -5,6 +5,7 @@ mod before;
 pub mod collection;
 pub mod conversation;
 pub mod cut;
+mod link;
 mod memory;
 mod metrics;
 pub mod once;

@@ -41,7 +41,7 @@ impl Endpoint {
             }
         };
         tracing::info!(listen = %at, "metrics can be read");
-        let tally = Arc::new(Mutex::new(Tally::default()));
+        let tally = Arc::new(Mutex::new(Tally::begin(agent::unix_now())));
         let (p, l, t) = (paths.clone(), life.clone(), Arc::clone(&tally));
         let serving = tokio::spawn(http::serve(listener, move || page(&p, &l, &t)));
         let endpoint = Self { paths: paths.clone(), life: life.clone(), tally, serving };

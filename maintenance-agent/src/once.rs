@@ -12,13 +12,14 @@ use agent::{life, published, ready};
 use contract::config::{DURATION_FORM, SIZE_FORM, Size, parse_duration};
 use contract::damage::Verified;
 use contract::exit::Exit;
-use contract::handshake::{DaemonActivity, GcSummary, Life, StopPhase, StopRequest, file};
+use contract::handshake::{GcSummary, Life, StopPhase, StopRequest, file};
 use contract::places::Container;
 use serde::Serialize;
 
 use crate::collection::{self, Bounds, News};
 use crate::conversation;
 use crate::cut::Cut;
+use crate::link::{self, Linked};
 use crate::turn::Wanted;
 use crate::{ASKED, memory, store, verify};
 
@@ -151,12 +152,11 @@ fn steps(paths: &Paths, wish: &Wish, err: &mut impl Write) -> Result<GcSummary, 
         return Ok(summary);
     }
     if wish.optimise || config.config().maintenance.optimise {
-        if building(paths, &life) {
-            say(err, "not linking identical files: a build is running");
-        } else {
-            say(err, "linking identical files...");
-            conversation::optimise(paths, &cut, &mut |line| say(err, line)).map_err(daemon_failed)?;
-            summary.optimised = true;
+        let linked = link::until_work(paths, &life, &mut |line| say(err, line)).map_err(not_linked)?;
+        match linked {
+            Linked::All => summary.optimised = true,
+            Linked::NotBegun => say(err, "not linking identical files: somebody works in the builder"),
+            Linked::Cut => say(err, "no more identical files are linked: somebody began to work"),
         }
     }
     summary.at = agent::unix_now();
@@ -176,16 +176,18 @@ fn daemon_failed(error: conversation::Error) -> Refusal {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
+fn not_linked(error: conversation::Error) -> Refusal {
+    (
+        Exit::ChildFailed,
+        format!("garbage is collected, but identical files are not linked: {}", chain(&error)),
+    )
+}
+
 /// The monitor has asked for a stop, or decided on one.
 pub(crate) fn stopping(paths: &Paths, life: &Life) -> bool {
     let stop = published::read::<StopRequest>(paths, life, Container::ShutdownMonitor, file::STOP);
     stop.is_some_and(|stop| stop.phase != StopPhase::Open)
-}
-
-/// A build is running, or nobody knows.
-fn building(paths: &Paths, life: &Life) -> bool {
-    let daemon = published::read::<DaemonActivity>(paths, life, Container::Daemon, file::ACTIVITY);
-    daemon.is_none_or(|daemon| daemon.builds > 0)
 }
 
 /// A line for a person. A closed standard error is the reader's wish.

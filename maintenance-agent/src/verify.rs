@@ -127,7 +127,7 @@ pub(crate) fn slice(paths: &Paths, life: &Life, config: &Maintenance, cut: &Cut)
         tracing::error!(path = one.path, "damaged store path: {}; {}", one.what, one.fate.words());
     }
     for one in failed {
-        tracing::error!("damaged store path, neither repaired nor removed: {one}");
+        tracing::error!("store path that is damaged or cannot be read, and stays as it is: {one}");
     }
     Ok(if read.cut { Duration::ZERO } else { interval })
 }
@@ -219,7 +219,12 @@ fn one(
         Ok(archive) if archive.hash == valid.nar_hash => Ok(()),
         Ok(_) => repaired(paths, path, found),
         Err(error) if nar::is_damage(&error) => repaired(paths, path, found),
-        Err(source) => Err(Error::Read { path: path.to_owned(), source }),
+        Err(source) if cut.is_cut() => Err(Error::Read { path: path.to_owned(), source }),
+        // Nothing is said about it, and the rest is to be read all the same.
+        Err(source) => {
+            found.failed.push(format!("{path}: cannot be read: {source}"));
+            Ok(())
+        }
     }
 }
 
@@ -301,7 +306,7 @@ pub(crate) fn words(found: &Verified) -> String {
         count => text.push_str(&format!("; {count} damaged")),
     }
     for one in &found.failed {
-        text.push_str(&format!("\nneither repaired nor removed: {one}"));
+        text.push_str(&format!("\ndamaged or unreadable, and left as it is: {one}"));
     }
     for Damaged { path, what, fate, .. } in &found.damaged {
         text.push_str(&format!("\n{path}: {what}; {}", fate.words()));

@@ -216,13 +216,51 @@ fn a_collection_that_was_asked_for() {
     let (exit, out, err) = pod.once(&Wish { optimise: true, ..Wish::default() });
     assert_eq!(exit, Exit::Ok, "{err}");
     assert!(out.contains("deleted") && !out.contains("linked"), "{out}");
-    assert!(err.contains("a build is running"), "{err}");
+    assert!(err.contains("somebody works"), "{err}");
     assert!(!Path::new(&dead).exists());
     pod.builds(0);
     let (_, out, _) = pod.once(&Wish { optimise: true, json: true, ..Wish::default() });
     let summary: GcSummary = serde_json::from_str(&out).expect("JSON");
     assert!(summary.optimised && summary.cause == "asked", "{out}");
     assert_eq!(pod.store().and_then(|s| s.last_gc), Some(summary));
+}
+
+/// Begins to build as soon as it is said that files are linked.
+struct Beginner<'a> {
+    pod: &'a Pod,
+    said: Vec<u8>,
+}
+
+impl std::io::Write for Beginner<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let before = String::from_utf8_lossy(&self.said).contains("linking identical");
+        self.said.extend_from_slice(bytes);
+        if !before && String::from_utf8_lossy(&self.said).contains("linking identical") {
+            self.pod.builds(1);
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn linking_that_was_asked_for_ends_when_somebody_works() {
+    let pod = Pod::new();
+    pod.ready();
+    // Reading it takes longer than to notice.
+    let large = pod.daemon.add("large", &vec![2; 200 << 20]);
+    std::os::unix::fs::symlink(&large, pod.daemon.nix().join("var/nix/gcroots/large")).expect("a root");
+    let wish = Wish { optimise: true, ..Wish::default() };
+    let (mut out, mut err) = (Vec::new(), Beginner { pod: &pod, said: Vec::new() });
+    assert_eq!(once(&pod.paths, &wish, &mut out, &mut err), Exit::Ok);
+    let (out, err) = (String::from_utf8_lossy(&out), String::from_utf8_lossy(&err.said));
+    assert!(err.contains("somebody began to work") && !out.contains("linked"), "{out} {err}");
+    pod.builds(0);
+    let (_, out, err) = pod.once(&wish);
+    assert!(out.contains("identical files linked"), "{out} {err}");
 }
 
 /// As user-init does once it has been asked; it does not serve, so that nobody waits for it.

@@ -84,22 +84,24 @@ pub struct Before {
     paths: Paths,
     life: Life,
     builds: u64,
+    container: Container,
     own: u64,
     daemon: Option<(i32, u64)>,
 }
 
 impl Before {
-    /// Now.
+    /// Now, in this container.
     ///
     /// # Errors
     /// When `/proc` cannot be read.
-    pub fn now(paths: &Paths) -> io::Result<Self> {
+    pub fn now(paths: &Paths, container: Container) -> io::Result<Self> {
         let life = &life::current(paths)?;
         Ok(Self {
             paths: paths.clone(),
             life: life.clone(),
             builds: builds(paths, life).map_or(0, |memory| memory.kills),
-            own: cgroup::memory(cgroup::ROOT.as_ref()).map_or(0, |memory| memory.kills),
+            container,
+            own: own(paths, life, container).map_or(0, |memory| memory.kills),
             daemon: daemon(paths, life),
         })
     }
@@ -107,9 +109,9 @@ impl Before {
     /// Why work that has failed did, as far as memory and the daemon go; none: not for that. `killed`: something was told to have been
     /// killed, so that the daemon's word is worth a moment.
     #[must_use]
-    pub fn since(&self, container: Container, killed: bool) -> Option<Cause> {
-        let own = look(cgroup::ROOT.as_ref(), &self.life);
-        let own = own.and_then(|memory| memory.since(self.own, container)).map(Cause::Memory);
+    pub fn since(&self, killed: bool) -> Option<Cause> {
+        let own = own(&self.paths, &self.life, self.container);
+        let own = own.and_then(|memory| memory.since(self.own, self.container)).map(Cause::Memory);
         own.or_else(|| self.of_builds(if killed { DAEMONS_WORD } else { Duration::ZERO }))
     }
 
@@ -136,6 +138,13 @@ impl Before {
             }
         }
     }
+}
+
+/// What the kernel has ended of our container, and its agent before the kernel would.
+fn own(paths: &Paths, life: &Life, container: Container) -> Option<Memory> {
+    let memory = look(cgroup::ROOT.as_ref(), life)?;
+    let ended: Option<Memory> = published::read(paths, life, container, file::MEMORY);
+    Some(Memory { kills: memory.kills + ended.map_or(0, |ended| ended.kills), ..memory })
 }
 
 fn builds(paths: &Paths, life: &Life) -> Option<Memory> {

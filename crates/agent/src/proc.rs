@@ -130,6 +130,13 @@ pub fn processes(proc: &Path) -> io::Result<Vec<(i32, u32, Stat)>> {
     Ok(found)
 }
 
+/// Pages of memory that a process has; none: it has ended.
+#[must_use]
+pub fn resident(proc: &Path, pid: i32) -> Option<u64> {
+    let statm = fs::read_to_string(proc.join(pid.to_string()).join("statm")).ok()?;
+    statm.split_ascii_whitespace().nth(1)?.parse().ok()
+}
+
 /// A field of a process's `status`, by its name there: `Uid`.
 #[must_use]
 pub fn status_field<'a>(status: &'a str, name: &str) -> Option<&'a str> {

@@ -1,7 +1,6 @@
 //! Which build has most of the memory.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io;
 use std::path::Path;
 
@@ -11,20 +10,14 @@ use agent::proc;
 ///
 /// # Errors
 /// When `/proc` cannot be read.
-pub(super) fn build_user(proc: &Path, pool: &Path) -> io::Result<Option<u32>> {
+pub(super) fn build_user(procfs: &Path, pool: &Path) -> io::Result<Option<u32>> {
     let mut pages: BTreeMap<u32, u64> = BTreeMap::new();
-    for (pid, uid, _) in proc::processes(proc)? {
+    for (pid, uid, _) in proc::processes(procfs)? {
         if uid != 0 && pool.join(uid.to_string()).exists() {
-            *pages.entry(uid).or_default() += resident(proc, pid).unwrap_or(0);
+            *pages.entry(uid).or_default() += proc::resident(procfs, pid).unwrap_or(0);
         }
     }
     Ok(pages.into_iter().max_by_key(|(_, pages)| *pages).map(|(uid, _)| uid))
-}
-
-/// Pages; none: it has ended.
-fn resident(proc: &Path, pid: i32) -> Option<u64> {
-    let statm = fs::read_to_string(proc.join(pid.to_string()).join("statm")).ok()?;
-    statm.split_ascii_whitespace().nth(1)?.parse().ok()
 }
 
 #[cfg(test)]

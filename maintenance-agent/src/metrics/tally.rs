@@ -47,12 +47,18 @@ pub(super) struct Tally {
     /// Bytes that they have freed.
     pub(super) freed: u64,
     blocked: [u64; Blocked::ALL.len()],
-    last_gc: Option<u64>,
+    /// Seconds since the epoch: when the last collection ended that is counted, or else when counting began.
+    last_gc: u64,
     /// Generation of a question that has no outcome yet.
     asked: Option<u64>,
 }
 
 impl Tally {
+    /// Nothing yet, at this time. What is published from before then was counted by whoever was there.
+    pub(super) fn begin(now: u64) -> Self {
+        Self { last_gc: now, ..Self::default() }
+    }
+
     /// How often that kept the builder.
     pub(super) fn blocked(&self, by: Blocked) -> u64 {
         self.blocked[by as usize]
@@ -61,10 +67,10 @@ impl Tally {
     /// What is published now.
     pub(super) fn see(&mut self, status: &BuilderStatus, acks: &Acks) {
         let gc = status.store.as_ref().and_then(|store| store.last_gc.as_ref()).filter(|gc| !gc.dry_run);
-        if let Some(gc) = gc.filter(|gc| self.last_gc != Some(gc.at)) {
+        if let Some(gc) = gc.filter(|gc| gc.at > self.last_gc) {
             self.collections += 1;
             self.freed += gc.freed_bytes;
-            self.last_gc = Some(gc.at);
+            self.last_gc = gc.at;
         }
         let Some(stop) = &status.stop else { return };
         if let Some(asked) = self.asked {
@@ -110,18 +116,18 @@ mod tests {
     }
 
     #[test]
-    fn each_collection_counts_once_and_dry_runs_do_not() {
-        let mut tally = Tally::default();
+    fn each_collection_counts_once_and_earlier_ones_and_dry_runs_do_not() {
+        let mut tally = Tally::begin(100);
         let collected = |at: u64, freed: u64, dry_run: bool| {
             let gc = json!({ "at": at, "paths": 1, "freed_bytes": freed, "optimised": false, "dry_run": dry_run, "cause": "asked" });
             let store = json!({ "life": "a", "paths": 0, "nar_bytes": 0, "fs_bytes": 0, "fs_free_bytes": 0,
                                 "fs_inodes": 0, "fs_free_inodes": 0, "at": 0, "last_gc": gc });
             status(json!({ "store": store }))
         };
-        for seen in
-            [collected(1, 10, false), collected(1, 10, false), collected(2, 5, true), collected(3, 7, false)]
+        for (at, freed, dry_run) in
+            [(90, 50, false), (101, 10, false), (101, 10, false), (102, 5, true), (103, 7, false)]
         {
-            tally.see(&seen, &Acks::default());
+            tally.see(&collected(at, freed, dry_run), &Acks::default());
         }
         assert_eq!((tally.collections, tally.freed), (2, 17));
     }

@@ -6,11 +6,16 @@ use std::time::Duration;
 
 use super::{Group, Source};
 
+/// What is announced is written by the sessions themselves, a moment after they are told to; and the kernel's times are behind by up to
+/// 8 seconds.
+const ANNOUNCED: Duration = Duration::from_secs(20);
+
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Terminal {
     last: Option<BTreeMap<u32, (i64, i64)>>,
-    disturbed: bool,
+    /// So long, what appears may be our own.
+    disturbed: Duration,
 }
 
 impl Source for Terminal {
@@ -18,18 +23,24 @@ impl Source for Terminal {
         "terminal"
     }
 
-    fn look(&mut self, group: &Group, _elapsed: Duration) -> bool {
+    fn look(&mut self, group: &Group, elapsed: Duration) -> bool {
         let last = self.last.replace(group.terminals.clone());
-        let disturbed = std::mem::take(&mut self.disturbed);
+        let disturbed = !self.disturbed.is_zero();
+        self.disturbed = self.disturbed.saturating_sub(elapsed);
         let Some(last) = last else { return false };
-        group.terminals.iter().any(|(number, (read, written))| match last.get(number) {
-            Some((last_read, last_written)) => read != last_read || (written != last_written && !disturbed),
-            None => true,
-        })
+        let (mut typed, mut printed) = (false, false);
+        for (number, (read, written)) in &group.terminals {
+            typed |= last.get(number).is_none_or(|(last_read, _)| read != last_read);
+            printed |= last.get(number).is_some_and(|(_, last_written)| written != last_written);
+        }
+        if printed {
+            self.disturbed = Duration::ZERO;
+        }
+        typed || (printed && !disturbed)
     }
 
     fn disturbed(&mut self) {
-        self.disturbed = true;
+        self.disturbed = ANNOUNCED;
     }
 }
 
@@ -57,5 +68,11 @@ mod tests {
         terminal.disturbed();
         assert!(terminal.look(&with(&[(1, (40, 40))]), Duration::ZERO), "and the answer");
         assert!(terminal.look(&with(&[(1, (40, 48))]), Duration::ZERO), "once");
+        terminal.disturbed();
+        assert!(!terminal.look(&with(&[(1, (40, 48))]), ANNOUNCED / 2), "not printed yet");
+        assert!(!terminal.look(&with(&[(1, (40, 56))]), ANNOUNCED / 2), "now it is");
+        terminal.disturbed();
+        assert!(!terminal.look(&with(&[(1, (40, 56))]), ANNOUNCED), "nothing was open then");
+        assert!(terminal.look(&with(&[(1, (40, 64))]), Duration::ZERO), "this is somebody else's");
     }
 }

@@ -114,7 +114,8 @@ impl Prepared {
         };
         project::before_job(&self.project, self.generation)?;
         let nix = nix(place)?;
-        let memory = Before::now(&place.paths).map_err(io_error("read", &place.paths.proc))?;
+        let memory =
+            Before::now(&place.paths, Container::User).map_err(io_error("read", &place.paths.proc))?;
         let child = Command::new(&nix)
             .args(super::arguments(&self.request, &tree, &self.dir.join(name::RESULT))?)
             .current_dir(&tree)
@@ -232,13 +233,11 @@ impl Running {
         let (interrupted, note) = match ending {
             Some(Ending::Stopped(why)) => (true, Some(why)),
             Some(Ending::Full(why)) => (false, Some(why)),
-            None if code != 0 => {
-                match self.memory.since(Container::User, killed::is_told(code, &self.dir.join(name::LOG))) {
-                    Some(Cause::DaemonEnded(why)) => (true, Some(why)),
-                    Some(Cause::Memory(why)) => (false, Some(why)),
-                    None => (false, None),
-                }
-            }
+            None if code != 0 => match self.memory.since(killed::is_told(code, &self.dir.join(name::LOG))) {
+                Some(Cause::DaemonEnded(why)) => (true, Some(why)),
+                Some(Cause::Memory(why)) => (false, Some(why)),
+                None => (false, None),
+            },
             _ => (false, None),
         };
         let outputs = outputs(&self.dir);

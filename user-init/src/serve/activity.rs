@@ -42,6 +42,13 @@ impl Server<'_> {
         }
     }
 
+    /// Ends the largest process before the kernel ends them all.
+    pub(super) fn look_at_memory(&mut self) {
+        let works = self.work() > 0 || self.activity.detached().is_some();
+        let sshd = self.sshd.as_ref().and_then(Sshd::pid).map(Pid::as_raw);
+        self.memory.look(&self.place.paths, self.life, works, sshd.as_slice());
+    }
+
     /// What would be lost if the builder stopped now: jobs, and sessions that do something. One that has just begun does.
     pub(super) fn work_now(&mut self) -> u32 {
         self.look_at_sessions();

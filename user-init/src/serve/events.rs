@@ -210,6 +210,7 @@ impl Server<'_> {
         jobs.chain(sshd)
             .chain(self.heal_deadline())
             .chain(self.activity.due())
+            .chain(self.memory.deadline())
             .chain(self.leaving.as_ref().map(|l| l.deadline))
             .min()
     }
@@ -231,6 +232,7 @@ impl Server<'_> {
             self.heal();
         }
         self.look_at_sessions_if_due(now);
+        self.look_at_memory();
         if let Some(leaving) = self.leaving.clone() {
             if !leaving.told && now >= leaving.deadline {
                 self.farewell(&leaving.reason);

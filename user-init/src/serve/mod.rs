@@ -6,6 +6,7 @@ mod admission;
 mod connection;
 mod events;
 mod in_use;
+mod memory;
 mod queue;
 mod room;
 mod server;

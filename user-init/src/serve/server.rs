@@ -17,6 +17,7 @@ use contract::job::LostJob;
 use super::CONTAINER;
 use super::admission::Admission;
 use super::connection::{Connection, State};
+use super::memory::OwnMemory;
 use super::room::Healing;
 use crate::Place;
 use crate::activity::Activity;
@@ -69,6 +70,8 @@ pub(super) struct Server<'a> {
     pub(super) tidied: u64,
     /// What sessions do.
     pub(super) activity: Activity,
+    /// What sessions and jobs have of it.
+    pub(super) memory: OwnMemory,
     /// Somebody's wish that the builder stays.
     pub(super) hold: Holding,
     /// Who has a terminal open has been told of this stop.
@@ -106,6 +109,7 @@ impl<'a> Server<'a> {
             looked: 0,
             tidied: 0,
             activity: Activity::default(),
+            memory: OwnMemory::of(agent::cgroup::ROOT.as_ref()),
             hold: Holding::of(place, life),
             told: false,
             last_work: 0,
