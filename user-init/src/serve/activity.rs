@@ -52,7 +52,7 @@ impl Server<'_> {
     /// What would be lost if the builder stopped now: jobs, and sessions that do something. One that has just begun does.
     pub(super) fn work_now(&mut self) -> u32 {
         self.look_at_sessions();
-        let work = self.activity.working() + self.jobs.len() + self.queue.len();
+        let work = self.activity.working() + self.jobs.len() + self.queue.len() + self.healing.len();
         u32::try_from(work).unwrap_or(u32::MAX)
     }
 

@@ -44,6 +44,12 @@ pub(super) struct Healing {
     until: Instant,
 }
 
+impl Healing {
+    pub(super) fn id(&self) -> &String {
+        &self.job.id
+    }
+}
+
 impl Server<'_> {
     /// Why this is not taken, if it would build or bring paths in, and there is too little room.
     pub(super) fn no_room(&mut self, request: &Request) -> Option<Error> {
@@ -88,6 +94,7 @@ impl Server<'_> {
         }
         tracing::info!(job = job.id, "the disk was full; waiting for what a collection frees");
         self.healing.push(Healing { job, status, alone, since, until: Instant::now() + PATIENCE });
+        self.publish(true);
     }
 
     /// When [`Self::heal`] is due.
@@ -107,6 +114,7 @@ impl Server<'_> {
             self.collections.insert(0, last);
         }
         let (now, leaving) = (Instant::now(), self.leaving.is_some());
+        let mut ended = Vec::new();
         for mut healing in std::mem::take(&mut self.healing) {
             let over = healed >= healing.since;
             let of_it = self.collections.iter().filter(|(at, _)| at + BEFORE >= healing.since);
@@ -124,8 +132,14 @@ impl Server<'_> {
                 }
             };
             healing.job.explain(Ending::Full(note));
-            healing.job.finish(healing.status, healing.alone);
+            ended.push(healing);
         }
+        if ended.is_empty() {
+            return;
+        }
+        // First: whoever is told of its end must not find it among those that run.
+        self.publish(true);
+        ended.into_iter().for_each(|healing| healing.job.finish(healing.status, healing.alone));
     }
 }
 

@@ -127,9 +127,10 @@ impl<'a> Server<'a> {
         })
     }
 
-    /// Of jobs that run or wait.
+    /// Of jobs that run or wait, be it for their turn or for what is said of their end.
     fn job_ids(&self) -> impl Iterator<Item = &String> {
-        self.jobs.iter().map(|job| &job.id).chain(self.queue.iter().map(|job| &job.id))
+        let healing = self.healing.iter().map(Healing::id);
+        self.jobs.iter().map(|job| &job.id).chain(self.queue.iter().map(|job| &job.id)).chain(healing)
     }
 
     /// Sessions and jobs.
