@@ -16,6 +16,9 @@ use crate::setting::setting;
 
 static BUILDERS: AtomicU32 = AtomicU32::new(0);
 
+/// A cluster is told of what is no headline twice a minute.
+const TOLD: Duration = Duration::from_secs(60);
+
 /// A builder with a name that nobody else uses, described by a `trampoline.toml` above all checkouts of its person.
 /// Dropped, it is taken away with its volumes; if its scenario has failed, its logs are kept.
 #[derive(Debug)]
@@ -128,9 +131,9 @@ impl Builder {
     /// Asks `status` until it says this. A cluster is told of what is new a moment later, and at most once a second.
     ///
     /// # Panics
-    /// If it does not within half a minute.
+    /// If it does not within a minute.
     pub fn says(&self, text: &str) {
-        let end = Instant::now() + Duration::from_secs(30);
+        let end = Instant::now() + TOLD;
         loop {
             let status = self.cli(["status"]).run().ok();
             if status.stdout.contains(text) {
@@ -143,7 +146,7 @@ impl Builder {
     /// As [`Self::says`], of the object that `status --json` prints; returns it, also where it never holds.
     #[must_use]
     pub fn status_where(&self, holds: impl Fn(&Value) -> bool) -> Value {
-        let end = Instant::now() + Duration::from_secs(30);
+        let end = Instant::now() + TOLD;
         loop {
             let status = self.status();
             if holds(&status) || Instant::now() >= end {

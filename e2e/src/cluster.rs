@@ -194,10 +194,10 @@ impl Namespace {
     }
 }
 
-/// Waits until an object's field has a value.
+/// Waits until an object's field has a value, for two minutes at most.
 pub fn wait_for(namespace: &str, object: &str, path: &str, value: &str) {
     let condition = format!("--for=jsonpath={{{path}}}={value}");
-    kubectl_in(namespace, ["wait", &condition, object, "--timeout=60s"]).run().ok();
+    kubectl_in(namespace, ["wait", &condition, object, "--timeout=120s"]).run().ok();
 }
 
 /// What an object's field says.

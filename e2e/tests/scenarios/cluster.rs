@@ -9,6 +9,7 @@ pub(crate) mod lab;
 pub(crate) mod lab_userns;
 pub(crate) mod life;
 pub(crate) mod start;
+pub(crate) mod tuning;
 pub(crate) mod userns;
 
 use std::path::Path;

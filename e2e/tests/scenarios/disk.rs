@@ -2,16 +2,23 @@
 
 use contract::exit::Exit;
 use e2e::builder::Builder;
-use e2e::nix_files::{derivation, quick};
+use e2e::nix_client::NixClient;
+use e2e::nix_files::{derivation, quick, slow};
 use e2e::person::Person;
 use e2e::setting::setting;
 use e2e::volume::Mount;
+
+use crate::ssh::block;
 
 crate::scenarios! {
     Podman: [
         full_volume_refuses_builds_until_something_goes,
         build_that_meets_the_end_of_the_volume_is_told_what_was_freed,
         volume_without_inodes_heals_by_itself,
+    ],
+    Root: [
+        below_refuse_below_nothing_new_is_taken_and_what_runs_goes_on,
+        below_collect_below_garbage_goes_at_once_and_builds_go_on,
     ],
 }
 
@@ -108,4 +115,66 @@ fn volume_without_inodes_heals_by_itself() {
     let kept = "ls /nix/.trampoline/reserve | wc -l";
     assert_eq!(setting().engine.as_root(builder.name(), kept).ok().text(), "16");
     small.end();
+}
+
+/// More than any disk has.
+const TOO_MUCH: &str = "\"1000Ti\"";
+
+/// Into the builder as it runs.
+fn apply(builder: &Builder, options: &[(&str, &str)]) {
+    builder.configure(options);
+    builder.cli(["config", "apply"]).run().ok();
+}
+
+fn below_refuse_below_nothing_new_is_taken_and_what_runs_goes_on() {
+    let builder = Builder::set_up(&[]);
+    let files = [("default.nix", &*slow("t-let-in", 12)), ("more.nix", &*quick("t-refused", "built"))];
+    let tree = builder.pushed("refused", &files);
+    let file = block(&builder);
+    let nix = NixClient::beside(&tree);
+    let path = nix.call(&tree, &file).args(["store", "add-file", "more.nix"]).run().ok().stdout;
+    let host = format!("ssh-ng://{}", builder.name());
+    let copy_to = |host: &str| nix.call(&tree, &file).args(["copy", "--to", host, path.trim()]).run();
+    let copy = || copy_to(&host);
+    let mut running = tree.cli(["build"]).start();
+    running.line("begun ");
+
+    apply(&builder, &[("maintenance.refuse-below", TOO_MUCH)]);
+    tree.cli(["build", "-f", "more.nix"]).run().refused(Exit::NoRoom, "below `refuse-below` (1000Ti)");
+    let jobs = builder.cli(["jobs", "--json"]).run().ok().json();
+    assert!(jobs.as_array().is_some_and(|jobs| jobs.len() == 1), "the refused one is none: {jobs}");
+    assert_eq!(jobs[0]["state"], "running", "it was let in before: {jobs}");
+    let copied = copy();
+    assert!(copied.code != 0 && copied.stderr.contains("below `refuse-below` (1000Ti)"), "{copied}");
+    // However long its name is.
+    let long =
+        format!("{host}?remote-program=/nix/var/nix/profiles{}/default/bin/nix-daemon", "/.".repeat(50));
+    assert_ne!(copy_to(&long).code, 0);
+    builder.shell(&format!("[ ! -e {} ]", path.trim())).ok();
+    builder.says("below `refuse-below` (1000Ti): builds are refused");
+    let running = running.output().ok();
+    assert!(running.stdout.starts_with("/nix/store/"), "{running}");
+
+    apply(&builder, &[]);
+    tree.cli(["build", "-f", "more.nix"]).run().ok();
+    copy_to(&long).ok();
+    builder.shell(&format!("[ -e {} ]", path.trim())).ok();
+    let status = builder.status_where(|status| status["pod"]["store"]["short"].is_null());
+    assert!(status["pod"]["store"]["short"].is_null(), "{status}");
+}
+
+fn below_collect_below_garbage_goes_at_once_and_builds_go_on() {
+    // Nothing but the pressure is a reason.
+    let never = ("maintenance.interval", "\"never\"");
+    let builder = Builder::set_up(&[never]);
+    let tree = builder.pushed("pressed", &[("default.nix", &*quick("t-pressed", "built"))]);
+    let litter = builder.shell("echo litter >litter && nix-store --add litter").ok();
+    builder.shell(&format!("[ -e {} ]", litter.text())).ok();
+    apply(&builder, &[never, ("maintenance.collect-below", TOO_MUCH)]);
+    let collected = |status: &serde_json::Value| status["pod"]["store"]["last_gc"]["cause"] == "pressure";
+    let status = builder.status_where(collected);
+    assert!(collected(&status), "{status}");
+    builder.shell(&format!("[ ! -e {} ]", litter.text())).ok();
+    builder.says("below `collect-below` (1000Ti)");
+    tree.cli(["build"]).run().ok();
 }

@@ -14,11 +14,13 @@ use nix::sys::signal::Signal;
 crate::scenarios! {
     Any: [
         idle_builder_stops_and_remembers_why,
+        prompt_that_asks_all_the_time_keeps_no_builder,
     ],
     Root: [
         silent_build_and_working_session_are_not_idle,
         forgotten_connections_keep_no_builder,
         typed_terminal_and_hold_keep_it,
+        open_terminal_is_told_before_the_stop_and_does_not_undo_it,
         changed_idle_timeout_reaches_a_running_builder,
     ],
 }
@@ -26,10 +28,36 @@ crate::scenarios! {
 fn idle_builder_stops_and_remembers_why() {
     let builder = Builder::set_up(&[("shutdown.idle-timeout", "\"4s\"")]);
     builder.wait_stopped(60);
-    let status = builder.status();
-    assert_eq!(status["state"], "stopped", "an idle stop is no failure: {status}");
-    assert!(status["reason"].as_str().is_some_and(|reason| reason.contains("idle")), "{status}");
+    stopped_for_idleness(&builder);
     builder.cli(["shell", "--", "true"]).run().ok();
+}
+
+/// An idle stop is no failure.
+fn stopped_for_idleness(builder: &Builder) {
+    let status = builder.status();
+    assert_eq!(status["state"], "stopped", "{status}");
+    assert!(status["reason"].as_str().is_some_and(|reason| reason.contains("idle")), "{status}");
+}
+
+fn prompt_that_asks_all_the_time_keeps_no_builder() {
+    let builder = Builder::set_up(&[("shutdown.idle-timeout", "\"8s\"")]);
+    let ask = || {
+        for asks in [&["list"][..], &["jobs"], &["logs", "--tail", "1"], &["config", "show"], &["hold"]] {
+            // Of one that stops, or does not run, some have nobody to ask.
+            let _ = builder.cli(asks.iter().copied()).run();
+        }
+    };
+    let (begun, mut rounds) = (Instant::now(), 0);
+    while builder.state() != "stopped" {
+        ask();
+        rounds += 1;
+        let status = builder.status();
+        assert!(begun.elapsed() < Duration::from_secs(90), "asked {rounds} times, and kept: {status}");
+    }
+    assert!(rounds > 1, "it was asked while it was idle");
+    // Nor does it start one.
+    ask();
+    stopped_for_idleness(&builder);
 }
 
 /// Seconds that silent builds last: twice as long as the builder may be idle, if no longer one is asked for.
@@ -84,11 +112,24 @@ fn forgotten_connections_keep_no_builder() {
         let status = builder.status();
         assert_eq!(status["pod"]["user"]["sessions"].as_array().map(Vec::len), Some(2), "{status}");
     }
+    // Whose client is gone without a word.
+    let mut left = builder.cli(["shell", "--", "sh", "-c", "echo open; exec sleep 600"]).start();
+    left.line("open");
+    left.signal(Signal::SIGKILL);
     builder.wait_stopped(60);
-    drop((silent, editor));
-    let status = builder.status();
-    assert_eq!(status["state"], "stopped", "{status}");
-    assert!(status["reason"].as_str().is_some_and(|reason| reason.contains("idle")), "{status}");
+    drop((silent, editor, left));
+    stopped_for_idleness(&builder);
+}
+
+fn open_terminal_is_told_before_the_stop_and_does_not_undo_it() {
+    let builder = Builder::set_up(&[("shutdown.idle-timeout", "\"8s\"")]);
+    let words = [setting().cli.as_os_str(), OsStr::new("shell")];
+    let mut terminal = Terminal::run(builder.call("script"), &words);
+    terminal.shows("the builder stops in ");
+    terminal.shows("the builder stops: ");
+    drop(terminal.end());
+    builder.wait_stopped(60);
+    stopped_for_idleness(&builder);
 }
 
 fn typed_terminal_and_hold_keep_it() {

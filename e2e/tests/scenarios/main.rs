@@ -14,6 +14,7 @@ mod histories;
 mod idle;
 mod images;
 mod jobs;
+mod keeps;
 mod keys;
 mod people;
 mod prune;
@@ -78,6 +79,7 @@ fn main() -> ExitCode {
         prune::SCENARIOS,
         histories::SCENARIOS,
         idle::SCENARIOS,
+        keeps::SCENARIOS,
         faults::SCENARIOS,
         features::SCENARIOS,
         pushes::SCENARIOS,
@@ -109,6 +111,7 @@ fn main() -> ExitCode {
         cluster::lab::registry::SCENARIOS,
         cluster::lab_userns::SCENARIOS,
         cluster::userns::SCENARIOS,
+        cluster::tuning::SCENARIOS,
     ];
     let runs =
         |scenario: &Scenario| setting.as_ref().is_ok_and(|setting| setting.engine.meets(scenario.need));

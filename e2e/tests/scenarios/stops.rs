@@ -4,10 +4,13 @@ use e2e::builder::Builder;
 use e2e::nix_files::{quick, slow};
 use e2e::setting::setting;
 
+use crate::ssh::ssh;
+
 crate::scenarios! {
     Any: [
         vanished_pod_is_made_again_from_its_volumes,
         down_waits_for_a_running_build_and_keeps_its_result,
+        whoever_comes_while_down_waits_is_served_after_the_stop,
     ],
     Root: [
         setup_again_changes_nothing_and_shows_what_would_change,
@@ -74,6 +77,26 @@ fn down_waits_for_a_running_build_and_keeps_its_result() {
     let build = build.output().ok();
     assert!(build.stdout.starts_with("/nix/store/"), "{build}");
     assert_eq!(tree.cli(["shell", "--", "cat", "result"]).run().ok().text(), id);
+}
+
+fn whoever_comes_while_down_waits_is_served_after_the_stop() {
+    let (builder, tree, build, _) = building(8);
+    // What it needs of the builder is asked for now.
+    let by_ssh = ssh(&builder, "echo by ssh");
+    let life = builder.status()["pod"]["life"].clone();
+    let mut down = builder.cli(["down"]).start();
+    down.line("waiting for ");
+    let by_ssh = by_ssh.start();
+    let by_shell = builder.cli(["shell", "--", "echo", "by shell"]).start();
+    let again = tree.cli(["build"]).start();
+    let first = build.output().ok();
+    down.output().ok();
+    assert_eq!(by_ssh.output().ok().text(), "by ssh");
+    assert_eq!(by_shell.output().ok().text(), "by shell");
+    assert_eq!(again.output().ok().stdout, first.stdout);
+    let runs = |status: &serde_json::Value| status["state"] == "running" && status["pod"]["life"] != life;
+    let status = builder.status_where(runs);
+    assert!(runs(&status), "not {life}, which was stopped: {status}");
 }
 
 fn down_now_ends_the_build_and_says_why() {

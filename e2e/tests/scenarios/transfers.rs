@@ -19,7 +19,7 @@ crate::scenarios! {
 }
 
 /// A store of the scenario's own, so that the machine's is left alone.
-fn with_store(call: Call, tree: &Checkout) -> Call {
+pub(crate) fn with_store(call: Call, tree: &Checkout) -> Call {
     let root = tree.dir().join("../local-nix");
     call.env("NIX_REMOTE", format!("local?root={}", root.display()))
         .env("NIX_CONFIG", "substituters =\nbuild-users-group =\nexperimental-features = nix-command flakes")

@@ -25,7 +25,7 @@ crate::scenarios! {
     ],
 }
 
-fn digests(status: &Value) -> Vec<&str> {
+pub(crate) fn digests(status: &Value) -> Vec<&str> {
     let agents = status["pod"]["agents"].as_array().expect("agents");
     agents.iter().filter_map(|agent| agent["config"].as_str()).collect()
 }

@@ -1,5 +1,7 @@
 //! What starts a stopped builder: every way in.
 
+use std::time::{Duration, Instant};
+
 use e2e::builder::Builder;
 use e2e::call::Call;
 use e2e::nix_client::NixClient;
@@ -7,6 +9,7 @@ use e2e::nix_files::quick;
 use e2e::setting::setting;
 
 use crate::ssh::{block, ssh};
+use crate::transfers::with_store;
 
 crate::scenarios! {
     Any: [
@@ -15,6 +18,7 @@ crate::scenarios! {
     Root: [
         any_command_wakes_a_stopped_builder,
         any_program_that_uses_ssh_wakes_a_stopped_builder,
+        whoever_comes_around_an_idle_stop_is_served,
     ],
 }
 
@@ -30,11 +34,20 @@ fn woken_by(builder: &Builder, call: Call) -> String {
 fn any_command_wakes_a_stopped_builder() {
     let builder = Builder::set_up(&[]);
     let tree = builder.pushed("wake", &[("default.nix", &*quick("t-wake", "awake"))]);
-    let commands: [&[&str]; 4] =
-        [&["build"], &["shell", "--", "true"], &["maintenance", "--dry-run"], &["push-tarball"]];
+    let commands: [&[&str]; 6] = [
+        &["build"],
+        &["shell", "--", "true"],
+        &["maintenance", "--dry-run"],
+        &["push-tarball"],
+        &["keys", "ls"],
+        &["roots", "ls"],
+    ];
     for command in commands {
         woken_by(&builder, tree.cli(command.iter().copied()));
     }
+    let added = with_store(tree.call("nix-store"), &tree).args(["--add", "default.nix"]).run().ok();
+    woken_by(&builder, with_store(tree.cli(["copy-closure", added.text()]), &tree));
+    tree.shell(&format!("cmp {} default.nix", added.text())).ok();
 }
 
 fn any_program_that_uses_ssh_wakes_a_stopped_builder() {
@@ -84,4 +97,45 @@ fn two_at_once_wake_it_once() {
     let (by_ssh, by_shell) = (by_ssh.output().ok(), by_shell.output().ok());
     assert_eq!(by_ssh.json(), by_shell.json(), "one daemon, started once");
     assert_eq!(before["wakes"].as_u64().map(|wakes| wakes + 1), wakes()["wakes"].as_u64());
+}
+
+const IDLE: Duration = Duration::from_secs(3);
+/// Around so many stops.
+const ROUNDS: u32 = 5;
+/// Around each of them.
+const ARRIVALS: u32 = 4;
+/// The first begins so long before a stop is due, a little more than it takes to get there.
+const BEFORE: Duration = Duration::from_millis(600);
+/// Each of all begins so much later than the one before it, as counted from its stop.
+const STEP: Duration = Duration::from_millis(100);
+
+fn whoever_comes_around_an_idle_stop_is_served() {
+    let builder = Builder::set_up(&[("shutdown.idle-timeout", "\"3s\"")]);
+    let file = block(&builder);
+    let arrival = |by_ssh: bool| {
+        if by_ssh {
+            builder.call("ssh").arg("-F").arg(&file).args([builder.name(), "--", "echo in"])
+        } else {
+            builder.cli(["shell", "--", "echo", "in"])
+        }
+    };
+    let mut woken = 0;
+    let mut last = Instant::now();
+    for round in 0..ROUNDS {
+        let due = last + IDLE - BEFORE;
+        let begun = (0..ARRIVALS).map(|number| {
+            let at = due + STEP * (round * ARRIVALS + number);
+            // Not a wait for something: together they are to fall everywhere around the stop.
+            std::thread::sleep(at.saturating_duration_since(Instant::now()));
+            arrival((round + number) % 2 == 0).start()
+        });
+        let begun: Vec<_> = begun.collect();
+        for arrival in begun {
+            let arrival = arrival.output().ok();
+            assert_eq!(arrival.text(), "in", "in round {round}: {arrival}");
+            woken += u32::from(arrival.stderr.contains("is ready"));
+        }
+        last = Instant::now();
+    }
+    assert!(woken > 0, "none of them met a stop");
 }

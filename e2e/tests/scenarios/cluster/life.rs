@@ -14,6 +14,7 @@ crate::scenarios! {
         deleted_pod_lets_the_build_end,
         killed_containers_come_back,
         eviction_waits_for_a_build,
+        build_keeps_evictions_away_for_max_lifetime_at_most,
         monitor_without_permission_says_so_and_the_builder_serves,
         changed_template_waits_for_a_running_build,
     ],
@@ -100,22 +101,41 @@ fn evict(builder: &Builder) -> e2e::output::Output {
     cluster::kubectl(["create", "--raw", &place, "-f", "-"]).input(eviction.to_string()).run()
 }
 
+/// Waits until so many evictions are let in.
+fn evictions_let_in(builder: &Builder, number: &str) {
+    let budget = format!("poddisruptionbudget/trampoline-{}", builder.name());
+    cluster::wait_for(&cluster::namespace(), &budget, ".status.disruptionsAllowed", number);
+}
+
 fn eviction_waits_for_a_build() {
     let builder = Builder::set_up(&[]);
-    let budget = format!("poddisruptionbudget/trampoline-{}", builder.name());
-    let allowed = |number: &str| {
-        cluster::wait_for(&cluster::namespace(), &budget, ".status.disruptionsAllowed", number);
-    };
-    allowed("1");
+    evictions_let_in(&builder, "1");
     let (tree, build, id) = building(&builder, 8);
-    allowed("0");
+    evictions_let_in(&builder, "0");
     let refused = evict(&builder);
     assert!(refused.code != 0 && refused.stderr.contains("disruption budget"), "{refused}");
     let path = build.output().ok();
-    allowed("1");
+    evictions_let_in(&builder, "1");
     evict(&builder).ok();
     builder.wait_stopped(60);
     assert_eq!(tree.shell(&format!("cat {}", path.text())).ok().text(), id);
+}
+
+fn build_keeps_evictions_away_for_max_lifetime_at_most() {
+    let builder = Builder::set_up(&[("shutdown.max-lifetime", "\"1m\"")]);
+    let (_tree, build, _) = building(&builder, 600);
+    evictions_let_in(&builder, "0");
+    let refused = evict(&builder);
+    assert!(refused.code != 0 && refused.stderr.contains("disruption budget"), "{refused}");
+    // The shortest that can be asked for is a minute.
+    evictions_let_in(&builder, "1");
+    let jobs = builder.cli(["jobs", "--json"]).run().ok().json();
+    assert_eq!(jobs[0]["state"], "running", "nor is it ended: {jobs}");
+    evict(&builder).ok();
+    // It would be let to its end. Whoever ends it may not hear of that, as the pod ends with it.
+    let _ = builder.cli(["cancel", jobs[0]["id"].as_str().expect("its number")]).run();
+    builder.wait_stopped(60);
+    drop(build);
 }
 
 fn monitor_without_permission_says_so_and_the_builder_serves() {
