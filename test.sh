@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The one door to all tests.
 #
-# usage: ./test.sh [STAGE...]      without a stage: all of the first six
+# usage: ./test.sh [STAGE...]      without a stage: all but the last
 #
 #   lint       formatting, clippy, shellcheck
 #   supply     licences, sources and known vulnerabilities of what we depend on
@@ -11,7 +11,7 @@
 #   cli        the client against recorded engines; the flake against stand-ins for its inputs
 #   podman     scenarios that drive trampoline-cli against podman, rootful and, where it works, rootless
 #   kubernetes the same scenarios against a cluster: that of KUBECONFIG_FOR_TESTS, else minikube's where it is
-#              installed, else one of the tests' own, as root (e2e/cluster); not among the first six
+#              installed, else one of the tests' own, as root (e2e/cluster)
 #   soak       seeding, podman and kubernetes at full length; hours rather than minutes
 #
 # What is missing on a Debian machine is installed. Logs are kept in the folder that is named; of what failed, the
@@ -23,6 +23,8 @@ set -euo pipefail
 
 # A hang must end, with whatever can be said of it, long before CI's own patience does.
 scenarios_seconds=${TRAMPOLINE_SCENARIOS_SECONDS:-900}
+# Scenarios at a time: they wait for builders more than they work.
+threads=4
 # Lines of a failed stage that are shown; the rest is in its log.
 shown=150
 logs=$CARGO_TARGET_DIR/test-logs
@@ -31,7 +33,7 @@ rootless_user=trampoline-test
 # What is tried in a cluster with privilege as well; all of it at full length, since podman's pods have it.
 privileged_parts=sandbox
 passed=0 failed=0 skipped=0
-wanted=()
+all=(lint supply unit seeding cli podman kubernetes) wanted=()
 # What has made clusters that must be ended, their numbers, and what brings an image of podman's to nodes: LOADER load IMAGE.
 own_cluster='' own_numbers=() loader=''
 # Of what runs beside the rest.
@@ -40,13 +42,13 @@ declare -A pids=() begins=()
 while (($#)); do
   case $1 in
     lint | supply | unit | seeding | cli | podman | kubernetes | soak) wanted+=("$1") ;;
-    all) wanted+=(lint supply unit seeding cli podman) ;;
+    all) wanted+=("${all[@]}") ;;
     -h | --help) sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "$0"; exit 0 ;;
     *) fail 64 "unknown stage $1 (see --help)" ;;
   esac
   shift
 done
-((${#wanted[@]})) || wanted=(lint supply unit seeding cli podman)
+((${#wanted[@]})) || wanted=("${all[@]}")
 
 cd "$repo"
 # Two at once would take each other's leftovers for those of a dead run.
@@ -224,7 +226,7 @@ stage_podman() {
   built image container/build-image --agents "$agents_dir" --tag "$image" --base "${TRAMPOLINE_TEST_BASE:-auto}"
   need jq:jq
   checked sbom scripts/test-sbom "$image"
-  scenarios podman podman "$CARGO_TARGET_DIR/release/trampoline-cli"
+  scenarios podman podman "$CARGO_TARGET_DIR/release/trampoline-cli" -- -- --test-threads "$threads"
   rootless
   leftovers
   podman rmi -f "$image" >/dev/null 2>&1 || true
@@ -266,7 +268,7 @@ rootless() {
   # With a network of its own, as a pod has.
   if why=$(as_rootless podman run --rm "$image" /opt/trampoline/bin/daemon-init --version 2>&1); then
     scenarios podman-rootless podman-rootless "$home/trampoline-cli" CONTAINERS_STORAGE_CONF="$home/storage.conf" \
-      ${CONTAINERS_CONF:+CONTAINERS_CONF="$home/containers.conf"}
+      ${CONTAINERS_CONF:+CONTAINERS_CONF="$home/containers.conf"} -- -- --test-threads "$threads"
   else
     skip "no rootless podman on this machine: ${why##*$'\n'}"
   fi
@@ -296,20 +298,19 @@ stage_kubernetes() {
   kubectl get namespace trampoline-test >/dev/null 2>&1 || kubectl create namespace trampoline-test >/dev/null
   local cli=$CARGO_TARGET_DIR/release/trampoline-cli
   local settings=(TRAMPOLINE_TEST_NAMESPACE=trampoline-test TRAMPOLINE_TEST_KUBECONFIG="$KUBECONFIG" TRAMPOLINE_TEST_LOAD="$loader")
-  # They wait for the cluster more than they work.
-  scenarios kubernetes kubernetes "$cli" "${settings[@]}" -- -- --test-threads 4 --skip cluster::lab --skip streams::
   if [[ -n $own_cluster ]]; then
+    cluster_parts "$cli"
     # The cluster has brought Go, and the source that it is made from.
     checked seccomp-profile container/seccomp/make-profile --check
-    cluster_parts "$cli"
   else
     skip 'parts of a cluster are stopped only in one of the tests'"'"' own'
   fi
+  scenarios kubernetes kubernetes "$cli" "${settings[@]}" -- -- --test-threads "$threads" --skip cluster::lab --skip streams::
   # The pod is without privilege, since nodes allow it; what depends on that is tried with privilege as well.
   local part
   for part in $privileged_parts; do
     scenarios "kubernetes-privileged-$part" kubernetes "$cli" "${settings[@]}" TRAMPOLINE_TEST_ISOLATION=privileged \
-      -- -- --test-threads 4 "$part::"
+      -- -- --test-threads "$threads" "$part::"
   done
   # A gigabyte through each way in.
   scenarios kubernetes-streams kubernetes "$cli" "${settings[@]}" E2E_STREAM_MIB="${E2E_STREAM_MIB:-1024}" -- -- --test-threads 1 streams::

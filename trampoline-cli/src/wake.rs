@@ -1,18 +1,20 @@
 //! Every command that needs a running builder starts it.
 
+mod again;
+mod once;
 mod ready;
 
 use contract::exit::Exit;
-use contract::handshake::{BuilderStatus, StopPhase};
-use contract::places::Container;
 
 use crate::context::Context;
-use crate::engine::{Observed, Output, PodPhase};
+use crate::engine::{Observed, PodPhase};
 use crate::error::{CliError, Result};
 use crate::prepare;
 use crate::render::Rendering;
 use crate::state::Lock;
 
+pub(crate) use again::{again, back, exec, retrying};
+pub(crate) use once::{session, uncertain};
 pub(crate) use ready::{ready, ready_for, status};
 
 /// The builder, running; started or made again if need be.
@@ -27,6 +29,15 @@ pub(crate) async fn running(context: &Context) -> Result<Observed> {
     let lock = context.state.lock(context.ui).await?;
     let observed = context.engine.wanted(&context.name).await?;
     start(context, observed, &lock).await
+}
+
+/// The same for what may run only once: a stop that is under way is waited for before, as far as anybody can know of it.
+pub(crate) async fn serving(context: &Context) -> Result<()> {
+    if context.engine.is_here() {
+        return back(context).await.map(drop);
+    }
+    // Elsewhere the engine knows of each stop.
+    running(context).await.map(drop)
 }
 
 /// What every command says where there is no builder.
@@ -97,60 +108,4 @@ async fn make_again(context: &Context, observed: &Observed, _lock: &Lock) -> Res
     context.engine.delete_pod(&context.name).await?;
     context.engine.apply(&rendering, context.ui).await?;
     context.state.write(prepare::RENDERING, &rendering)
-}
-
-/// Runs something in the builder; where that meets a start or a stop, waits for its end and tries again, once.
-pub(crate) async fn retrying<F>(context: &Context, mut run: impl FnMut() -> F) -> Result<i32>
-where
-    F: Future<Output = Result<i32>>,
-{
-    let code = run().await?;
-    if again(context, code).await? { run().await } else { Ok(code) }
-}
-
-/// The same for a command that is read to its end.
-pub(crate) async fn exec(context: &Context, argv: &[&str], input: &[u8]) -> Result<Output> {
-    let output = context.engine.exec(&context.name, Container::User, argv, input).await?;
-    if again(context, output.code).await? {
-        return context.engine.exec(&context.name, Container::User, argv, input).await;
-    }
-    Ok(output)
-}
-
-/// Whether a command that ended with this code only came too early or too late; if so, the builder is ready now.
-pub(crate) async fn again(context: &Context, code: i32) -> Result<bool> {
-    // `Stopping`, or podman's own codes for a container that does not run.
-    if code != i32::from(Exit::Stopping.code()) && !matches!(code, 125 | 255) {
-        return Ok(false);
-    }
-    let observed = context.engine.observe(&context.name).await?;
-    if observed.phase() != PodPhase::Running {
-        if !observed.exists() {
-            return Err(absent(context));
-        }
-        running(context).await?;
-        return Ok(true);
-    }
-    let Some(status) = status(context).await? else { return Ok(false) };
-    if leaves(&status) {
-        let lock = context.state.lock(context.ui).await?;
-        let step = context
-            .ui
-            .step(format!("builder {} is stopping; waiting for it to start it again", context.name));
-        context.engine.stopped(&observed).await?;
-        step.clear();
-        let observed = context.engine.wanted(&context.name).await?;
-        start(context, observed, &lock).await?;
-        return Ok(true);
-    }
-    if status.is_served() {
-        // Then the code is the command's own.
-        return Ok(false);
-    }
-    ready(context, &format!("reaching builder {}", context.name)).await?;
-    Ok(true)
-}
-
-fn leaves(status: &BuilderStatus) -> bool {
-    status.drain.is_some() || status.stop.as_ref().is_some_and(|stop| stop.phase == StopPhase::Final)
 }

@@ -26,8 +26,8 @@ use crate::project::Project;
 const HANG_UP: Duration = Duration::from_secs(3);
 /// As shells do.
 const NOT_FOUND: u8 = 127;
-/// Longest command that `status` shows, bytes.
-const SHOWN: usize = 80;
+/// Longest command that is told, bytes: what Nix runs at the other end of ssh is told apart by its last words.
+const TOLD: usize = 4 << 10;
 
 /// What was asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,7 +85,7 @@ pub fn run(place: &Place, asked: &Asked) -> Result<u8> {
     let dir = folder(place, asked)?;
     let words = words(asked);
     let caught = Caught::install().map_err(io_error("catch signals for", &dir))?;
-    let request = Request::Session { kind: asked.kind, command: shown(&words) };
+    let request = Request::Session { kind: asked.kind, command: told(&words) };
     let (mut client, _) = Client::ask(&place.paths.control_socket(), &request, say)?;
     environment::limit_processes(&config);
     let shell = environment::shell(&place.paths);
@@ -157,17 +157,23 @@ fn words(asked: &Asked) -> Words {
     original.map_or(Words::Login, Words::Line)
 }
 
-fn shown(words: &Words) -> String {
+fn told(words: &Words) -> String {
     let text = match words {
         Words::Login => String::new(),
         Words::Line(line) => line.clone(),
         Words::List(list) => list.join(" "),
     };
-    let mut end = text.len().min(SHOWN);
-    while !text.is_char_boundary(end) {
-        end -= 1;
+    shortened(text, TOLD)
+}
+
+/// To so many bytes.
+pub(crate) fn shortened(mut text: String, most: usize) -> String {
+    if text.len() > most {
+        let end = (0..=most).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+        text.truncate(end);
+        text.push_str("...");
     }
-    if end < text.len() { format!("{}...", &text[..end]) } else { text }
+    text
 }
 
 fn wait(child: &mut Child, client: &mut Client, caught: &Caught, terminal: bool) -> io::Result<u8> {

@@ -6,13 +6,14 @@
 mod common;
 
 use std::fs::{self, Permissions};
+use std::io::{ErrorKind, Read};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use common::agent_process::World;
-use contract::handshake::{Phase, SessionKind, StopPhase};
+use contract::handshake::{Phase, SessionKind, StopAck, StopEnd, StopPhase, file};
 use nix::sys::signal::Signal;
 
 const UID: u32 = 1000;
@@ -206,12 +207,60 @@ fn a_stop_reaches_ssh() {
     login.world.until_activity(|a| !a.sessions.is_empty());
     login.world.signal(Signal::SIGTERM);
     login.world.until_phase(Phase::Draining);
-    let refused = login.ssh(&["true"]);
-    assert_eq!(refused.status.code(), Some(75), "{}", text(&refused));
-    assert!(text(&refused).contains("nothing new is taken"), "{}", text(&refused));
+    // Before a word is said: a client can wait, and say all of it to the builder that is started next.
+    let refused = TcpStream::connect(("127.0.0.1", login.port)).expect_err("nobody listens");
+    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+    assert_eq!(login.ssh(&["true"]).status.code(), Some(255));
     login.world.stop(1, StopPhase::Final);
     let output = open.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(129));
     assert!(text(&output).contains("the builder stops: idle for 30m"), "{}", text(&output));
     assert_eq!(login.world.ended(), 0);
+}
+
+#[test]
+fn who_comes_while_a_stop_is_decided_waits_and_is_let_in() {
+    if !possible() {
+        return;
+    }
+    let login = Login::new();
+    let user = contract::places::Container::User;
+    let asked = |generation: u64| {
+        login.world.stop_with(StopEnd::AwaitSignal, login.world.life.clone(), generation, StopPhase::Ask);
+        let ack = || login.world.own::<StopAck>(file::ACK).filter(|ack| ack.generation == generation);
+        login.world.until(&login.world.paths.run_dir(user), || ack().is_some());
+        ack().unwrap().work
+    };
+    let decided = |generation: u64, phase: StopPhase| {
+        login.world.stop_with(StopEnd::AwaitSignal, login.world.life.clone(), generation, phase);
+    };
+    assert!(login.ssh(&["true"]).status.success());
+    login.world.until_activity(|a| a.sessions.is_empty());
+
+    // One who is past the listener counts, before anything of it is a session.
+    let mut coming = TcpStream::connect(("127.0.0.1", login.port)).unwrap();
+    coming.read_exact(&mut [0]).unwrap();
+    assert_eq!(asked(1), 1);
+    decided(1, StopPhase::Open);
+    drop(coming);
+
+    asked(2);
+    let mut waiting = login.client("ssh", "nix");
+    waiting.args(["127.0.0.1", "echo in"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let waiting = waiting.spawn().unwrap();
+    let mut silent = TcpStream::connect(("127.0.0.1", login.port)).unwrap();
+    decided(2, StopPhase::Open);
+    let output = waiting.wait_with_output().unwrap();
+    assert_eq!(text(&output), "in\n");
+    silent.read_exact(&mut [0]).unwrap();
+    drop(silent);
+
+    // Final, and yet somebody was faster than the engine. Who waited is told nothing, and can try again.
+    asked(3);
+    let mut silent = TcpStream::connect(("127.0.0.1", login.port)).unwrap();
+    decided(3, StopPhase::Final);
+    assert!(silent.read_exact(&mut [0]).is_err());
+    assert_eq!(login.ssh(&["true"]).status.code(), Some(255));
+    decided(3, StopPhase::Open);
+    assert_eq!(text(&login.ssh(&["echo again"])), "again\n");
 }

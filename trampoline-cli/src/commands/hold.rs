@@ -103,7 +103,7 @@ async fn show(context: &Context) -> Result<u8> {
 }
 
 /// On one line.
-fn described(hold: &Held, now: u64) -> String {
+pub(super) fn described(hold: &Held, now: u64) -> String {
     let reason = if hold.reason.is_empty() { String::new() } else { format!(": {}", hold.reason) };
     format!("ends {} ({}{reason})", ago(hold.until, now), hold.by)
 }

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use contract::exit::Exit;
@@ -10,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 
 use crate::context::Context;
+use crate::engine::Duplex;
 use crate::error::{CliError, Result};
 use crate::global::Global;
 use crate::wake;
@@ -18,6 +20,10 @@ use crate::wake;
 const PART: usize = 128 << 10;
 /// Parts on their way between a thread and the connection.
 const PARTS: usize = 4;
+/// A builder that serves listens again by then, whatever it was asked meanwhile.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// A builder that stops again and again is somebody else's wish.
+const STARTS: u32 = 5;
 
 /// Pass stdin and stdout to the builder's sshd (for ssh's ProxyCommand)
 #[derive(Args)]
@@ -33,20 +39,37 @@ pub(crate) struct Proxy {
 impl Proxy {
     pub(crate) async fn run(&self, global: &Global) -> Result<u8> {
         let context = Context::named(global, &self.builder)?;
-        let observed = wake::running(&context).await?;
-        let stream = match context.engine.connect(&observed).await {
-            // The pod runs, sshd does not yet: somebody else's start.
-            Err(error) if error.exit == Exit::Stopping => {
-                wake::ready(&context, &format!("reaching builder {}", context.name)).await?;
-                context.engine.connect(&observed).await?
-            }
-            stream => stream?,
-        };
-        let (down, up) = tokio::io::split(stream);
+        let (down, up) = tokio::io::split(reach(&context).await?);
         splice(down, up)
             .await
             .map_err(|error| CliError::engine(format!("the connection to the builder broke: {error}")))?;
         Ok(0)
+    }
+}
+
+/// A connection whose first word sshd has said. Until then nothing of what ssh says has gone to the builder, so that one that starts
+/// or stops can be waited for: it listens to nobody meanwhile.
+async fn reach(context: &Context) -> Result<Box<dyn Duplex>> {
+    let mut deadline = Instant::now() + PATIENCE;
+    let mut starts = 0;
+    loop {
+        let observed = wake::running(context).await?;
+        let error = match context.engine.connect(&observed).await {
+            Err(error) if error.exit == Exit::Stopping => error,
+            connected => return connected,
+        };
+        if wake::back(context).await? {
+            starts += 1;
+            if starts > STARTS {
+                return Err(error);
+            }
+            deadline = Instant::now() + PATIENCE;
+        } else if Instant::now() >= deadline {
+            return Err(error);
+        } else {
+            // Its stop was called off, or sshd itself begins anew.
+            context.engine.changed(&context.name).await?;
+        }
     }
 }
 

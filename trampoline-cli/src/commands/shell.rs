@@ -35,7 +35,7 @@ pub(crate) struct Shell {
 impl Shell {
     pub(crate) async fn run(&self, global: &Global) -> Result<u8> {
         let context = Context::new(global)?;
-        wake::running(&context).await?;
+        wake::serving(&context).await?;
         let id = format!(
             "{}-{}",
             std::process::id(),
@@ -58,7 +58,7 @@ impl Shell {
         let tty = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
         let context = &context;
         let argv = &argv;
-        let attached = wake::retrying(context, || async move {
+        let attached = wake::session(context, &id, || async move {
             context.engine.attach(&context.name, Container::User, argv, tty).await
         });
         // On a terminal the keys go there as they are.

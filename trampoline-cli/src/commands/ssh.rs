@@ -31,16 +31,11 @@ impl Ssh {
         if self.command.is_empty() {
             return print(&context, &config);
         }
-        let context = &context;
-        let command = &self.command;
-        let config = &config;
-        let code = wake::retrying(context, || async move {
-            let status =
-                Command::new("ssh").arg("-F").arg(config).arg(&context.name).arg("--").args(command).status();
-            let status = status.await.map_err(|error| missing(&error))?;
-            Ok(status.code().unwrap_or(255))
-        })
-        .await?;
+        // Its `proxy` waits for a builder that stops, and starts it again.
+        let mut ssh = Command::new("ssh");
+        ssh.arg("-F").arg(&config).arg(&context.name).arg("--").args(&self.command);
+        let status = ssh.status().await.map_err(|error| missing(&error))?;
+        let code = wake::uncertain(&context, status.code().unwrap_or(255)).await?;
         Ok(u8::try_from(code & 0xff).unwrap_or(u8::MAX))
     }
 }

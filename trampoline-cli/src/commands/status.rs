@@ -81,7 +81,10 @@ pub(crate) async fn report(context: &Context, observed: &Observed) -> Result<Rep
         _ => None,
     };
     let last_stop = match phase {
-        PodPhase::Stopped => context.engine.last_stop(observed).await?,
+        PodPhase::Stopped | PodPhase::Absent => {
+            let image = observed.image.as_ref().unwrap_or(&context.settings.config.builder.image);
+            context.engine.last_stop(observed, image).await?
+        }
         _ => None,
     };
     let (mut state, mut reason) = judge(observed, pod.as_ref(), last_stop.as_ref());
@@ -123,7 +126,10 @@ pub(crate) fn judge(
     let failed_agent = pod.and_then(|pod| pod.agents.iter().find(|agent| agent.phase == Phase::Failed));
     match observed.phase() {
         PodPhase::Absent if !observed.has_store() => ("absent", None),
-        PodPhase::Absent => ("stopped", Some("its pod is gone; the next command makes it again".to_owned())),
+        PodPhase::Absent => {
+            let gone = "its pod is gone; the next command makes it again";
+            ("stopped", Some(last_stop.map_or(gone.to_owned(), |stop| format!("{}; {gone}", stop.reason))))
+        }
         PodPhase::Broken => {
             ("failed", Some("its pod was made, but did not start: `trampoline-cli setup`".to_owned()))
         }
@@ -270,3 +276,6 @@ fn print_pod(row: &impl Fn(&str, String) -> Result<()>, pod: &BuilderStatus) -> 
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -274,7 +274,7 @@ impl Engine for Kubernetes {
         logs::log_tail(self.cluster().await?, &target::Target::new(builder, container), lines).await
     }
 
-    async fn last_stop(&self, observed: &Observed) -> Result<Option<LastStop>> {
+    async fn last_stop(&self, observed: &Observed, _image: &str) -> Result<Option<LastStop>> {
         Ok(observed.last_stop.clone())
     }
 

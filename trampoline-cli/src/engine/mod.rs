@@ -317,8 +317,23 @@ pub(crate) trait Engine: Send + Sync {
     /// The last lines of a container's log.
     async fn log_tail(&self, builder: &str, container: Container, lines: u32) -> Result<String>;
 
-    /// Why it last stopped, from the store volume of a builder that does not run.
-    async fn last_stop(&self, observed: &Observed) -> Result<Option<LastStop>>;
+    /// Why it last stopped, from the store volume of a builder that does not run; of this image, if it has no pod.
+    async fn last_stop(&self, observed: &Observed, image: &str) -> Result<Option<LastStop>>;
+
+    /// A small file on a volume of a builder that does not run, read by a program of this image; none: there is no such file.
+    async fn kept(
+        &self,
+        builder: &str,
+        _image: &str,
+        volume: Volume,
+        _path: &str,
+    ) -> Result<Option<Vec<u8>>> {
+        Err(CliError::engine(format!(
+            "builder {builder} sleeps, and nobody in the cluster has its {} volume open",
+            volume.name()
+        ))
+        .hint("`trampoline-cli up` starts it"))
+    }
 
     /// Where the agents of a builder find trampoline.toml, for people.
     fn config_place(&self, builder: &str) -> String {

@@ -184,8 +184,12 @@ impl Engine for Podman {
         exec::log_tail(self.ui, &container_name(builder, container), lines).await
     }
 
-    async fn last_stop(&self, observed: &Observed) -> Result<Option<LastStop>> {
-        observe::last_stop(self.ui, observed).await
+    async fn last_stop(&self, observed: &Observed, image: &str) -> Result<Option<LastStop>> {
+        observe::last_stop(self.ui, observed, image).await
+    }
+
+    async fn kept(&self, builder: &str, image: &str, volume: Volume, path: &str) -> Result<Option<Vec<u8>>> {
+        exec::kept(self.ui, builder, image, volume, path).await
     }
 
     async fn on_store_volume(&self, builder: &str, image: &str, argv: &[&str]) -> Result<Output> {

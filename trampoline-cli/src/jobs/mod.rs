@@ -47,6 +47,10 @@ pub(crate) async fn awake(context: &Context) -> Result<()> {
     let name = &context.name;
     match observed.phase() {
         PodPhase::Running | PodPhase::Stopping => Ok(()),
+        // A cluster notes a container that is there again a moment later than it serves.
+        PodPhase::Starting if matches!(wake::status(context).await, Ok(Some(status)) if status.is_served()) => {
+            Ok(())
+        }
         PodPhase::Starting => Err(CliError::new(Exit::Stopping, format!("builder {name} is starting"))
             .hint("`trampoline-cli up` waits until it has")),
         _ if !observed.exists() => Err(wake::absent(context)),

@@ -118,7 +118,12 @@ impl Server<'_> {
     }
 
     fn stop_request(&mut self, request: Option<&StopRequest>) {
-        match self.admission.apply(request) {
+        let step = self.admission.apply(request);
+        if step != Step::Nothing {
+            // Before anything is counted: who comes after that waits outside.
+            self.tend_door();
+        }
+        match step {
             Step::Nothing => {}
             Step::Acknowledge { generation } => self.acknowledge(generation),
             Step::Reopen | Step::Refuse => self.decide_waiting(),
@@ -135,7 +140,8 @@ impl Server<'_> {
             return;
         }
         self.acknowledged = generation;
-        let ack = StopAck { life: self.life.clone(), generation, work: self.work_now() };
+        let work = self.work_now().saturating_add(self.on_the_way());
+        let ack = StopAck { life: self.life.clone(), generation, work };
         if let Err(error) = files::write_json(&self.paths().run_dir(CONTAINER), file::ACK, &ack) {
             tracing::error!(error = %chain(&error), "the stop is not acknowledged");
         }
@@ -160,6 +166,7 @@ impl Server<'_> {
         let reason = "the builder is being stopped from outside";
         let grace = self.config.config().shutdown.grace;
         self.admission.close(reason);
+        self.tend_door();
         self.decide_waiting();
         // The daemon takes no new clients by now.
         self.end_queued(reason);
@@ -183,6 +190,7 @@ impl Server<'_> {
         }
         tracing::info!(work = self.work(), "leaves: {reason}");
         self.admission.close(reason);
+        self.tend_door();
         self.decide_waiting();
         self.leaving =
             Some(Leaving { deadline: Instant::now() + FAREWELL, reason: reason.to_owned(), told: true });
@@ -206,10 +214,11 @@ impl Server<'_> {
 
     fn deadline(&self) -> Option<Instant> {
         let jobs = self.jobs.iter().filter_map(crate::job::Running::deadline);
-        let sshd = self.sshd.as_ref().and_then(ssh::Sshd::deadline);
+        let sshd = self.sshd.as_ref().and_then(ssh::Sshd::deadline).filter(|_| self.door.is_open());
         jobs.chain(sshd)
             .chain(self.heal_deadline())
             .chain(self.activity.due())
+            .chain(self.door.deadline())
             .chain(self.memory.deadline())
             .chain(self.leaving.as_ref().map(|l| l.deadline))
             .min()
@@ -223,10 +232,11 @@ impl Server<'_> {
                 job.advance();
             }
         }
-        if let Some(sshd) = &mut self.sshd {
-            if sshd.tick() {
-                self.publish(false);
-            }
+        if self.door.deadline().is_some_and(|at| now >= at) {
+            self.open_door();
+        }
+        if self.door.is_open() && self.sshd.as_mut().is_some_and(ssh::Sshd::tick) {
+            self.publish(false);
         }
         if self.heal_deadline().is_some_and(|at| now >= at) {
             self.heal();

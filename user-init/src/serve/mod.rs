@@ -4,10 +4,12 @@
 mod activity;
 mod admission;
 mod connection;
+mod door;
 mod events;
 mod in_use;
 mod memory;
 mod queue;
+mod refusal;
 mod room;
 mod server;
 mod tidy;
@@ -28,7 +30,7 @@ use contract::handshake::{Life, Phase};
 use contract::places::Container;
 
 use crate::error::{Error, Result, io_error};
-use crate::ssh::{self, Sshd};
+use crate::ssh::{self, Prepared};
 use crate::{Place, environment, home};
 
 pub use admission::Admission;
@@ -63,7 +65,7 @@ fn live(place: &Place, life: &Life, signals: &Signals, reporter: &mut Reporter) 
 
     reporter.phase(Phase::Starting, "prepares the home and sshd");
     home::prepare(paths)?;
-    let sshd = start_sshd(place, &config)?;
+    let sshd = prepare_sshd(place, &config)?;
     let socket = paths.control_socket();
     let listener = agent::control::listen(&socket, 0o600).map_err(io_error("listen on", &socket))?;
     let mut server = Server::new(place, life, config, reporter, waiter, listener, sshd);
@@ -109,12 +111,12 @@ fn wait_for_folder(paths: &Paths, waiter: &mut Waiter<'_>, deadline: Instant) ->
 }
 
 /// Without sshd in the image everything else still works; that it is broken is an error.
-fn start_sshd(place: &Place, config: &Watched) -> Result<Option<Sshd>> {
+fn prepare_sshd(place: &Place, config: &Watched) -> Result<Option<Prepared>> {
     if environment::find(&place.paths, "sshd").is_none() {
         tracing::warn!("the image has no sshd: nobody can come in by ssh");
         return Ok(None);
     }
-    ssh::prepare(place, config.config()).map(|prepared| Some(Sshd::start(prepared)))
+    ssh::prepare(place, config.config()).map(Some)
 }
 
 /// The kernel's boot, for trees that are not synced to disk.

@@ -44,12 +44,6 @@ pub(super) struct Healing {
     until: Instant,
 }
 
-impl Healing {
-    pub(super) fn id(&self) -> &String {
-        &self.job.id
-    }
-}
-
 impl Server<'_> {
     /// Why this is not taken, if it would build or bring paths in, and there is too little room.
     pub(super) fn no_room(&mut self, request: &Request) -> Option<Error> {
@@ -94,7 +88,6 @@ impl Server<'_> {
         }
         tracing::info!(job = job.id, "the disk was full; waiting for what a collection frees");
         self.healing.push(Healing { job, status, alone, since, until: Instant::now() + PATIENCE });
-        self.publish(true);
     }
 
     /// When [`Self::heal`] is due.
@@ -137,7 +130,7 @@ impl Server<'_> {
         if ended.is_empty() {
             return;
         }
-        // First: whoever is told of its end must not find it among those that run.
+        // They were no idle time.
         self.publish(true);
         ended.into_iter().for_each(|healing| healing.job.finish(healing.status, healing.alone));
     }

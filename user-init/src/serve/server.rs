@@ -17,7 +17,9 @@ use contract::job::LostJob;
 use super::CONTAINER;
 use super::admission::Admission;
 use super::connection::{Connection, State};
+use super::door::Door;
 use super::memory::OwnMemory;
+use super::refusal;
 use super::room::Healing;
 use crate::Place;
 use crate::activity::Activity;
@@ -26,8 +28,11 @@ use crate::error::Error;
 use crate::hold::Holding;
 use crate::job::{Jobs, Keep, Prepared, Running};
 use crate::project::{self, Links, Project};
-use crate::ssh::Sshd;
+use crate::session;
+use crate::ssh::{self, Sshd};
 
+/// Longest command that `status` shows, bytes.
+const SHOWN: usize = 80;
 /// More clients at once than anybody has; a runaway loop of one must not use up our descriptors.
 const CONNECTIONS_MAX: usize = 4000;
 
@@ -61,6 +66,8 @@ pub(super) struct Server<'a> {
     /// What ran when the `serve` before this one was ended.
     pub(super) lost: Vec<LostJob>,
     pub(super) sshd: Option<Sshd>,
+    /// Whether it lets anybody in.
+    pub(super) door: Door,
     pub(super) admission: Admission,
     pub(super) acknowledged: u64,
     pub(super) leaving: Option<Leaving>,
@@ -87,7 +94,7 @@ impl<'a> Server<'a> {
         reporter: &'a mut Reporter,
         waiter: Waiter<'a>,
         listener: UnixListener,
-        sshd: Option<Sshd>,
+        sshd: Option<ssh::Prepared>,
     ) -> Self {
         Self {
             place,
@@ -102,7 +109,8 @@ impl<'a> Server<'a> {
             healing: Vec::new(),
             collections: Vec::new(),
             lost: Vec::new(),
-            sshd,
+            sshd: sshd.clone().map(Sshd::start),
+            door: Door::new(sshd),
             admission: Admission::Open,
             acknowledged: 0,
             leaving: None,
@@ -120,17 +128,16 @@ impl<'a> Server<'a> {
         &self.place.paths
     }
 
-    fn sessions(&self) -> impl Iterator<Item = &Session> {
+    pub(super) fn sessions(&self) -> impl Iterator<Item = &Session> {
         self.connections.iter().filter_map(|c| match &c.state {
             State::Session(session) => Some(session),
             _ => None,
         })
     }
 
-    /// Of jobs that run or wait, be it for their turn or for what is said of their end.
+    /// Of jobs that run or wait for their turn. Not of those that wait for a collection: it may take all that they have left.
     fn job_ids(&self) -> impl Iterator<Item = &String> {
-        let healing = self.healing.iter().map(Healing::id);
-        self.jobs.iter().map(|job| &job.id).chain(self.queue.iter().map(|job| &job.id)).chain(healing)
+        self.jobs.iter().map(|job| &job.id).chain(self.queue.iter().map(|job| &job.id))
     }
 
     /// Sessions and jobs.
@@ -151,7 +158,7 @@ impl<'a> Server<'a> {
             last_work: self.last_work,
             detached: self.activity.detached().map(str::to_owned),
             last: self.activity.last().cloned(),
-            sshd_down: self.sshd.as_ref().is_some_and(|sshd| sshd.pid().is_none()),
+            sshd_down: self.sshd.as_ref().is_some_and(|sshd| sshd.pid().is_none()) && !self.door.is_shut(),
             hold: self.hold.current(),
         };
         let dir = self.paths().run_dir(CONTAINER);
@@ -202,6 +209,9 @@ impl<'a> Server<'a> {
             }
             (Admission::Closed { reason } | Admission::Stopped { reason }, _) => {
                 let message = format!("the builder is stopping ({reason}): nothing new is taken");
+                if matches!(request, Request::Session { .. }) {
+                    refusal::tell(&self.place.paths.proc, self.connections[index].pid);
+                }
                 self.refuse(index, &Error::Stopping(message));
             }
         }
@@ -240,9 +250,10 @@ impl<'a> Server<'a> {
             Request::Session { kind, command } => {
                 let connection = &mut self.connections[index];
                 let (pid, since) = (connection.pid, agent::unix_now());
+                self.activity.begin(pid, kind, &command, &self.config.config().shutdown);
+                let command = session::shortened(command, SHOWN);
                 let session = Session { pid, kind, command, since, doing: None };
                 tracing::info!(pid = session.pid, ?kind, "session begins");
-                self.activity.begin(session.pid, kind, &session.command, &self.config.config().shutdown);
                 connection.state = State::Session(session);
                 // Published first: who reads that it is in finds it counted.
                 self.publish(true);

@@ -115,9 +115,11 @@ fn refused(target: &Target, words: &str) -> CliError {
     if ["sandbox", "not found", "network namespace"].iter().any(|text| words.contains(text)) {
         return target.not_running();
     }
-    CliError::engine(format!(
-        "the connection to builder {builder} ended before sshd had said a word: {words}"
-    ))
+    // A listener that ends while somebody waits for it ends like that; whoever tries again is told better.
+    CliError::new(
+        Exit::Stopping,
+        format!("the connection to builder {builder} ended before sshd had said a word: {words}"),
+    )
     .hint("`trampoline-cli status` shows how the builder is")
 }
 

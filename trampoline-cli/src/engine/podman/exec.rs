@@ -6,7 +6,7 @@ use std::process::Stdio;
 
 use command_fds::CommandFdExt;
 use command_fds::FdMapping;
-use contract::places::VOLUME;
+use contract::places::{USER_UID, VOLUME};
 use tokio::io::AsyncReadExt;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -14,6 +14,10 @@ use super::command;
 use crate::engine::{Output, Stream, Volume};
 use crate::error::{CliError, Result, While};
 use crate::ui::Ui;
+
+/// Where a volume is while a file of it is read, and the most that is read of it, bytes.
+const KEPT_AT: &str = "/trampoline/kept";
+const KEPT: &str = "65536";
 
 /// With our own streams.
 pub(super) async fn attach(ui: Ui, container: &str, argv: &[OsString], tty: bool) -> Result<i32> {
@@ -53,10 +57,34 @@ pub(super) async fn exec(ui: Ui, container: &str, argv: &[&str], input: &[u8]) -
 
 /// In a container of its own, which sees the store volume where the daemon container does and may change nothing.
 pub(super) async fn on_store_volume(ui: Ui, builder: &str, image: &str, argv: &[&str]) -> Result<Output> {
-    let volume = format!("{}:{VOLUME}:ro", Volume::Store.of(builder));
+    on_volume(ui, &format!("{}:{VOLUME}:ro", Volume::Store.of(builder)), 0, image, argv).await
+}
+
+/// A file on a volume, up to [`KEPT`].
+pub(super) async fn kept(
+    ui: Ui,
+    builder: &str,
+    image: &str,
+    volume: Volume,
+    path: &str,
+) -> Result<Option<Vec<u8>>> {
+    let mount = format!("{}:{KEPT_AT}:ro", volume.of(builder));
+    // The home is its user's, who may have put a link in the place of anything.
+    let user = if volume == Volume::Home { USER_UID } else { 0 };
+    let path = format!("{KEPT_AT}/{path}");
+    let output = on_volume(ui, &mount, user, image, &["head", "-c", KEPT, "--", &path]).await?;
+    match output.code {
+        0 => Ok(Some(output.stdout)),
+        1 if String::from_utf8_lossy(&output.stderr).contains("No such file") => Ok(None),
+        _ => Err(command::failure(&["run", image], &output)),
+    }
+}
+
+async fn on_volume(ui: Ui, mount: &str, user: u32, image: &str, argv: &[&str]) -> Result<Output> {
+    let user = user.to_string();
     // No registry is asked: the builder was made from an image that is here.
     let mut args =
-        vec!["run", "--rm", "--pull", "never", "--network", "none", "--user", "0", "--volume", &volume];
+        vec!["run", "--rm", "--pull", "never", "--network", "none", "--user", &user, "--volume", mount];
     args.extend(["--entrypoint", argv[0], image]);
     args.extend(&argv[1..]);
     command::output(ui, &args, None).await

@@ -6,7 +6,7 @@ use contract::handshake::{Isolation, LastStop, file};
 use contract::places::{Container, MARK_DIR, VOLUME};
 use serde::Deserialize;
 
-use super::{command, container_name};
+use super::{command, container_name, exec};
 use crate::engine::{ContainerState, Observed, Volume, label, pod_name};
 use crate::error::{CliError, Result};
 use crate::ui::Ui;
@@ -137,10 +137,16 @@ fn add_volume(found: &mut BTreeMap<String, Observed>, line: VolumeLine) {
 }
 
 /// Why it last stopped: the file lies on the store volume, which root alone may read; podman may copy it out of
-/// the stopped container.
-pub(super) async fn last_stop(ui: Ui, observed: &Observed) -> Result<Option<LastStop>> {
+/// the stopped container. Where somebody has removed that, a container that is made for it reads the volume.
+pub(super) async fn last_stop(ui: Ui, observed: &Observed, image: &str) -> Result<Option<LastStop>> {
     if observed.containers.is_empty() {
-        return Ok(None);
+        if !observed.has_store() {
+            return Ok(None);
+        }
+        let path = format!("{MARK_DIR}/{}", file::LAST_STOP);
+        // Whatever keeps it from being read, such as an image that is gone, is no reason to say nothing else of the builder.
+        let kept = exec::kept(ui, &observed.builder, image, Volume::Store, &path).await.ok().flatten();
+        return Ok(kept.and_then(|text| serde_json::from_slice(&text).ok()));
     }
     let path = format!("{VOLUME}/{MARK_DIR}/{}", file::LAST_STOP);
     let from = format!("{}:{path}", container_name(&observed.builder, Container::Daemon));
