@@ -235,22 +235,29 @@ fn a_request_of_another_life_is_void() {
 
 #[test]
 fn open_terminals_are_told_when_it_is_final() {
-    let mut world = World::new();
-    world.serve();
-    let line = "trap 'echo told; exit 3' HUP; echo up; while :; do read -r x <>/proc/self/fd/0; done";
-    let mut session =
-        world.command(&["session", "--", "bash", "-c", line]).stdin(Stdio::piped()).spawn().unwrap();
-    let mut out = BufReader::new(session.stdout.take().unwrap());
-    let mut said = String::new();
-    out.read_line(&mut said).unwrap();
-    world.stop(1, StopPhase::Final);
-    assert_eq!(ended_in_time(&mut session).code(), Some(3));
-    out.read_to_string(&mut said).unwrap();
-    assert_eq!(said, "up\ntold\n");
-    let mut why = String::new();
-    session.stderr.take().unwrap().read_to_string(&mut why).unwrap();
-    assert!(why.contains("the builder stops: idle for 30m"), "{why}");
-    assert_eq!(world.ended(), 0);
+    for end in [StopEnd::Leave, StopEnd::AwaitSignal] {
+        let mut world = World::new();
+        world.serve();
+        let line = "trap 'echo told; exit 3' HUP; echo up; while :; do read -r x <>/proc/self/fd/0; done";
+        let mut session =
+            world.command(&["session", "--", "bash", "-c", line]).stdin(Stdio::piped()).spawn().unwrap();
+        let mut out = BufReader::new(session.stdout.take().unwrap());
+        let mut said = String::new();
+        out.read_line(&mut said).unwrap();
+        world.stop_with(end, world.life.clone(), 1, StopPhase::Final);
+        if end == StopEnd::AwaitSignal {
+            while world.run(&["session", "--", "true"]).status.code() != stopping() {}
+            // What a kubelet sends, to whoever is still there, says no reason.
+            world.signal(Signal::SIGTERM);
+        }
+        assert_eq!(ended_in_time(&mut session).code(), Some(3));
+        out.read_to_string(&mut said).unwrap();
+        assert_eq!(said, "up\ntold\n");
+        let mut why = String::new();
+        session.stderr.take().unwrap().read_to_string(&mut why).unwrap();
+        assert!(why.contains("the builder stops: idle for 30m"), "{why}");
+        assert_eq!(world.ended(), 0);
+    }
 }
 
 #[test]

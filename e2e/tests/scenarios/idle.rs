@@ -126,7 +126,7 @@ fn open_terminal_is_told_before_the_stop_and_does_not_undo_it() {
     let words = [setting().cli.as_os_str(), OsStr::new("shell")];
     let mut terminal = Terminal::run(builder.call("script"), &words);
     terminal.shows("the builder stops in ");
-    terminal.shows("the builder stops: ");
+    terminal.shows("the builder stops: idle for ");
     drop(terminal.end());
     builder.wait_stopped(60);
     stopped_for_idleness(&builder);

@@ -2,6 +2,7 @@
 
 use std::time::SystemTime;
 
+use contract::exit::Exit;
 use e2e::builder::Builder;
 use e2e::setting::setting;
 use serde_json::Value;
@@ -46,6 +47,8 @@ fn hold_outlives_the_pod_and_so_does_why_it_stopped() {
     let engine = setting().engine;
     builder.cli(["hold", "1h", "--reason", "a demo at ten"]).run().ok();
     builder.cli(["down"]).run().ok();
+    // Nobody is there to end it, and it is not said to have ended.
+    builder.cli(["release"]).run().refused(Exit::Stopping, "a hold counts again once the builder runs");
     engine.vanish(builder.name());
     builder.cli(["up"]).run().ok();
     let held = builder.cli(["hold"]).run().ok();

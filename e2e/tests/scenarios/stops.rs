@@ -1,5 +1,6 @@
 //! Down, and other ends.
 
+use contract::exit::Exit;
 use e2e::builder::Builder;
 use e2e::nix_files::{quick, slow};
 use e2e::setting::setting;
@@ -11,6 +12,7 @@ crate::scenarios! {
         vanished_pod_is_made_again_from_its_volumes,
         down_waits_for_a_running_build_and_keeps_its_result,
         whoever_comes_while_down_waits_is_served_after_the_stop,
+        command_that_ends_during_a_stop_is_not_run_again,
     ],
     Root: [
         setup_again_changes_nothing_and_shows_what_would_change,
@@ -97,6 +99,21 @@ fn whoever_comes_while_down_waits_is_served_after_the_stop() {
     let runs = |status: &serde_json::Value| status["state"] == "running" && status["pod"]["life"] != life;
     let status = builder.status_where(runs);
     assert!(runs(&status), "not {life}, which was stopped: {status}");
+}
+
+fn command_that_ends_during_a_stop_is_not_run_again() {
+    let (builder, _, build, _) = building(8);
+    // As `ssh` in it would end, and podman where a container has gone.
+    let line = "echo run >>runs; echo begun; read -r end; exit 255";
+    let mut session = builder.cli(["shell", "--", "sh", "-c", line]).start_typing();
+    session.line("begun");
+    let mut down = builder.cli(["down"]).start();
+    down.line("waiting for ");
+    session.type_in(b"end\n");
+    session.output().refused(Exit::Stopping, "whether the command has run is not known");
+    drop(build.output().ok());
+    down.output().ok();
+    assert_eq!(builder.shell("cat runs").ok().text(), "run");
 }
 
 fn down_now_ends_the_build_and_says_why() {

@@ -14,7 +14,7 @@ use contract::places::Container;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 
 use super::CONTAINER;
-use super::admission::Step;
+use super::admission::{Admission, Step};
 use super::connection::State;
 use super::server::{Leaving, Server};
 use crate::control::Reply;
@@ -162,6 +162,11 @@ impl Server<'_> {
         if self.leaving.is_some() {
             self.farewell("the builder was stopped without waiting");
             return;
+        }
+        if let Admission::Stopped { reason } = &self.admission {
+            // What the monitor has decided, and an engine carries out: nobody works.
+            let reason = reason.clone();
+            return self.farewell(&reason);
         }
         let reason = "the builder is being stopped from outside";
         let grace = self.config.config().shutdown.grace;

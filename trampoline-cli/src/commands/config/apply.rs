@@ -44,9 +44,16 @@ pub(super) async fn apply(global: &Global) -> Result<u8> {
     let digest = digest(rendering.files.get(CONFIG_KEY).map_or("", String::as_str).as_bytes());
     let runs = observed.phase() == PodPhase::Running
         && match taken(&context, &digest).await {
-            // It has stopped since it was looked at.
-            Err(error) if error.exit == Exit::Stopping => false,
-            taken => taken.map(|()| true)?,
+            Ok(()) => true,
+            Err(error) if error.exit == Exit::Config => return Err(error),
+            Err(error) => {
+                // It may have stopped meanwhile, be it for what was applied.
+                let stops = error.exit == Exit::Stopping;
+                if !stops && context.engine.observe(&context.name).await?.phase() == PodPhase::Running {
+                    return Err(error);
+                }
+                false
+            }
         };
     if context.ui.json {
         context.ui.object(&serde_json::json!({
