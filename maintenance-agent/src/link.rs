@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
 use std::thread;
 
 use agent::paths::Paths;
@@ -38,7 +39,7 @@ pub(crate) fn until_work(paths: &Paths, life: &Life, log: &mut dyn FnMut(&str)) 
         return Ok(Linked::NotBegun);
     }
     log("linking identical files...");
-    let (over, end) = io::pipe().map_err(Error::Watch)?;
+    let (over, end) = UnixStream::pair().map_err(Error::Watch)?;
     let linked = thread::scope(|scope| {
         scope.spawn(|| {
             while wait(&mut watch, over.as_fd()) {
