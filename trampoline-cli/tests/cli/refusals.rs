@@ -162,6 +162,24 @@ fn without_a_home_it_is_said() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("HOME"));
 }
 
+/// As podman says it of a volume of somebody else's, which is removed while it lists them all.
+#[test]
+fn podman_that_misses_what_goes_meanwhile_is_asked_again() {
+    let sandbox = Sandbox::new();
+    let asked = sandbox.path("asked");
+    let script = format!(
+        "case $1 in volume) read -r times 2>/dev/null <{0}; echo \"x$times\" >{0}; [ \"$times\" = xx ] || {{ \
+         echo 'Error: no volume with name x found in database: no such volume' >&2; exit 125; }};; esac; echo '[]'",
+        asked.display()
+    );
+    sandbox.program("podman", &script);
+    let run = sandbox.cli(["list", "--json"]);
+    assert_eq!((run.code, run.stdout.trim()), (0, "[]"), "{run:?}");
+    // Something else is not forgiven.
+    sandbox.program("podman", "echo 'Error: no such file or directory' >&2; exit 125");
+    sandbox.cli(["list"]).refused(72, "no such file or directory");
+}
+
 #[test]
 fn podman_that_fails_is_quoted() {
     let sandbox = Sandbox::new();

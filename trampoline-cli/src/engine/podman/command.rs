@@ -18,6 +18,9 @@ pub(super) const PROGRAM: &str = "podman";
 /// What podman writes to stderr though nothing is wrong.
 const CHATTER: [&str; 2] = ["failed to connect to syslog", "conmon"];
 
+/// As often in a row nobody removes something just then.
+const LISTINGS: u32 = 9;
+
 /// A command line of podman.
 pub(super) fn command<S: AsRef<OsStr>>(ui: Ui, args: impl IntoIterator<Item = S>) -> Command {
     let mut command = Command::new(PROGRAM);
@@ -87,6 +90,22 @@ fn silent(args: &[&str], deadline: Duration) -> CliError {
 pub(super) async fn run(ui: Ui, args: &[&str], input: Option<&[u8]>) -> Result<Vec<u8>> {
     let output = output(ui, args, input).await?;
     if output.code == 0 { Ok(output.stdout) } else { Err(failure(args, &output)) }
+}
+
+/// Runs a command that lists, and gives its stdout. podman reads the names of all and then looks at each, and fails as a whole if
+/// somebody removes one in between: then it is asked again, which cannot go on for longer than there is something to remove.
+pub(super) async fn listed(ui: Ui, args: &[&str]) -> Result<Vec<u8>> {
+    for _ in 0..LISTINGS {
+        let output = output(ui, args, None).await?;
+        if output.code == 0 {
+            return Ok(output.stdout);
+        }
+        let text = String::from_utf8_lossy(&output.stderr);
+        if !["no such volume", "no such container", "no such pod"].iter().any(|gone| text.contains(gone)) {
+            return Err(failure(args, &output));
+        }
+    }
+    run(ui, args, None).await
 }
 
 /// What podman said when it failed.

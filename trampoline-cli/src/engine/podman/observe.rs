@@ -66,7 +66,7 @@ pub(super) async fn all(ui: Ui) -> Result<Vec<Observed>> {
 async fn look(ui: Ui, filter: &str) -> Result<(BTreeMap<String, Observed>, Owners)> {
     let ps = ["ps", "--all", "--filter", filter, "--format", "json"];
     let volumes = ["volume", "ls", "--format", "json"];
-    let (ps, volumes) = tokio::join!(command::run(ui, &ps, None), command::run(ui, &volumes, None));
+    let (ps, volumes) = tokio::join!(command::listed(ui, &ps), command::listed(ui, &volumes));
     let mut found = BTreeMap::new();
     for line in parse::<Ps>(&ps?)? {
         add_container(&mut found, line);

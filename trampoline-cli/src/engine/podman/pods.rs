@@ -178,7 +178,7 @@ fn names(observed: &Observed, wanted: impl Fn(bool) -> bool) -> Vec<String> {
 /// Only those that carry the builder's label.
 pub(super) async fn delete_volumes(podman: &Podman, builder: &str, volumes: &[Volume]) -> Result<()> {
     let filter = format!("label={}={builder}", label::BUILDER);
-    let listed = podman.run(&["volume", "ls", "--quiet", "--filter", &filter]).await?;
+    let listed = command::listed(podman.ui, &["volume", "ls", "--quiet", "--filter", &filter]).await?;
     let listed = String::from_utf8_lossy(&listed).into_owned();
     for name in
         volumes.iter().map(|volume| volume.of(builder)).filter(|name| listed.lines().any(|l| l == name))
