@@ -23,7 +23,7 @@ set -euo pipefail
 
 # A hang must end, with whatever can be said of it, long before CI's own patience does.
 scenarios_seconds=${TRAMPOLINE_SCENARIOS_SECONDS:-900}
-# Scenarios at a time: they wait for builders more than they work.
+# Scenarios in a cluster at a time: they wait for it more than they work.
 threads=4
 # Lines of a failed stage that are shown; the rest is in its log.
 shown=150
@@ -226,7 +226,7 @@ stage_podman() {
   built image container/build-image --agents "$agents_dir" --tag "$image" --base "${TRAMPOLINE_TEST_BASE:-auto}"
   need jq:jq
   checked sbom scripts/test-sbom "$image"
-  scenarios podman podman "$CARGO_TARGET_DIR/release/trampoline-cli" -- -- --test-threads "$threads"
+  scenarios podman podman "$CARGO_TARGET_DIR/release/trampoline-cli"
   rootless
   leftovers
   podman rmi -f "$image" >/dev/null 2>&1 || true
@@ -268,7 +268,7 @@ rootless() {
   # With a network of its own, as a pod has.
   if why=$(as_rootless podman run --rm "$image" /opt/trampoline/bin/daemon-init --version 2>&1); then
     scenarios podman-rootless podman-rootless "$home/trampoline-cli" CONTAINERS_STORAGE_CONF="$home/storage.conf" \
-      ${CONTAINERS_CONF:+CONTAINERS_CONF="$home/containers.conf"} -- -- --test-threads "$threads"
+      ${CONTAINERS_CONF:+CONTAINERS_CONF="$home/containers.conf"}
   else
     skip "no rootless podman on this machine: ${why##*$'\n'}"
   fi

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use e2e::builder::Builder;
 use e2e::checkout::Checkout;
 use e2e::nix_files::quick;
 use e2e::podman;
@@ -123,7 +124,8 @@ fn dirty_adds_the_working_tree_and_touches_nothing() {
 }
 
 fn push_keeps_earlier_results_and_open_shells() {
-    let builder = shared::builder();
+    // Nothing but what holds it spares a path there.
+    let builder = Builder::set_up(&[]);
     let tree =
         builder.pushed("later", &[("default.nix", &*quick("t-later", "first")), ("note", "of the first\n")]);
     let built = tree.cli(["build"]).run().ok();
