@@ -78,7 +78,8 @@ fn wait(watch: &mut DirWatch, over: BorrowedFd<'_>) -> bool {
     !ended
 }
 
-fn is_busy(paths: &Paths, life: &Life) -> bool {
+/// Whether somebody works in the builder now.
+pub(crate) fn is_busy(paths: &Paths, life: &Life) -> bool {
     let daemon: Option<DaemonActivity> = published::read(paths, life, Container::Daemon, file::ACTIVITY);
     let user: Option<UserActivity> = published::read(paths, life, Container::User, file::ACTIVITY);
     busy(daemon.as_ref(), user.as_ref())

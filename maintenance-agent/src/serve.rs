@@ -13,15 +13,14 @@ use agent::status::{Reporter, chain};
 use agent::wait::Wake;
 use agent::{entry, last_words, log, published, ready};
 use contract::exit::Exit;
-use contract::handshake::{
-    DaemonActivity, GcSummary, Life, Phase, Ready, StopEnd, StopPhase, StopRequest, UserActivity, file,
-};
+use contract::handshake::{GcSummary, Life, Phase, Ready, StopEnd, StopPhase, StopRequest, file};
 use contract::places::Container;
 
+use crate::link::is_busy;
 use crate::metrics::Endpoint;
 use crate::once::{stopping, words};
 use crate::pressure::{Level, Pressure};
-use crate::schedule::{Schedule, busy};
+use crate::schedule::Schedule;
 use crate::turn::Wanted;
 use crate::verify::Due;
 use crate::work::{Done, Kind, Work, finished};
@@ -200,11 +199,7 @@ impl Agent<'_> {
     fn look(&mut self) -> Option<Instant> {
         let now = Instant::now();
         let ready = ready::published(self.paths, self.life);
-        let daemon: Option<DaemonActivity> =
-            published::read(self.paths, self.life, Container::Daemon, file::ACTIVITY);
-        let user: Option<UserActivity> =
-            published::read(self.paths, self.life, Container::User, file::ACTIVITY);
-        let busy = busy(daemon.as_ref(), user.as_ref());
+        let busy = is_busy(self.paths, self.life);
         let wanted = Wanted::is(self.paths, self.life);
         if let Some(work) = &self.work {
             // Linking files beside work has a bad record, and the work goes first.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::engine::{self, Chosen, Engine};
+use crate::engine::{self, Chosen, Engine, Observed};
 use crate::error::{OnPath, Result, While};
 use crate::global::Global;
 use crate::settings::Settings;
@@ -46,6 +46,11 @@ impl Context {
         let Chosen { engine, cluster, options } = engine::of(&settings.config, &global.choice(), ui)?;
         let state = State::of(&name, cluster.as_deref())?;
         Ok(Self { ui, settings, name, engine, options, state })
+    }
+
+    /// What the builder was made from; that of the configuration, where no pod tells.
+    pub(crate) fn image_of<'a>(&'a self, observed: &'a Observed) -> &'a String {
+        observed.image.as_ref().unwrap_or(&self.settings.config.builder.image)
     }
 }
 

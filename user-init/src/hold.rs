@@ -4,14 +4,11 @@ use std::path::PathBuf;
 
 use agent::files;
 use contract::handshake::{Hold, Life};
-use contract::hold::{LONGEST, REASON_MAX};
+use contract::hold::{FILE, LONGEST, REASON_MAX};
 use serde::{Deserialize, Serialize};
 
 use crate::Place;
 use crate::error::{Error, Result, io_error};
-
-/// In the folder that is the jobs' parent.
-const FILE: &str = "hold.json";
 
 /// As it is kept.
 #[derive(Debug, Clone, Serialize, Deserialize)]

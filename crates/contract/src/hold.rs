@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+/// Where it is kept: in the folder that is the jobs' parent.
+pub const FILE: &str = "hold.json";
 /// A builder that nobody wants any more must stop in the end.
 pub const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Bytes of a reason, which is shown on one line.

@@ -19,6 +19,7 @@ pub mod places;
 pub mod resources;
 pub mod room;
 pub mod roots;
+pub mod session;
 pub mod tidy;
 pub mod tree;
 

@@ -41,7 +41,7 @@ impl Release {
                 return Err(remote::failed("cannot release the builder", &output));
             }
         }
-        let image = observed.image.as_ref().unwrap_or(&context.settings.config.builder.image);
+        let image = context.image_of(&observed);
         let kept = match context.engine.kept(&context.name, image, Volume::Home, &kept_at()).await {
             Ok(kept) => read(kept.as_deref(), now()),
             Err(error) => {
@@ -74,7 +74,7 @@ fn released(context: &Context) -> Result<u8> {
 fn kept_at() -> String {
     let jobs = JOBS.strip_prefix(HOME).unwrap_or(JOBS).trim_start_matches('/');
     let folder = jobs.rsplit_once('/').map_or("", |(folder, _)| folder);
-    format!("{folder}/hold.json")
+    format!("{folder}/{}", contract::hold::FILE)
 }
 
 /// As `user-init` keeps it, if it is not over. What cannot be read is no hold there either.

@@ -82,8 +82,7 @@ pub(crate) async fn report(context: &Context, observed: &Observed) -> Result<Rep
     };
     let last_stop = match phase {
         PodPhase::Stopped | PodPhase::Absent => {
-            let image = observed.image.as_ref().unwrap_or(&context.settings.config.builder.image);
-            context.engine.last_stop(observed, image).await?
+            context.engine.last_stop(observed, context.image_of(observed)).await?
         }
         _ => None,
     };

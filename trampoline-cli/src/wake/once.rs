@@ -7,6 +7,7 @@ use std::os::fd::AsFd;
 
 use contract::exit::Exit;
 use contract::places::Container;
+use contract::session::refusal;
 use rustix::fs::FileType;
 
 use super::again::{Way, back, look, may_be_a_refusal};
@@ -68,11 +69,6 @@ pub(crate) async fn uncertain(context: &Context, code: i32) -> Result<i32> {
 async fn refused(context: &Context, id: &str) -> bool {
     let log = context.engine.log_tail(&context.name, Container::User, LOG).await.unwrap_or_default();
     log.contains(&refusal(id))
-}
-
-/// As `user-init/src/serve/refusal.rs` writes it.
-fn refusal(id: &str) -> String {
-    format!("session {id} is refused")
 }
 
 /// Our standard input, of which an engine may have taken some to a command that has not run.

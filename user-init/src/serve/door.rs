@@ -15,10 +15,8 @@ use super::admission::Admission;
 use super::connection::State;
 use super::server::Server;
 use crate::error::io_error;
-use crate::ssh::{Prepared, Sshd};
+use crate::ssh::{LOGIN, Prepared, Sshd};
 
-/// Whoever has not come in by then is turned away by sshd (`LoginGraceTime`).
-const LOGIN: Duration = Duration::from_secs(60);
 /// A monitor that has not decided by then is not there. Longer than an engine may take to answer it.
 const HELD: Duration = Duration::from_secs(90);
 /// For the listener to stand still, in milliseconds: the kernel lets it leave whatever it has just asked for.

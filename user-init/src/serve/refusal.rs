@@ -4,12 +4,12 @@
 use std::fs;
 use std::path::Path;
 
-/// Logs it, in the words that the client looks for (`wake::once` there).
+/// Logs it, in the words that the client looks for.
 pub(super) fn tell(proc: &Path, pid: i32) {
     // One that has gone is told nothing any more.
     let words = fs::read(proc.join(pid.to_string()).join("cmdline")).unwrap_or_default();
     if let Some(id) = id(&String::from_utf8_lossy(&words)) {
-        tracing::info!("session {id} is refused");
+        tracing::info!("{}", contract::session::refusal(id));
     }
 }
 

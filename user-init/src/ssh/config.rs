@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use agent::files;
 use contract::config::Config;
@@ -14,6 +15,8 @@ use crate::Place;
 use crate::environment;
 use crate::error::{Error, Result, io_error};
 
+/// Whoever has not come in by then is turned away.
+pub(crate) const LOGIN: Duration = Duration::from_secs(60);
 /// File name in the run folder.
 const CONFIG: &str = "sshd_config";
 
@@ -92,6 +95,7 @@ fn text(place: &Place, config: &Config, user: &str, sshd: &Path, penalties: bool
         .filter(|(name, _)| name == "PATH" || name == "NIX_REMOTE")
         .map(|(name, value)| format!(" \"{name}={value}\""))
         .collect();
+    let grace = LOGIN.as_secs();
     let mut text = format!(
         "# Written by user-init at each start.\n\
          Port {port}\n\
@@ -115,7 +119,7 @@ fn text(place: &Place, config: &Config, user: &str, sshd: &Path, penalties: bool
          MaxStartups 1000:30:2000\n\
          MaxSessions 1000\n\
          PerSourceMaxStartups none\n\
-         LoginGraceTime 60\n\
+         LoginGraceTime {grace}\n\
          # A client whose machine fell asleep is no session.\n\
          ClientAliveInterval 30\n\
          ClientAliveCountMax 4\n\

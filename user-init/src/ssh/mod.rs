@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use agent::paths::Paths;
 
+pub(crate) use config::LOGIN;
 pub use config::{Prepared, prepare};
 pub use keys::{add, host_key, listed, write_config_keys};
 pub use supervise::Sshd;
