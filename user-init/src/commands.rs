@@ -53,7 +53,7 @@ pub(crate) fn config(place: &Place) -> Config {
 fn dispatch(place: &Place, command: &str, rest: &[String]) -> Result<u8> {
     let words: Vec<&str> = rest.iter().map(String::as_str).collect();
     match (command, words.as_slice()) {
-        ("session", _) => return session::run(place, &asked(rest)?),
+        ("session", _) => return session::run(place, asked(rest)?),
         ("signal", [id, name]) => session::signal(place, id, name)?,
         ("receive", []) => receive(place, false)?,
         ("receive", ["--fd", "3"]) => receive(place, true)?,
@@ -111,7 +111,8 @@ fn dispatch(place: &Place, command: &str, rest: &[String]) -> Result<u8> {
 }
 
 fn asked(rest: &[String]) -> Result<Asked> {
-    let mut asked = Asked { kind: SessionKind::Exec, project: None, generation: None, command: Vec::new() };
+    let mut asked =
+        Asked { kind: SessionKind::Exec, project: None, generation: None, command: Vec::new(), begun: None };
     let mut words = rest.iter();
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or_else(|| Error::Usage(format!("{word} needs a value")));
@@ -128,6 +129,14 @@ fn asked(rest: &[String]) -> Result<Asked> {
             }
             // For `signal`, which finds it among our arguments.
             "--id" => drop(value()?),
+            "--begun-fd" => {
+                let text = value()?;
+                let wrong = |e: io::Error| Error::Usage(format!("--begun-fd {text}: {e}"));
+                let descriptor = text
+                    .parse()
+                    .map_err(|_| Error::Usage(format!("--begun-fd needs a number, not {text:?}")))?;
+                asked.begun = Some(session::Begun::handed_over(descriptor).map_err(wrong)?);
+            }
             "--project" => asked.project = Some(value()?.clone()),
             "--generation" => {
                 let text = value()?;

@@ -1,8 +1,9 @@
 //! `user-init session`: one way in. It asks `serve`, runs what was asked for with its own descriptors (no byte is copied), and
 //! holds the connection to `serve` meanwhile.
 
+use std::fs::File;
 use std::io::{self, IsTerminal, Read, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
@@ -30,7 +31,7 @@ const NOT_FOUND: u8 = 127;
 const TOLD: usize = 4 << 10;
 
 /// What was asked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Asked {
     /// How it came.
     pub kind: SessionKind,
@@ -40,6 +41,29 @@ pub struct Asked {
     pub generation: Option<u64>,
     /// A login shell if empty (and sshd has none either).
     pub command: Vec<String>,
+    /// Whoever is to be told that it was let in.
+    pub begun: Option<Begun>,
+}
+
+/// Where a client waits for one byte: then the session was let in, so that its command may have run.
+#[derive(Debug)]
+pub struct Begun(File);
+
+impl Begun {
+    /// What was handed over as this descriptor, which is closed: the command must not have it.
+    ///
+    /// # Errors
+    /// When it is none to which one can write.
+    pub fn handed_over(descriptor: RawFd) -> io::Result<Self> {
+        let file = File::options().write(true).open(format!("/proc/self/fd/{descriptor}"))?;
+        nix::unistd::close(descriptor)?;
+        Ok(Self(file))
+    }
+
+    fn tell(mut self) {
+        // Nobody may be there to read it.
+        let _ = self.0.write_all(&[1]);
+    }
 }
 
 /// Signals of a session: a handler that does nothing and not "ignore", which the child would inherit.
@@ -80,13 +104,16 @@ impl Caught {
 ///
 /// # Errors
 /// When it is not admitted or cannot be started.
-pub fn run(place: &Place, asked: &Asked) -> Result<u8> {
+pub fn run(place: &Place, asked: Asked) -> Result<u8> {
     let config = crate::commands::config(place);
-    let dir = folder(place, asked)?;
-    let words = words(asked);
+    let dir = folder(place, &asked)?;
+    let words = words(&asked);
     let caught = Caught::install().map_err(io_error("catch signals for", &dir))?;
     let request = Request::Session { kind: asked.kind, command: told(&words) };
     let (mut client, _) = Client::ask(&place.paths.control_socket(), &request, say)?;
+    if let Some(begun) = asked.begun {
+        begun.tell();
+    }
     environment::limit_processes(&config);
     let shell = environment::shell(&place.paths);
     let mut command = match &words {

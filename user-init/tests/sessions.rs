@@ -6,7 +6,7 @@ mod common;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use agent::files;
 use common::agent_process::{World, ended_in_time};
@@ -188,6 +188,34 @@ fn nobody_is_let_in_between_the_question_and_the_answer() {
     let late = world.run(&["session", "--", "true"]);
     assert_eq!(late.status.code(), stopping());
     assert!(String::from_utf8_lossy(&late.stderr).contains("not serving"));
+}
+
+#[test]
+fn whoever_is_let_in_says_so_by_a_descriptor_that_its_command_has_not() {
+    let mut world = World::new();
+    world.serve();
+    let told = world.root().join("begun");
+    let session = |script: &str| {
+        let words = world.command(&["session", "--begun-fd", "3", "--", "sh", "-c", script]);
+        // The engine gives it an open file.
+        let mut engine = Command::new("sh");
+        engine
+            .args(["-c", "exec \"$@\" 3>\"$0\""])
+            .arg(&told)
+            .arg(words.get_program())
+            .args(words.get_args());
+        engine.stdin(Stdio::null()).output().unwrap()
+    };
+    let script = format!("test -s {} && ! test -e /proc/$$/fd/3 || exit 1; exit 75", told.display());
+    let output = session(&script);
+    assert_eq!(output.status.code(), stopping(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(fs::read(&told).unwrap().len(), 1, "the code is the command's own");
+    world.stop(1, StopPhase::Ask);
+    until_ack(&world, 1);
+    world.stop_with(StopEnd::AwaitSignal, world.life.clone(), 1, StopPhase::Final);
+    assert_eq!(session("true").status.code(), stopping());
+    assert_eq!(fs::read(&told).unwrap().len(), 0, "it has not run");
+    assert_eq!(world.run(&["session", "--begun-fd", "77", "--", "true"]).status.code(), Some(64));
 }
 
 #[test]

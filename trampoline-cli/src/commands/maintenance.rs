@@ -59,7 +59,7 @@ impl Maintenance {
             let accept: Vec<OsString> = [DAEMON_INIT, "accept-home"].map(OsString::from).to_vec();
             let (context, accept) = (&context, &accept);
             let code = wake::retrying(context, || async move {
-                context.engine.attach(&context.name, Container::Daemon, accept, false).await
+                context.engine.attach(&context.name, Container::Daemon, accept, false, None).await
             })
             .await?;
             if code != 0 {
@@ -84,7 +84,7 @@ impl Maintenance {
         }
         let (context, argv) = (&context, &argv);
         let code = wake::retrying(context, || async move {
-            context.engine.attach(&context.name, Container::Maintenance, argv, false).await
+            context.engine.attach(&context.name, Container::Maintenance, argv, false, None).await
         })
         .await?;
         Ok(u8::try_from(code & 0xff).unwrap_or(u8::MAX))

@@ -43,6 +43,9 @@ impl Shell {
         );
         let mut argv: Vec<OsString> =
             [USER_INIT, "session", "--kind", "exec", "--id", &id].map(OsString::from).to_vec();
+        if context.engine.hands_over_files() {
+            argv.extend(["--begun-fd", "3"].map(OsString::from));
+        }
         if let Some(project) = &self.project {
             argv.extend(["--project", project].map(OsString::from));
         } else if let Some(tree) = remote::tree_here(&context).await? {
@@ -58,8 +61,8 @@ impl Shell {
         let tty = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
         let context = &context;
         let argv = &argv;
-        let attached = wake::session(context, &id, || async move {
-            context.engine.attach(&context.name, Container::User, argv, tty).await
+        let attached = wake::session(context, &id, |begun| async move {
+            context.engine.attach(&context.name, Container::User, argv, tty, begun).await
         });
         // On a terminal the keys go there as they are.
         let code = if tty { attached.await? } else { passing_signals(context, &id, attached).await? };

@@ -24,8 +24,10 @@ mod proxy_env;
 #[cfg(test)]
 mod rounds;
 mod scale;
+mod spdy;
 mod stream;
 mod target;
+mod tunnel;
 mod wait;
 
 use std::ffi::OsString;
@@ -233,7 +235,14 @@ impl Engine for Kubernetes {
         delete::claims(self.cluster().await?, builder, volumes).await
     }
 
-    async fn attach(&self, builder: &str, container: Container, argv: &[OsString], tty: bool) -> Result<i32> {
+    async fn attach(
+        &self,
+        builder: &str,
+        container: Container,
+        argv: &[OsString],
+        tty: bool,
+        _file: Option<OwnedFd>,
+    ) -> Result<i32> {
         let target = target::Target::new(builder, container);
         attach::attach(self.cluster().await?, &target, argv, tty).await
     }

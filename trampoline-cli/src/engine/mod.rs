@@ -287,8 +287,16 @@ pub(crate) trait Engine: Send + Sync {
     /// Removes these volumes; absent ones are fine.
     async fn delete_volumes(&self, builder: &str, volumes: &[Volume]) -> Result<()>;
 
-    /// Runs a command with our own stdin, stdout and stderr; with `tty` on a terminal of its own.
-    async fn attach(&self, builder: &str, container: Container, argv: &[OsString], tty: bool) -> Result<i32>;
+    /// Runs a command with our own stdin, stdout and stderr; with `tty` on a terminal of its own. `file` as with
+    /// [`Self::stream`].
+    async fn attach(
+        &self,
+        builder: &str,
+        container: Container,
+        argv: &[OsString],
+        tty: bool,
+        file: Option<OwnedFd>,
+    ) -> Result<i32>;
 
     /// Runs a command to its end.
     async fn exec(&self, builder: &str, container: Container, argv: &[&str], input: &[u8]) -> Result<Output>;

@@ -139,8 +139,15 @@ impl Engine for Podman {
         pods::delete_volumes(self, builder, volumes).await
     }
 
-    async fn attach(&self, builder: &str, container: Container, argv: &[OsString], tty: bool) -> Result<i32> {
-        exec::attach(self.ui, &container_name(builder, container), argv, tty).await
+    async fn attach(
+        &self,
+        builder: &str,
+        container: Container,
+        argv: &[OsString],
+        tty: bool,
+        file: Option<OwnedFd>,
+    ) -> Result<i32> {
+        exec::attach(self.ui, &container_name(builder, container), argv, tty, file).await
     }
 
     async fn exec(&self, builder: &str, container: Container, argv: &[&str], input: &[u8]) -> Result<Output> {
@@ -158,8 +165,9 @@ impl Engine for Podman {
     }
 
     fn hands_over_files(&self) -> bool {
-        // `podman exec --preserve-fds` needs the pod on this kernel; a remote podman refuses the option.
-        std::env::var_os("CONTAINER_HOST").is_none()
+        // `podman exec --preserve-fds` needs the pod on this kernel; a remote podman, as it always is elsewhere, refuses the option.
+        let remote = |name| std::env::var_os(name).is_some();
+        cfg!(target_os = "linux") && !remote("CONTAINER_HOST") && !remote("CONTAINER_CONNECTION")
     }
 
     async fn connect(&self, observed: &Observed) -> Result<Box<dyn Duplex>> {

@@ -3,50 +3,118 @@
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Seek, SeekFrom};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
 use contract::exit::Exit;
 use contract::places::Container;
 use contract::session::refusal;
 use rustix::fs::FileType;
+use tokio::io::AsyncReadExt;
+use tokio::net::unix::pipe::Receiver;
 
 use super::again::{Way, back, look, may_be_a_refusal};
 use crate::context::Context;
-use crate::error::{CliError, Result};
+use crate::error::{CliError, Result, While};
 
 /// Lines at the end of user-init's log, among which it names whom it has refused.
 const LOG: u32 = 200;
+/// Whatever stands between us and a session has let go of our pipe by then, once the session has ended.
+const LET_GO: Duration = Duration::from_secs(5);
 
-/// Runs `user-init session --id ID` to its end; again, once, where it certainly has not run and its input is still there.
-pub(crate) async fn session<F>(context: &Context, id: &str, mut run: impl FnMut() -> F) -> Result<i32>
+/// Runs `user-init session --id ID` to its end; again, once, where it certainly has not run and its input is still there. Where
+/// the engine hands over files, it must hand the one that it is given to `--begun-fd`.
+pub(crate) async fn session<F>(
+    context: &Context,
+    id: &str,
+    mut run: impl FnMut(Option<OwnedFd>) -> F,
+) -> Result<i32>
 where
     F: Future<Output = Result<i32>>,
 {
     let input = Input::now();
-    match run().await {
+    match attempt(context, id, &mut run).await? {
+        Attempt::Ran(code) => return Ok(code),
+        Attempt::Unknown(code) => return uncertain(context, code).await,
+        Attempt::Refused => {}
+    }
+    let refused = |what: &str| {
+        CliError::new(
+            Exit::Stopping,
+            format!("builder {} was stopping and did not run the command{what}", context.name),
+        )
+        .hint("run it again: that starts the builder")
+    };
+    if !input.again() {
+        return Err(refused(", whose input is gone"));
+    }
+    back(context).await?;
+    match attempt(context, id, &mut run).await? {
+        Attempt::Ran(code) => Ok(code),
+        Attempt::Unknown(code) => uncertain(context, code).await,
+        Attempt::Refused => Err(refused(", twice")),
+    }
+}
+
+/// What has come of a command.
+enum Attempt {
+    /// It is its own code.
+    Ran(i32),
+    /// It has not run.
+    Refused,
+    /// Nobody knows whose code it is.
+    Unknown(i32),
+}
+
+async fn attempt<F>(
+    context: &Context,
+    id: &str,
+    run: &mut impl FnMut(Option<OwnedFd>) -> F,
+) -> Result<Attempt>
+where
+    F: Future<Output = Result<i32>>,
+{
+    let (begun, file) = if context.engine.hands_over_files() {
+        Begun::new().during("cannot make a pipe").map(|(begun, file)| (Some(begun), Some(file)))?
+    } else {
+        (None, None)
+    };
+    let code = match run(file).await {
         // Of an engine that tells: it was not started.
-        Err(error) if error.exit == Exit::Stopping => {
-            if !input.again() {
-                return Err(error);
-            }
-            back(context).await?;
-            run().await
-        }
-        Ok(code) if code == i32::from(Exit::Stopping.code()) && refused(context, id).await => {
-            if !input.again() {
-                return Err(CliError::new(
-                    Exit::Stopping,
-                    format!(
-                        "builder {} was stopping and did not run the command, whose input is gone",
-                        context.name
-                    ),
-                )
-                .hint("run it again: that starts the builder"));
-            }
-            back(context).await?;
-            run().await
-        }
-        ended => uncertain(context, ended?).await,
+        Err(error) if error.exit == Exit::Stopping => return Ok(Attempt::Refused),
+        ended => ended?,
+    };
+    if !may_be_a_refusal(code) {
+        return Ok(Attempt::Ran(code));
+    }
+    let refused = match begun {
+        Some(begun) => match begun.was_told().await {
+            Some(true) => return Ok(Attempt::Ran(code)),
+            told => told == Some(false),
+        },
+        None => code == i32::from(Exit::Stopping.code()) && logged(context, id).await,
+    };
+    Ok(if refused { Attempt::Refused } else { Attempt::Unknown(code) })
+}
+
+/// A pipe into which a session writes once it is let in.
+struct Begun(Receiver);
+
+impl Begun {
+    /// Our end, and the one for the session.
+    fn new() -> io::Result<(Self, OwnedFd)> {
+        let (reader, writer) = io::pipe()?;
+        let writer = OwnedFd::from(writer);
+        // The builder's user opens it again where it is handed over.
+        rustix::fs::fchmod(&writer, rustix::fs::Mode::from_bits_retain(0o622))?;
+        Ok((Self(Receiver::from_owned_fd(reader.into())?), writer))
+    }
+
+    /// Once nobody can write any more; none: somebody still could.
+    async fn was_told(mut self) -> Option<bool> {
+        let mut word = [0];
+        let read = tokio::time::timeout(LET_GO, self.0.read(&mut word)).await;
+        read.ok().and_then(io::Result::ok).map(|bytes| bytes > 0)
     }
 }
 
@@ -66,7 +134,7 @@ pub(crate) async fn uncertain(context: &Context, code: i32) -> Result<i32> {
 }
 
 /// Whether the builder says of this session that it was not let in. A log that cannot be read says nothing.
-async fn refused(context: &Context, id: &str) -> bool {
+async fn logged(context: &Context, id: &str) -> bool {
     let log = context.engine.log_tail(&context.name, Container::User, LOG).await.unwrap_or_default();
     log.contains(&refusal(id))
 }
@@ -133,6 +201,22 @@ mod tests {
         let (reader, _writer) = io::pipe().expect("a pipe");
         assert!(!Input::of(File::from(std::os::fd::OwnedFd::from(reader))).again());
         assert!(Input::of(File::open("/dev/null").expect("is there")).again());
+    }
+
+    #[tokio::test]
+    async fn a_session_that_has_begun_says_so() {
+        let (begun, writer) = Begun::new().expect("a pipe");
+        File::from(writer).write_all(&[1]).expect("writable");
+        assert_eq!(begun.was_told().await, Some(true));
+        let (begun, writer) = Begun::new().expect("a pipe");
+        drop(writer);
+        assert_eq!(begun.was_told().await, Some(false));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_may_still_begin_has_not_been_refused() {
+        let (begun, _writer) = Begun::new().expect("a pipe");
+        assert_eq!(begun.was_told().await, None);
     }
 
     #[test]

@@ -117,7 +117,7 @@ where
     // Without a size it keeps the one that it has.
     let Ok(size) = termios::tcgetwinsize(io::stdout()) else { return };
     let size = serde_json::json!({ "Width": size.ws_col, "Height": size.ws_row });
-    incoming.send(RESIZE, size.to_string().as_bytes()).await;
+    incoming.send(channel::frame(RESIZE, size.to_string().as_bytes())).await;
 }
 
 /// What ends us, and the terminal's size.

@@ -1,5 +1,5 @@
-//! Channels over one WebSocket: how the API server carries the streams of a command (`v5.channel.k8s.io`) and a forwarded
-//! port (`v4.channel.k8s.io`). The first byte of each message names its channel.
+//! Channels over one WebSocket: how the API server carries the streams of a command (`v5.channel.k8s.io`) and, if it is old, a
+//! forwarded port (`v4.channel.k8s.io`). The first byte of each message names its channel.
 //!
 //! The two directions are independent: a slow reader holds back what the server sends and nothing else. A connection that ends
 //! before what it carries is an error for whoever reads, never an end of file.
@@ -78,7 +78,7 @@ pub(super) struct Incoming<S> {
     writer: JoinHandle<()>,
 }
 
-/// Both directions of a connection. `Input` is channel 0.
+/// Both directions of a connection. What is sent goes as messages, as they are.
 pub(super) fn split<S>(
     socket: WebSocketStream<S>,
     half_close: HalfClose,
@@ -175,14 +175,26 @@ impl<S> Incoming<S>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    /// The next message: its channel and what it carries; none when the server has closed the connection in good order. May be
+    /// The next message of a channel and what it carries; none when the server has closed the connection in good order. May be
     /// dropped at any time.
     pub(super) async fn next(&mut self) -> Result<Option<(u8, Bytes)>, Lost> {
+        while let Some(mut bytes) = self.message().await? {
+            let channel = bytes.get_u8();
+            // An empty message says that a channel is there.
+            if !bytes.is_empty() {
+                return Ok(Some((channel, bytes)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The same for whatever has no channels.
+    pub(super) async fn message(&mut self) -> Result<Option<Bytes>, Lost> {
         loop {
             let tick = if self.lingering { LINGER } else { QUIET };
             tokio::select! {
                 message = self.stream.next() => match self.take(message)? {
-                    Taken::Frame(channel, bytes) => return Ok(Some((channel, bytes))),
+                    Taken::Message(bytes) => return Ok(Some(bytes)),
                     Taken::End => return Ok(None),
                     Taken::Sign => {}
                 },
@@ -200,10 +212,7 @@ where
     fn take(&mut self, message: Option<Result<Message, Error>>) -> Result<Taken, Lost> {
         self.silent = Duration::ZERO;
         match message {
-            Some(Ok(Message::Binary(mut bytes))) if bytes.len() > 1 => {
-                let channel = bytes.get_u8();
-                Ok(Taken::Frame(channel, bytes))
-            }
+            Some(Ok(Message::Binary(bytes))) if !bytes.is_empty() => Ok(Taken::Message(bytes)),
             Some(Ok(Message::Pong(payload))) => {
                 if let Ok(taken) = <[u8; 8]>::try_from(&payload[..]) {
                     self.taken = u64::from_be_bytes(taken);
@@ -211,7 +220,6 @@ where
                 Ok(Taken::Sign)
             }
             Some(Ok(Message::Close(_))) | None => Ok(Taken::End),
-            // An empty message says that a channel is there.
             Some(Ok(_)) => Ok(Taken::Sign),
             Some(Err(error)) => Err(Lost(words(&error))),
         }
@@ -238,14 +246,14 @@ where
     }
 
     /// A message besides the input.
-    pub(super) async fn send(&self, channel: u8, payload: &[u8]) {
+    pub(super) async fn send(&self, message: Bytes) {
         // A connection that is lost is told by `next`.
-        let _ = self.control.send(Message::Binary(frame(channel, payload))).await;
+        let _ = self.control.send(Message::Binary(message)).await;
     }
 }
 
 enum Taken {
-    Frame(u8, Bytes),
+    Message(Bytes),
     Sign,
     End,
 }

@@ -14,12 +14,21 @@ use super::channel::{FRAME, frame};
 /// Messages on their way from the server to whoever reads: 1 MiB.
 const IN: usize = 32;
 
-/// Channel 0 of the server.
-pub(super) struct Input(PollSender<Bytes>);
+/// What goes to the server.
+pub(super) struct Input {
+    frames: PollSender<Bytes>,
+    /// Makes a message of a part.
+    wrap: fn(&[u8]) -> Bytes,
+}
 
 impl Input {
+    /// On channel 0.
     pub(super) fn new(frames: mpsc::Sender<Bytes>) -> Self {
-        Self(PollSender::new(frames))
+        Self::wrapped(frames, |part| frame(0, part))
+    }
+
+    pub(super) fn wrapped(frames: mpsc::Sender<Bytes>, wrap: fn(&[u8]) -> Bytes) -> Self {
+        Self { frames: PollSender::new(frames), wrap }
     }
 }
 
@@ -29,10 +38,11 @@ fn gone<T>(_: T) -> io::Error {
 
 impl AsyncWrite for Input {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        ready!(self.0.poll_reserve(cx)).map_err(gone)?;
+        ready!(self.frames.poll_reserve(cx)).map_err(gone)?;
         let part = &bytes[..bytes.len().min(FRAME)];
         if !part.is_empty() {
-            self.0.send_item(frame(0, part)).map_err(gone)?;
+            let message = (self.wrap)(part);
+            self.frames.send_item(message).map_err(gone)?;
         }
         Poll::Ready(Ok(part.len()))
     }
@@ -43,7 +53,7 @@ impl AsyncWrite for Input {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.close();
+        self.frames.close();
         Poll::Ready(Ok(()))
     }
 }

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use contract::exit::Exit;
 use contract::places::Container;
 use k8s_openapi::api::core::v1::Pod;
-use kube::client::Connection;
 
 use super::cause::Cause;
 use super::channel::{Alive, Lost};
@@ -80,14 +79,14 @@ impl Target {
 
     /// Opens a connection to it. A kubelet that starts again is waited for: nothing has been asked of the container by then, and no
     /// object of the cluster tells when it listens.
-    pub(super) async fn reach<F>(
+    pub(super) async fn reach<T, F>(
         &self,
         cluster: &Cluster,
         doing: &str,
         mut open: impl FnMut() -> F,
-    ) -> Result<Connection>
+    ) -> Result<T>
     where
-        F: Future<Output = kube::Result<Connection>>,
+        F: Future<Output = kube::Result<T>>,
     {
         let deadline = Instant::now() + KUBELET;
         loop {
@@ -129,10 +128,10 @@ mod tests {
         let open = || {
             let (code, message) = answers[tries];
             tries += 1;
-            async move { Err(kube::Error::Api(Status::failure(message, "").with_code(code).boxed())) }
+            async move { Err::<(), _>(kube::Error::Api(Status::failure(message, "").with_code(code).boxed())) }
         };
         let cluster = fake::cluster_at("http://127.0.0.1:1");
-        let error = target.reach(&cluster, "cannot try", open).await.err().expect("nobody answers");
+        let error = target.reach(&cluster, "cannot try", open).await.expect_err("nobody answers");
         (tries, error)
     }
 

@@ -1,6 +1,6 @@
 //! Commands in a running container, and its log.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::fd::OwnedFd;
 use std::process::Stdio;
 
@@ -8,6 +8,7 @@ use command_fds::CommandFdExt;
 use command_fds::FdMapping;
 use contract::places::{USER_UID, VOLUME};
 use tokio::io::AsyncReadExt;
+use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::command;
@@ -20,21 +21,20 @@ const KEPT_AT: &str = "/trampoline/kept";
 const KEPT: &str = "65536";
 
 /// With our own streams.
-pub(super) async fn attach(ui: Ui, container: &str, argv: &[OsString], tty: bool) -> Result<i32> {
-    let mut command = command::command(ui, ["exec", "--interactive"]);
-    if tty {
-        command.arg("--tty");
-        if let Some(term) = std::env::var_os("TERM") {
-            let mut variable = OsString::from("TERM=");
-            variable.push(term);
-            command.arg("--env").arg(variable);
-        }
-    }
-    command.arg(container).args(argv);
+pub(super) async fn attach(
+    ui: Ui,
+    container: &str,
+    argv: &[OsString],
+    tty: bool,
+    file: Option<OwnedFd>,
+) -> Result<i32> {
+    let mut command = interactive(ui, container, argv, tty, file)?;
     // A key press reaches podman too, which passes it on; we stay to see how it ends.
     let mut interrupt = signal(SignalKind::interrupt()).during("cannot watch for signals")?;
     let mut quit = signal(SignalKind::quit()).during("cannot watch for signals")?;
     let mut child = command.spawn().map_err(|error| command::not_started(&error))?;
+    // Only the other end may hold the file now.
+    drop(command);
     loop {
         tokio::select! {
             status = child.wait() => return Ok(command::code(status.during("cannot wait for podman")?)),
@@ -92,19 +92,7 @@ async fn on_volume(ui: Ui, mount: &str, user: u32, image: &str, argv: &[&str]) -
 
 /// With its streams in our hands.
 pub(super) fn stream(ui: Ui, container: &str, argv: &[&str], file: Option<OwnedFd>) -> Result<Stream> {
-    let mut args = vec!["exec", "--interactive"];
-    if file.is_some() {
-        args.extend(["--preserve-fds", "1"]);
-    }
-    args.push(container);
-    args.extend(argv);
-    let mut command = command::command(ui, &args);
-    if let Some(parent_fd) = file {
-        // podman hands over its own descriptors from 3 on.
-        command
-            .fd_mappings(vec![FdMapping { parent_fd, child_fd: 3 }])
-            .map_err(|error| CliError::engine(format!("cannot hand a file to podman: {error}")))?;
-    }
+    let mut command = interactive(ui, container, argv, false, file)?;
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     command.stdin(Stdio::piped());
     let mut child = command.spawn().map_err(|error| command::not_started(&error))?;
@@ -119,6 +107,38 @@ pub(super) fn stream(ui: Ui, container: &str, argv: &[&str], file: Option<OwnedF
         Ok((command::code(status), words))
     });
     Ok(Stream { stdin: Box::new(stdin), stdout: Box::new(stdout), end })
+}
+
+/// `podman exec` that reads what we give it, and to which `file` is its descriptor 3.
+fn interactive<S: AsRef<OsStr>>(
+    ui: Ui,
+    container: &str,
+    argv: &[S],
+    tty: bool,
+    file: Option<OwnedFd>,
+) -> Result<Command> {
+    let mut args = ["exec", "--interactive"].map(OsString::from).to_vec();
+    if tty {
+        args.push("--tty".into());
+        if let Some(term) = std::env::var_os("TERM") {
+            let mut variable = OsString::from("TERM=");
+            variable.push(term);
+            args.extend(["--env".into(), variable]);
+        }
+    }
+    if file.is_some() {
+        args.extend(["--preserve-fds", "1"].map(OsString::from));
+    }
+    args.push(container.into());
+    args.extend(argv.iter().map(OsString::from));
+    let mut command = command::command(ui, args);
+    if let Some(parent_fd) = file {
+        // podman hands over its own descriptors from 3 on.
+        command
+            .fd_mappings(vec![FdMapping { parent_fd, child_fd: 3 }])
+            .map_err(|error| CliError::engine(format!("cannot hand a file to podman: {error}")))?;
+    }
+    Ok(command)
 }
 
 /// As it comes.
