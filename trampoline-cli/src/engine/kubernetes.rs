@@ -247,6 +247,10 @@ impl Engine for Kubernetes {
         attach::attach(self.cluster().await?, &target, argv, tty).await
     }
 
+    fn tells_refusals(&self) -> bool {
+        true
+    }
+
     async fn exec(&self, builder: &str, container: Container, argv: &[&str], input: &[u8]) -> Result<Output> {
         exec::exec(self.cluster().await?, &target::Target::new(builder, container), argv, input).await
     }

@@ -298,6 +298,9 @@ pub(crate) trait Engine: Send + Sync {
         file: Option<OwnedFd>,
     ) -> Result<i32>;
 
+    /// Whether [`Self::attach`] fails where a command was not started, so that each code is the command's.
+    fn tells_refusals(&self) -> bool;
+
     /// Runs a command to its end.
     async fn exec(&self, builder: &str, container: Container, argv: &[&str], input: &[u8]) -> Result<Output>;
 

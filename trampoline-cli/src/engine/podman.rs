@@ -150,6 +150,10 @@ impl Engine for Podman {
         exec::attach(self.ui, &container_name(builder, container), argv, tty, file).await
     }
 
+    fn tells_refusals(&self) -> bool {
+        false
+    }
+
     async fn exec(&self, builder: &str, container: Container, argv: &[&str], input: &[u8]) -> Result<Output> {
         exec::exec(self.ui, &container_name(builder, container), argv, input).await
     }

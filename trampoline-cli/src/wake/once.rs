@@ -33,10 +33,8 @@ where
     F: Future<Output = Result<i32>>,
 {
     let input = Input::now();
-    match attempt(context, id, &mut run).await? {
-        Attempt::Ran(code) => return Ok(code),
-        Attempt::Unknown(code) => return uncertain(context, code).await,
-        Attempt::Refused => {}
+    if let Attempt::Ended { code, own } = attempt(context, id, &mut run).await? {
+        return told(context, code, own).await;
     }
     let refused = |what: &str| {
         CliError::new(
@@ -50,20 +48,17 @@ where
     }
     back(context).await?;
     match attempt(context, id, &mut run).await? {
-        Attempt::Ran(code) => Ok(code),
-        Attempt::Unknown(code) => uncertain(context, code).await,
+        Attempt::Ended { code, own } => told(context, code, own).await,
         Attempt::Refused => Err(refused(", twice")),
     }
 }
 
 /// What has come of a command.
 enum Attempt {
-    /// It is its own code.
-    Ran(i32),
     /// It has not run.
     Refused,
-    /// Nobody knows whose code it is.
-    Unknown(i32),
+    /// With this code, which is known to be its own, or may be that of somebody who did not let it run.
+    Ended { code: i32, own: bool },
 }
 
 async fn attempt<F>(
@@ -84,17 +79,35 @@ where
         Err(error) if error.exit == Exit::Stopping => return Ok(Attempt::Refused),
         ended => ended?,
     };
-    if !may_be_a_refusal(code) {
-        return Ok(Attempt::Ran(code));
+    let stopping = i32::from(Exit::Stopping.code());
+    let in_doubt = if context.engine.tells_refusals() { code == stopping } else { may_be_a_refusal(code) };
+    if !in_doubt {
+        return Ok(Attempt::Ended { code, own: true });
     }
-    let refused = match begun {
-        Some(begun) => match begun.was_told().await {
-            Some(true) => return Ok(Attempt::Ran(code)),
-            told => told == Some(false),
-        },
-        None => code == i32::from(Exit::Stopping.code()) && logged(context, id).await,
+    let begun = match begun {
+        Some(begun) => begun.was_told().await,
+        None if code == stopping && logged(context, id).await => Some(false),
+        None => None,
     };
-    Ok(if refused { Attempt::Refused } else { Attempt::Unknown(code) })
+    Ok(match begun {
+        Some(false) => Attempt::Refused,
+        begun => Attempt::Ended { code, own: begun.is_some() },
+    })
+}
+
+/// The code of a command that is not run again, and what there is to say of it.
+async fn told(context: &Context, code: i32, own: bool) -> Result<i32> {
+    if !own {
+        return uncertain(context, code).await;
+    }
+    // Also that of a command whose container ends.
+    if may_be_a_refusal(code) && look(context).await.is_ok_and(|way| !matches!(way, Way::Serves)) {
+        context.ui.warn(format!(
+            "the command has run, and builder {} stops or has stopped, which may be why it ended with exit code {code}",
+            context.name
+        ));
+    }
+    Ok(code)
 }
 
 /// A pipe into which a session writes once it is let in.
