@@ -170,9 +170,41 @@ stage_supply() {
   fi
 }
 
+# An sshd for who may become another user; Debian's is unpacked into a folder, since installed it would run and listen on port 22.
+need_sshd() {
+  local dir=$cache/tools/openssh new
+  if ((EUID != 0)); then skip 'the real sshd under user-init needs root'; return; fi
+  if [[ -x /usr/sbin/sshd ]]; then return; fi
+  if [[ ! -x $dir/bin/sshd ]]; then
+    need patchelf:patchelf
+    mkdir -p "$cache/tools"
+    new=$(mktemp -d "$cache/tools/openssh.XXXXXX")
+    if (cd "$new" && unpacked_sshd) >"$logs/openssh.log" 2>&1; then mv -T "$new" "$dir"; else rm -rf "$new"; fi
+  fi
+  if [[ -x $dir/bin/sshd ]]; then
+    export TRAMPOLINE_TEST_OPENSSH=$dir
+  else
+    skip "the real sshd under user-init: there is none, and Debian's does not run from a folder ($logs/openssh.log)"
+  fi
+}
+
+# In a new folder: bin, lib and libexec.
+unpacked_sshd() {
+  local deb
+  apt-get download openssh-server openssh-sftp-server libwrap0 || return
+  for deb in ./*.deb; do dpkg-deb --extract "$deb" root || return; done
+  # Newer ones look for their other parts in the place that they are made for.
+  [[ ! -e root/usr/lib/openssh/sshd-session ]] || return
+  # shellcheck disable=SC2016 # for the linker
+  mkdir bin lib libexec && mv root/usr/sbin/sshd bin && mv root/usr/lib/openssh/sftp-server libexec &&
+    mv root/usr/lib/*/libwrap.so.0* lib && patchelf --set-rpath '$ORIGIN/../lib' bin/sshd &&
+    ! ldd bin/sshd | grep 'not found' && rm -r root ./*.deb
+}
+
 stage_unit() {
-  need git:git ssh-keygen:openssh-client tar:tar
+  need git:git ssh-keygen:openssh-client tar:tar setpriv:util-linux
   need_nix
+  need_sshd
   logged unit cargo test --no-fail-fast --workspace --exclude trampoline-cli --exclude e2e --exclude daemon-init
   logged unit-daemon-init cargo test --no-fail-fast -p daemon-init --lib --bins
   logged layers cargo test --no-fail-fast -p e2e --lib --test layers

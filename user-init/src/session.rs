@@ -1,27 +1,29 @@
 //! `user-init session`: one way in. It asks `serve`, runs what was asked for with its own descriptors (no byte is copied), and
 //! holds the connection to `serve` meanwhile.
 
-use std::fs::File;
-use std::io::{self, IsTerminal, Read, Write};
-use std::os::fd::{AsFd, RawFd};
-use std::os::unix::net::UnixStream;
+mod begun;
+mod signals;
+
+use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Child, Command};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use contract::handshake::SessionKind;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{Signal, kill, killpg};
-use nix::unistd::{Pid, tcgetpgrp};
+use nix::sys::signal::Signal;
 
 use crate::Place;
 use crate::control::{Client, Reply, Request};
 use crate::environment;
 use crate::error::{Error, Result, io_error};
 use crate::project::Project;
+
+pub use begun::Begun;
+pub use signals::signal;
+use signals::{Caught, send};
 
 /// From SIGHUP to SIGKILL when the builder stops. Within what `serve` waits for its sessions.
 const HANG_UP: Duration = Duration::from_secs(3);
@@ -43,61 +45,6 @@ pub struct Asked {
     pub command: Vec<String>,
     /// Whoever is to be told that it was let in.
     pub begun: Option<Begun>,
-}
-
-/// Where a client waits for one byte: then the session was let in, so that its command may have run.
-#[derive(Debug)]
-pub struct Begun(File);
-
-impl Begun {
-    /// What was handed over as this descriptor, which is closed: the command must not have it.
-    ///
-    /// # Errors
-    /// When it is none to which one can write.
-    pub fn handed_over(descriptor: RawFd) -> io::Result<Self> {
-        let file = File::options().write(true).open(format!("/proc/self/fd/{descriptor}"))?;
-        nix::unistd::close(descriptor)?;
-        Ok(Self(file))
-    }
-
-    fn tell(mut self) {
-        // Nobody may be there to read it.
-        let _ = self.0.write_all(&[1]);
-    }
-}
-
-/// Signals of a session: a handler that does nothing and not "ignore", which the child would inherit.
-struct Caught {
-    pipe: UnixStream,
-    flags: Vec<(Signal, Arc<AtomicBool>)>,
-}
-
-impl Caught {
-    fn install() -> io::Result<Self> {
-        let (pipe, write) = UnixStream::pair()?;
-        pipe.set_nonblocking(true)?;
-        let flag = |signal: Signal| {
-            let flag = Arc::new(AtomicBool::new(false));
-            signal_hook::flag::register(signal as i32, Arc::clone(&flag))?;
-            Ok((signal, flag))
-        };
-        // The strongest first.
-        let signals = [Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGINT];
-        let flags = signals.into_iter().map(flag).collect::<io::Result<_>>()?;
-        for signal in signals.into_iter().chain([Signal::SIGCHLD]) {
-            signal_hook::low_level::pipe::register(signal as i32, write.try_clone()?)?;
-        }
-        Ok(Self { pipe, flags })
-    }
-
-    /// What to pass on. In a terminal SIGINT and SIGQUIT come from a key, and whoever is in its foreground has them.
-    fn drain(&self, terminal: bool) -> Option<Signal> {
-        let mut bytes = [0; 64];
-        while matches!((&self.pipe).read(&mut bytes), Ok(n) if n > 0) {}
-        let came = self.flags.iter().filter(|(_, flag)| flag.swap(false, Ordering::SeqCst));
-        let came: Vec<Signal> = came.map(|(signal, _)| *signal).collect();
-        came.into_iter().find(|signal| !terminal || !matches!(signal, Signal::SIGINT | Signal::SIGQUIT))
-    }
 }
 
 /// Runs it to its end.
@@ -253,52 +200,4 @@ fn wait(child: &mut Child, client: &mut Client, caught: &Caught, terminal: bool)
             kill_at = Some(Instant::now() + HANG_UP);
         }
     }
-}
-
-/// To the child and what it started: its group, or, in a terminal, whatever is in the foreground.
-fn send(child: &Child, signal: Signal, terminal: bool) {
-    let Ok(id) = i32::try_from(child.id()) else { return };
-    let pid = Pid::from_raw(id);
-    // Each may have ended by now.
-    if terminal {
-        if let Ok(foreground) = tcgetpgrp(io::stdin()) {
-            if foreground != nix::unistd::getpgrp() {
-                let _ = killpg(foreground, signal);
-            }
-        }
-        let _ = kill(pid, signal);
-        if signal == Signal::SIGHUP {
-            // An interactive shell that is stopped or ignores it wakes up for it.
-            let _ = kill(pid, Signal::SIGCONT);
-        }
-    } else {
-        let _ = killpg(pid, signal);
-    }
-}
-
-/// Sends a signal to the session that was started with `--id ID`, for a client that has none of its terminals.
-///
-/// # Errors
-/// When `/proc` cannot be read, or the signal is none that a session passes on.
-pub fn signal(place: &Place, id: &str, name: &str) -> Result<()> {
-    let signal = match name {
-        "int" => Signal::SIGINT,
-        "term" => Signal::SIGTERM,
-        "hup" => Signal::SIGHUP,
-        other => return Err(Error::Usage(format!("a signal is int, term or hup, not {other:?}"))),
-    };
-    let proc = &place.paths.proc;
-    let wanted = format!("\0--id\0{id}\0");
-    for entry in std::fs::read_dir(proc).map_err(io_error("read", proc))?.flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-        // A process that has ended by now, or is somebody else's, is not the one.
-        let words = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        // Whatever runs in the session may show the same words, but not before the command's own dashes.
-        let ours = String::from_utf8_lossy(&words);
-        let ours = ours.split("\0--\0").next().unwrap_or_default();
-        if ours.contains("\0session\0") && format!("{ours}\0").contains(&wanted) {
-            let _ = kill(Pid::from_raw(pid), signal);
-        }
-    }
-    Ok(())
 }

@@ -1,5 +1,6 @@
 //! The real sshd under `serve`, as the unprivileged user. Needs root (to become that user, and to give it a name in a mount
-//! namespace of the test's own) and an sshd on this machine; without them it says so and proves nothing.
+//! namespace of the test's own) and an sshd: that of this machine, or of a folder of `bin` and `libexec`, as Nix has it, that
+//! `TRAMPOLINE_TEST_OPENSSH` names. Without them it says so and proves nothing.
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test")]
 
@@ -8,8 +9,8 @@ mod common;
 use std::fs::{self, Permissions};
 use std::io::{ErrorKind, Read};
 use std::net::{TcpListener, TcpStream};
-use std::os::unix::fs::{PermissionsExt, chown};
-use std::path::Path;
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use common::agent_process::World;
@@ -18,10 +19,15 @@ use nix::sys::signal::Signal;
 
 const UID: u32 = 1000;
 
+fn sshd() -> PathBuf {
+    std::env::var_os("TRAMPOLINE_TEST_OPENSSH")
+        .map_or_else(|| "/usr/sbin/sshd".into(), |dir| Path::new(&dir).join("bin/sshd"))
+}
+
 fn possible() -> bool {
-    let possible = nix::unistd::geteuid().is_root() && Path::new("/usr/sbin/sshd").exists();
+    let possible = nix::unistd::geteuid().is_root() && sshd().exists();
     if !possible {
-        eprintln!("skipped: needs root and /usr/sbin/sshd");
+        eprintln!("skipped: needs root and {}", sshd().display());
     }
     possible
 }
@@ -37,9 +43,11 @@ impl Login {
         let dir = tempfile::Builder::new().prefix("user-init-test-").tempdir_in("/var/lib").unwrap();
         fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
         let mut world = World::below(dir);
+        let bin = world.paths.default_profile().join("bin");
         for name in ["sshd", "ssh-keygen"] {
-            fs::remove_file(world.paths.default_profile().join("bin").join(name)).unwrap();
+            fs::remove_file(bin.join(name)).unwrap();
         }
+        symlink(sshd(), bin.join("sshd")).unwrap();
         for dir in [&world.paths.home, &world.paths.run_dir(contract::places::Container::User)] {
             chown(dir, Some(UID), Some(UID)).unwrap();
         }
@@ -162,7 +170,8 @@ fn without_a_key_it_is_said_how_to_add_one() {
     };
     let run = login.world.paths.run_dir(contract::places::Container::User);
     let banner = run.join("ssh_banner");
-    replace("");
+    // An empty one is taken for one that is being written.
+    replace("# no key\n");
     login.world.until(&run, || banner.exists());
     let refused = login.ssh(&["true"]);
     assert_eq!(refused.status.code(), Some(255), "{}", text(&refused));
