@@ -412,6 +412,8 @@ stage_soak() {
   export TRAMPOLINE_COLLECTION_ROUNDS=1000
   export TRAMPOLINE_KILL_POINTS=3000 TRAMPOLINE_IMAGE_KILL_POINTS=200 TRAMPOLINE_POWER_CUTS=200 TRAMPOLINE_COLLECTIONS=200
   export E2E_STREAM_MIB=1024 E2E_STREAM_ROUNDS=20 E2E_AWAY_SECONDS=60 E2E_CUTS=200
+  E2E_HISTORIES=$(seq -s , 1 12)
+  export E2E_HISTORIES
   export TRAMPOLINE_SILENT_BUILD_SECONDS=1200
   TRAMPOLINE_HISTORIES=1000000 logged histories cargo test --no-fail-fast --release -p shutdown-monitor --test histories
   scenarios_seconds=7200 privileged_parts='attack sandbox collections'

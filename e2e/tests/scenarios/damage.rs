@@ -8,8 +8,6 @@ crate::scenarios! {
     Any: [
         damaged_path_is_named_and_served_no_more,
         damaged_path_of_the_image_is_made_anew,
-    ],
-    Podman: [
         machine_that_went_down_loses_only_what_is_named,
     ],
 }

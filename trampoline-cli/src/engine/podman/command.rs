@@ -131,7 +131,7 @@ pub(super) fn failure(args: &[&str], output: &Output) -> CliError {
 
 /// Failures whose cause is known.
 fn advice(stderr: &str) -> Option<&'static str> {
-    const KNOWN: [(&str, &str); 6] = [
+    const KNOWN: [(&str, &str); 8] = [
         (
             "RLIMIT",
             "this machine does not let podman raise its limits: put `default_ulimits = [\"nofile=20000:20000\", \
@@ -149,6 +149,15 @@ fn advice(stderr: &str) -> Option<&'static str> {
         (
             crate::engine::PORT_TAKEN,
             "another program has the port: choose one with `ssh-port` under [builder]",
+        ),
+        (
+            "finding pause binary",
+            "podman makes the first process of each pod from catatonit: install the package catatonit",
+        ),
+        (
+            "aardvark-dns failed to start",
+            "another name server listens on port 53 of every address, also of podman's own network: `sudo ss -lunp 'sport = :53'` \
+             names it; let it listen on fewer",
         ),
         (
             "no space left on device",
