@@ -178,22 +178,28 @@ fn unbound(seen: &Seen) -> Option<(String, String)> {
     ))
 }
 
-/// A volume that a claim is bound to and that the scheduler does not know: it learns of volumes by a watch of its own, which after an
-/// absence of the API server comes back up to half a minute after everything else.
+/// A claim that is there, or a volume that one is bound to, which the scheduler does not know: it learns of each kind by a watch of its
+/// own, which after an absence of the API server comes back up to half a minute after everything else.
 fn unseen(seen: &Seen, said: &str) -> Option<(String, String)> {
-    let unknown = said.split("persistentvolume \"").nth(1)?;
-    let (volume, rest) = unknown.split_once('"')?;
-    if !rest.starts_with(" not found") {
-        return None;
+    let unheard = |what: &str| format!("the cluster's scheduler has not heard of {what} yet");
+    let keeps = "ask the cluster's administrator what keeps the scheduler from the API server";
+    if let Some(claim) = unknown(said, "persistentvolumeclaim") {
+        let there = seen.claims.iter().any(|known| known.name_any() == claim);
+        return there.then(|| (unheard(&format!("claim {claim}")), format!("the claim is there: {keeps}")));
     }
-    Some((
-        format!("the cluster's scheduler has not heard of volume {volume} yet"),
-        format!(
-            "`kubectl get pv {volume}` shows whether it is there; if so, ask the cluster's administrator what keeps the scheduler \
-             from the API server, and if not, the store of builder {} is gone: `trampoline-cli clean --delete-store`",
-            seen.builder
-        ),
-    ))
+    let volume = unknown(said, "persistentvolume")?;
+    let hint = format!(
+        "`kubectl get pv {volume}` shows whether it is there; if so, {keeps}, and if not, the store of builder {} is gone: \
+         `trampoline-cli clean --delete-store`",
+        seen.builder
+    );
+    Some((unheard(&format!("volume {volume}")), hint))
+}
+
+/// The name of what is said not to be found.
+fn unknown<'a>(said: &'a str, kind: &str) -> Option<&'a str> {
+    let (name, rest) = said.split_once(&format!("{kind} \""))?.1.split_once('"')?;
+    rest.starts_with(" not found").then_some(name)
 }
 
 /// Why a claim has no volume. One that waits for its first pod is fine.

@@ -4,6 +4,8 @@ use contract::exit::Exit;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 
+use kube::ResourceExt;
+
 use super::{Facts, Verdict, judge::judge, not_ready};
 use crate::engine::PodPhase;
 use crate::engine::kubernetes::observe::Seen;
@@ -128,21 +130,29 @@ fn a_scheduler_is_given_a_moment_and_storage_a_minute() {
 
 /// The words are those of a 1.37 scheduler, just after its API server had been away.
 #[test]
-fn a_scheduler_may_hear_of_a_volume_late() {
-    let (mut seen, mut facts) = recorded(fixture!("memory"), 30);
-    let pod = seen.pod.as_mut().unwrap();
-    for condition in pod.status.as_mut().unwrap().conditions.as_mut().unwrap() {
-        condition.message =
-            Some("0/2 nodes are available: persistentvolume \"pvc-7d4b\" not found. not found".to_owned());
+fn a_scheduler_may_hear_of_volumes_and_claims_late() {
+    let judged = |unknown: &str, waited: i64| {
+        let (mut seen, mut facts) = recorded(fixture!("memory"), 30);
+        let claim = seen.claims.first().map(ResourceExt::name_any).unwrap_or_default();
+        let pod = seen.pod.as_mut().unwrap();
+        for condition in pod.status.as_mut().unwrap().conditions.as_mut().unwrap() {
+            let unknown = unknown.replace("OURS", &claim);
+            condition.message = Some(format!("0/2 nodes are available: {unknown} not found. not found"));
+        }
+        facts.now += SignedDuration::from_secs(waited);
+        judge(&seen, &facts)
+    };
+    for (unknown, said, hint) in [
+        ("persistentvolume \"pvc-7d4b\"", "heard of volume pvc-7d4b", "kubectl get pv pvc-7d4b"),
+        ("persistentvolumeclaim \"OURS\"", "heard of claim trampoline-f-", "the claim is there"),
+    ] {
+        let verdict = judged(unknown, 0);
+        assert!(matches!(&verdict, Verdict::Waiting(line) if line.contains(said)), "{verdict:?}");
+        let verdict = judged(unknown, 40);
+        assert!(matches!(&verdict, Verdict::Fatal { hint: told, .. } if told.contains(hint)), "{verdict:?}");
     }
-    let verdict = judge(&seen, &facts);
-    assert!(matches!(&verdict, Verdict::Waiting(line) if line.contains("volume pvc-7d4b")), "{verdict:?}");
-    facts.now += SignedDuration::from_secs(40);
-    let verdict = judge(&seen, &facts);
-    assert!(
-        matches!(&verdict, Verdict::Fatal { hint, .. } if hint.contains("kubectl get pv pvc-7d4b")),
-        "{verdict:?}"
-    );
+    let verdict = judged("persistentvolumeclaim \"another\"", 0);
+    assert!(matches!(&verdict, Verdict::Fatal { .. }), "one that is not there does not come: {verdict:?}");
 }
 
 #[test]
