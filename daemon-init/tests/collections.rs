@@ -7,10 +7,11 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
+use std::io::{ErrorKind, Read};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
@@ -26,7 +27,7 @@ use contract::in_use::{GRACE, Grace, IN_USE, InUse, LOOK, Look, Process};
 use contract::places::Container;
 use daemon_init::database;
 use daemon_init::in_use::{forget, gate};
-use worker_protocol::{Connection, GcAction};
+use worker_protocol::{Connection, Error, GcAction};
 
 /// Nothing here takes a second on a quiet machine; the tests share theirs.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -118,7 +119,7 @@ impl Scene {
     }
 
     fn collect(&self) -> Child {
-        self.daemon.client(&["--gc"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+        self.daemon.client(&["--gc"]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
     }
 
     /// The process still runs what is in the store.
@@ -156,7 +157,18 @@ fn grace_window(paths: &Paths, window: &str) {
     fs::write(&paths.config, text).unwrap();
 }
 
-fn ended(mut collection: Child) {
+fn ended(collection: Child) {
+    let (status, words) = end_of(collection);
+    assert!(status.success(), "{status}: {words}");
+}
+
+/// With what it said.
+fn end_of(mut collection: Child) -> (ExitStatus, String) {
+    let mut stderr = collection.stderr.take().unwrap();
+    let words = std::thread::spawn(move || {
+        let mut words = String::new();
+        stderr.read_to_string(&mut words).map(|_| words)
+    });
     let end = Instant::now() + PATIENCE;
     let status = loop {
         if let Some(status) = collection.try_wait().unwrap() {
@@ -165,7 +177,7 @@ fn ended(mut collection: Child) {
         assert!(Instant::now() < end, "the collection does not end");
         std::thread::yield_now();
     };
-    assert!(status.success(), "{status}");
+    (status, words.join().unwrap().unwrap())
 }
 
 /// Until a collection stands at the gate.
@@ -347,17 +359,30 @@ impl Scene {
         assert!(import.status().unwrap().success());
     }
 
-    /// As maintenance does it: in small steps.
-    fn collect_in_steps(&self) {
+    /// False where Nix's own process came to an end in the middle. A thread of its that has served another process before it is listed
+    /// leaves an entry behind, and the next one of the same descriptor ends them all (gc.cc, up to 2.26 at least). It is rare, takes a
+    /// busy machine, and loses nothing.
+    fn collected(&self) -> bool {
+        let (status, words) = end_of(self.collect());
+        assert!(status.success() || words.contains("unexpected end-of-file"), "{status}: {words}");
+        status.success()
+    }
+
+    /// As maintenance does it: in small steps. False as with [`Self::collected`].
+    fn collect_in_steps(&self) -> bool {
         const STEP: u64 = 64 << 10;
         loop {
             let stream = std::os::unix::net::UnixStream::connect(self.daemon.socket()).unwrap();
             let mut connection = Connection::open(stream).unwrap();
             let action = GcAction::DeleteDead { max_freed: Some(STEP) };
-            let freed = connection.collect_garbage(&action, &mut |_| {}, |_| {}).unwrap().bytes_freed;
+            let freed = match connection.collect_garbage(&action, &mut |_| {}, |_| {}) {
+                Ok(collected) => collected.bytes_freed,
+                Err(Error::Io(error)) if error.kind() == ErrorKind::UnexpectedEof => return false,
+                Err(error) => panic!("{error:?}"),
+            };
             agent::in_use::await_gate(&self.paths).unwrap();
             if freed <= STEP {
-                return;
+                return true;
             }
         }
     }
@@ -394,10 +419,16 @@ fn rounds_beside_builds_copies_and_a_running_program_lose_nothing() {
             }
         });
         let _over = Over(over);
+        let mut whole = 0;
         for round in 0..rounds {
             scene.litter(&format!("litter-{round}"));
-            if round % 2 == 0 { ended(scene.collect()) } else { scene.collect_in_steps() }
+            let collected = if round % 2 == 0 { scene.collected() } else { scene.collect_in_steps() };
+            whole += usize::from(collected);
         }
+        assert!(
+            (rounds - whole) * 100 <= rounds.max(100),
+            "only {whole} of {rounds} collections came to their end"
+        );
         // What is old goes all the same.
         let end = Instant::now() + PATIENCE;
         while first.exists() || worked.load(Ordering::SeqCst) < 2 {
