@@ -22,7 +22,7 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/scripts/lib.sh"
 
 # A hang must end, with whatever can be said of it, long before CI's own patience does.
-scenarios_seconds=${TRAMPOLINE_SCENARIOS_SECONDS:-900}
+scenarios_seconds=${TRAMPOLINE_SCENARIOS_SECONDS:-1500}
 # Scenarios in a cluster at a time: they wait for it more than they work.
 threads=4
 # Lines of a failed stage that are shown; the rest is in its log.
