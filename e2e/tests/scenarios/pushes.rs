@@ -164,7 +164,8 @@ fn concurrent_pushes_do_not_mix() {
 }
 
 fn killed_push_leaves_a_whole_tree() {
-    let builder = shared::builder();
+    // Whoever pushes to a builder that others use would be killed as well.
+    let builder = Builder::set_up(&[]);
     let tree = builder.checkout("cut", &[]);
     let commit = |n: u32| {
         let make = "head -c 8000000 /dev/urandom >big; sha256sum big note >sums";

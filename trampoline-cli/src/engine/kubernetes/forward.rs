@@ -44,7 +44,9 @@ pub(super) async fn connect(cluster: &Cluster, builder: &str) -> Result<Box<dyn 
     let target = Target::new(builder, Container::User);
     let mut forward = open(cluster, &target, SSH_PORT).await?;
     match tokio::time::timeout(GREETING, forward.output.first()).await {
-        Ok(Ok(())) => Ok(Box::new(forward)),
+        Ok(Ok(true)) => Ok(Box::new(forward)),
+        // One that was accepted before the listener went.
+        Ok(Ok(false)) => Err(refused(&target, "it was closed")),
         Ok(Err(error)) => Err(refused(&target, &error.to_string())),
         Err(_) => Err(CliError::new(
             Exit::Stopping,

@@ -74,10 +74,10 @@ impl Output {
         (feed, Self { frames, rest: Bytes::new(), ended: false })
     }
 
-    /// Waits for the first bytes, or for the end.
-    pub(super) async fn first(&mut self) -> io::Result<()> {
+    /// Waits for the first bytes; false: there are none.
+    pub(super) async fn first(&mut self) -> io::Result<bool> {
         let next = self.frames.recv().await;
-        self.take(next)
+        self.take(next).map(|()| !self.ended)
     }
 
     fn take(&mut self, next: Option<io::Result<Bytes>>) -> io::Result<()> {
@@ -126,5 +126,11 @@ mod tests {
         let mut bytes = Vec::new();
         output.read_to_end(&mut bytes).await.expect("it has ended");
         assert_eq!(bytes, b"whole");
+
+        for (word, spoke) in [(&b"SSH-2.0"[..], true), (b"", false)] {
+            let (feed, mut output) = Output::new();
+            feed.send(Ok(Bytes::copy_from_slice(word))).await.expect("is taken");
+            assert_eq!(output.first().await.ok(), Some(spoke), "an end is no word");
+        }
     }
 }
