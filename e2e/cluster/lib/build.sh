@@ -10,8 +10,6 @@ kube_version=${KUBE_VERSION:-1.37.2}
 kube_version=${kube_version#v}
 containerd_version=2.4.2
 runc_version=1.5.2
-# What Kubernetes asks for at least.
-go_version=1.26.4
 # Fills the registry, from outside and from pods.
 crane_version=0.22.1
 
@@ -25,7 +23,6 @@ kube_bin=$binaries/kubernetes-$kube_version
 containerd_bin=$binaries/containerd-$containerd_version
 runc_bin=$binaries/runc-$runc_version
 crane_bin=$binaries/crane-$crane_version
-go_root=$binaries/go-$go_version
 pause_bin=$binaries/pause-2
 registry_bin=$binaries/registry-1
 pause_image=localhost/trampoline-lab/pause:2
@@ -125,28 +122,10 @@ fetch_etcd() {
   dpkg-deb --extract etcd-server_*.deb . && mv usr/bin/etcd . && rm -rf usr etc lib var ./*.deb
 }
 
-# The machine's, else one from the module registry, where Go itself looks for a newer one: Debian's is too old for Kubernetes.
 need_go() {
-  PATH=$PATH:/usr/local/go/bin
-  if command -v go >/dev/null; then return; fi
-  need curl:curl unzip:unzip
-  built_once "$go_root" fetch_go
-  PATH=$PATH:$go_root/bin
-}
-
-fetch_go() {
-  local out=$1 arch version=v0.0.1-go$go_version registry
-  case $(uname -m) in
-    x86_64) arch=amd64 ;;
-    aarch64) arch=arm64 ;;
-    *) echo "no Go for $(uname -m): install it as https://go.dev/doc/install says"; return 1 ;;
-  esac
-  # The first of a list, as Go reads it.
-  registry=${GOPROXY:-https://proxy.golang.org}
-  registry=${registry%%[,|]*}
-  cd "$out" && curl -sS --fail -o go.zip "$registry/golang.org/toolchain/@v/$version.linux-$arch.zip" &&
-    unzip -q go.zip && mv "golang.org/toolchain@$version.linux-$arch"/* . && rm -rf go.zip golang.org &&
-    chmod -R +x bin pkg/tool
+  command -v go >/dev/null || PATH=$PATH:/usr/local/go/bin
+  command -v go >/dev/null ||
+    fail 71 "Go is missing, and Debian's is too old for Kubernetes: install it as https://go.dev/doc/install says"
 }
 
 need_binaries() {
