@@ -13,7 +13,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::runtime::Handle;
 
 use crate::context::Context;
-use crate::engine::Stream;
+use crate::engine::{Stream, handed};
 use crate::error::{CliError, Result, While};
 use crate::git::{Sink, Stopped, Tree};
 use crate::lines;
@@ -97,9 +97,7 @@ pub(crate) async fn receiver(context: &Context) -> Result<Receiver> {
 
 fn pipe() -> io::Result<(OwnedFd, File)> {
     let (reader, writer) = io::pipe()?;
-    let reader = OwnedFd::from(reader);
-    // The builder's user opens it again where it is handed over.
-    rustix::fs::fchmod(&reader, rustix::fs::Mode::from_bits_retain(0o444))?;
+    let reader = handed(reader, 0o444)?;
     // Fewer turns between the two ends; a smaller pipe works as well.
     #[cfg(target_os = "linux")]
     let _ = rustix::pipe::fcntl_setpipe_size(&writer, PART);

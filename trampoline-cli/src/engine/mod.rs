@@ -1,6 +1,7 @@
 //! What a builder needs of whatever runs its pod, and nothing else. Every subcommand is written once, against
 //! [`Engine`].
 
+mod handed;
 mod kubernetes;
 mod observed;
 pub(crate) mod podman;
@@ -14,6 +15,7 @@ use contract::handshake::{Isolation, LastStop};
 use contract::places::Container;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+pub(crate) use handed::handed;
 pub(crate) use kubernetes::Target;
 pub(crate) use observed::{ContainerState, Observed, Place, PodPhase, Published};
 

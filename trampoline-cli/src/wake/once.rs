@@ -15,6 +15,7 @@ use tokio::net::unix::pipe::Receiver;
 
 use super::again::{Way, back, look, may_be_a_refusal};
 use crate::context::Context;
+use crate::engine::handed;
 use crate::error::{CliError, Result, While};
 
 /// Lines at the end of user-init's log, among which it names whom it has refused.
@@ -117,10 +118,7 @@ impl Begun {
     /// Our end, and the one for the session.
     fn new() -> io::Result<(Self, OwnedFd)> {
         let (reader, writer) = io::pipe()?;
-        let writer = OwnedFd::from(writer);
-        // The builder's user opens it again where it is handed over.
-        rustix::fs::fchmod(&writer, rustix::fs::Mode::from_bits_retain(0o622))?;
-        Ok((Self(Receiver::from_owned_fd(reader.into())?), writer))
+        Ok((Self(Receiver::from_owned_fd(reader.into())?), handed(writer, 0o622)?))
     }
 
     /// Once nobody can write any more; none: somebody still could.
