@@ -250,7 +250,7 @@ scenarios() {
 
 stage_podman() {
   need_podman
-  need setpriv:util-linux rsync:rsync patchelf:patchelf
+  need setpriv:util-linux rsync:rsync patchelf:patchelf mkfs.btrfs:btrfs-progs mkfs.ext4:e2fsprogs
   built agents build_agents
   built client build_client
   podman_settings "$agents_dir" || { failed=$((failed + 1)); return; }

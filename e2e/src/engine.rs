@@ -66,10 +66,10 @@ pub trait Engine: Debug + Sync {
 
     /// Makes the store volume of a builder that is yet to be set up, and runs a shell line with it at `/volume`, as
     /// root. `options` go to the engine's way of making a volume.
-    fn make_store(&self, builder: &str, options: &[&str], line: &str);
+    fn make_store(&self, builder: &str, options: &[String], line: &str);
 
     /// Makes another volume of a builder that is yet to be set up; podman's alone.
-    fn make_volume(&self, builder: &str, which: &str, options: &[&str]);
+    fn make_volume(&self, builder: &str, which: &str, options: &[String]);
 
     /// Runs a shell line as root with the store volume of a stopped builder at `/volume`.
     fn with_store(&self, builder: &str, line: &str) -> Output;

@@ -6,6 +6,7 @@ pub mod builder;
 pub mod call;
 pub mod checkout;
 pub mod cluster;
+pub mod disk;
 pub mod engine;
 pub mod nix_client;
 pub mod nix_files;

@@ -50,8 +50,8 @@ fn explicit_numbers_win() {
 fn strict_durability_is_nixs_own() {
     let capacity = Capacity { cpus: 1.0, memory: Size::gib(1) };
     let with = |word: &str| nix_conf(&config(&format!("daemon.durability = {word:?}")), capacity);
-    assert!(with("strict").contains("\nfsync-store-paths = true\n"));
-    assert!(!with("checkpoints").contains("fsync"));
+    assert!(with("strict").contains("\nfsync-store-paths = true\nsync-before-registering = true\n"));
+    assert!(!with("checkpoints").contains("sync"));
 }
 
 #[test]

@@ -26,19 +26,29 @@ const INTERVAL: Duration = Duration::from_millis(200);
 #[derive(Default)]
 struct Counting {
     refuses: AtomicBool,
-    times: AtomicU32,
+    /// Everything, and one by one.
+    whole: AtomicU32,
+    files: AtomicU32,
+}
+
+impl Counting {
+    fn count(&self, times: &AtomicU32) -> io::Result<()> {
+        times.fetch_add(1, Ordering::SeqCst);
+        match self.refuses.load(Ordering::SeqCst) {
+            true => Err(nix::errno::Errno::EIO.into()),
+            false => Ok(()),
+        }
+    }
 }
 
 impl Durability for Counting {
     fn filesystem(&self, any: &File) -> io::Result<()> {
-        self.times.fetch_add(1, Ordering::SeqCst);
-        if self.refuses.load(Ordering::SeqCst) {
-            return Err(nix::errno::Errno::EIO.into());
-        }
+        self.count(&self.whole)?;
         Disk.filesystem(any)
     }
 
     fn file(&self, file: &File) -> io::Result<()> {
+        self.count(&self.files)?;
         Disk.file(file)
     }
 }
@@ -88,7 +98,7 @@ impl<'a> Kept<'a> {
     }
 
     fn times(&self) -> u32 {
-        self.disk.times.load(Ordering::SeqCst)
+        self.disk.whole.load(Ordering::SeqCst) + self.disk.files.load(Ordering::SeqCst)
     }
 
     fn file(&self) -> PathBuf {

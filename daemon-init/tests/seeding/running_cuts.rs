@@ -3,14 +3,16 @@
 
 use std::collections::HashSet;
 use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use daemon_init::checkpoint::{Before, Checkpoints};
 use daemon_init::seed::Image;
 use daemon_init::seed::abort::Abort;
+use daemon_init::seed::durability::{Disk, Durability};
 use daemon_init::seed::verify;
 use daemon_init::seed::watch::{Unwatched, Watch};
 use daemon_init::volume::{self, Open};
@@ -143,4 +145,61 @@ fn without_verification_a_power_cut_leaves_damage() {
         assert_ne!(faults(&root), [""; 0], "else the test above shows nothing");
     }
     assert_ne!(recover(&bench, &cut, &image, &HashSet::new()), 0);
+}
+
+/// The file system as a whole once, and then files alone, or nothing.
+struct Alone {
+    whole: AtomicBool,
+    files: bool,
+}
+
+impl Durability for Alone {
+    fn filesystem(&self, any: &File) -> io::Result<()> {
+        assert!(self.whole.swap(false, Ordering::SeqCst), "what is new is little");
+        Disk.filesystem(any)
+    }
+
+    fn file(&self, file: &File) -> io::Result<()> {
+        if self.files { Disk.file(file) } else { Ok(()) }
+    }
+}
+
+/// A power cut right after a checkpoint of little; says how many paths were damaged.
+fn cut_after_little(bench: &Bench, kind: Kind, files: bool) -> usize {
+    let image = bench.images[0].image();
+    let disk = bench.make_disk(kind);
+    let (mount, root) = bench.mount(&disk);
+    let (volume, _) = start(&root, &image).unwrap();
+    // Whoever opens it first makes the folder of links.
+    drop(valid(&root));
+    // What is about as old as the last checkpoint counts as new.
+    std::thread::sleep(Duration::from_secs(4));
+    let alone = Alone { whole: AtomicBool::new(true), files };
+    let checkpoints = Checkpoints::with(&volume, "before", Arc::new(alone)).unwrap();
+    checkpoints.begin().unwrap();
+    checkpoints.take(false).unwrap();
+    let daemon = Daemon::start(&root, "");
+    daemon.add(0);
+    daemon.build(1);
+    let valid = valid(&root);
+    checkpoints.take(false).unwrap();
+    if !files {
+        keep_registrations(&root);
+        commit(&root);
+    }
+    let cut = bench.cut(&disk, "cut");
+    drop((daemon, checkpoints, volume));
+    // btrfs knows a file system by its id: the copy can be mounted once the original is not.
+    drop(mount);
+    let vouched = if files { valid } else { HashSet::new() };
+    recover(bench, &cut, &image, &vouched)
+}
+
+#[test]
+fn few_files_are_made_durable_one_by_one() {
+    let bench = Bench::new();
+    for kind in [Kind::Ext4, Kind::Btrfs] {
+        assert_eq!(cut_after_little(&bench, kind, true), 0, "{kind:?}");
+    }
+    assert_ne!(cut_after_little(&bench, Kind::Ext4, false), 0, "else this shows nothing");
 }

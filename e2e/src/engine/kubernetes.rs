@@ -106,7 +106,7 @@ impl Engine for Cluster {
         exec(&only_pod(builder), "daemon", line)
     }
 
-    fn make_store(&self, builder: &str, options: &[&str], line: &str) {
+    fn make_store(&self, builder: &str, options: &[String], line: &str) {
         assert!(options.is_empty(), "a cluster's claims take no options: {options:?}");
         cluster::make(
             &cluster::namespace(),
@@ -125,7 +125,7 @@ impl Engine for Cluster {
         }
     }
 
-    fn make_volume(&self, builder: &str, which: &str, _options: &[&str]) {
+    fn make_volume(&self, builder: &str, which: &str, _options: &[String]) {
         panic!("the volume {which} of {builder} is the cluster's to make")
     }
 

@@ -89,17 +89,17 @@ impl Engine for Podman {
         call.args(["/bin/sh", "-c", line]).run()
     }
 
-    fn make_store(&self, builder: &str, options: &[&str], line: &str) {
+    fn make_store(&self, builder: &str, options: &[String], line: &str) {
         self.make_volume(builder, "store", options);
         if !line.is_empty() {
             self.with_store(builder, line).ok();
         }
     }
 
-    fn make_volume(&self, builder: &str, which: &str, options: &[&str]) {
+    fn make_volume(&self, builder: &str, which: &str, options: &[String]) {
         let create = self.podman().args(["volume", "create", "-o", "nocopy"]);
         let label = format!("io.trampoline.builder={builder}");
-        let create = create.args(options.iter().flat_map(|option| ["-o", *option]));
+        let create = create.args(options.iter().flat_map(|option| ["-o", option]));
         create.args(["--label", &label, &volume(builder, which)]).run().ok();
     }
 

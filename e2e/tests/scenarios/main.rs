@@ -17,6 +17,7 @@ mod jobs;
 mod keeps;
 mod keys;
 mod people;
+mod power;
 mod prune;
 mod pushes;
 mod roots;
@@ -76,6 +77,7 @@ fn main() -> ExitCode {
         jobs::SCENARIOS,
         stops::SCENARIOS,
         wakes::SCENARIOS,
+        power::SCENARIOS,
         prune::SCENARIOS,
         histories::SCENARIOS,
         idle::SCENARIOS,

@@ -5,7 +5,7 @@ use e2e::builder::Builder;
 use e2e::nix_files::quick;
 use e2e::person::Person;
 use e2e::setting::setting;
-use e2e::volume::Mount;
+use e2e::volume::{Mount, bind};
 
 crate::scenarios! {
     Any: [
@@ -75,9 +75,8 @@ fn read_only_volume_is_refused() {
 fn volume_of_a_running_builder_is_refused() {
     let engine = setting().engine;
     let first = Builder::set_up(&[]);
-    let device = format!("device={}", engine.store_folder(first.name()));
     let second = Builder::new(Person::new(), &[]);
-    engine.make_store(second.name(), &["type=none", "o=bind", &device], "");
+    engine.make_store(second.name(), &bind(engine.store_folder(first.name()).as_ref()), "");
     refused(&second, Exit::InUse, "in use");
     engine.remove_store(second.name());
     first.cli(["shell", "--", "true"]).run().ok();

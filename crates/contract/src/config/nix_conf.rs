@@ -68,7 +68,9 @@ pub fn nix_conf(config: &Config, capacity: Capacity) -> String {
         lines.push(format!("extra-trusted-users = {}", daemon.trusted_users.join(" ")));
     }
     if daemon.durability == Durability::Strict {
+        // What is added is made durable by the first alone, what is built by the second alone (Nix 2.26).
         lines.push("fsync-store-paths = true".to_owned());
+        lines.push("sync-before-registering = true".to_owned());
     }
     lines.extend(daemon.nix.iter().map(|(key, value)| format!("{key} = {value}").trim_end().to_owned()));
     // After a list that replaces Nix's own.

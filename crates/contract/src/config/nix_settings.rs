@@ -5,7 +5,7 @@ pub(crate) const VALUE_FORM: &str =
     "a string on one line without `#`, a whole number, a boolean, or a list of strings without spaces";
 
 /// Where a setting with a key of its own is set.
-const ELSEWHERE: [(&str, &str); 15] = [
+const ELSEWHERE: [(&str, &str); 17] = [
     ("max-jobs", "max-jobs"),
     ("build-max-jobs", "max-jobs"),
     ("cores", "cores"),
@@ -21,10 +21,12 @@ const ELSEWHERE: [(&str, &str); 15] = [
     ("ssl-cert-file", "ca-bundle"),
     ("trusted-users", "trusted-users"),
     ("extra-trusted-users", "trusted-users"),
+    ("fsync-store-paths", "durability"),
+    ("sync-before-registering", "durability"),
 ];
 
 /// Settings that the builder relies on, and why.
-const OURS: [(&str, &str); 15] = [
+const OURS: [(&str, &str); 16] = [
     ("sandbox", "builds are always sandboxed"),
     ("build-use-sandbox", "builds are always sandboxed"),
     ("build-use-chroot", "builds are always sandboxed"),
@@ -37,6 +39,7 @@ const OURS: [(&str, &str); 15] = [
     ("signed-binary-caches", "what is neither signed nor content-addressed stays out"),
     ("allowed-users", "maintenance and user both speak to the daemon"),
     ("extra-allowed-users", "maintenance and user both speak to the daemon"),
+    ("fsync-metadata", "what is registered has to outlive a power cut"),
     ("store", "the store is the builder's volume"),
     ("system", "it is the image's"),
     ("include", "it is no setting, and would read another file"),

@@ -75,7 +75,8 @@ pub(super) static DAEMON: [Opt; 18] = [
         example: "",
         doc: "With \"checkpoints\" the store is made durable now and then; should the machine go down, the next start verifies \
               what came after the last one, and what is damaged is fetched or built again. With \"strict\" each path is on disk \
-              before it counts (Nix's fsync-store-paths), which makes small ones about four times slower.",
+              before it counts (Nix's fsync-store-paths and sync-before-registering), which makes small ones several times slower, \
+              more so beside neighbours who write a lot.",
         readers: &[Reader::Daemon],
         effect: Effect::Restart,
         field: field!(daemon.durability),
