@@ -19,7 +19,7 @@ use crate::error::{Error, Result, io_error};
 use crate::job::{self, Jobs};
 use crate::project::{self, Project, Source};
 use crate::session::{self, Asked};
-use crate::{Place, serve, ssh, status};
+use crate::{Place, serve, ssh, status, unread};
 
 /// Most that is read from standard input as a whole: keys, a build request.
 const INPUT_MAX: u64 = 1 << 20;
@@ -38,11 +38,15 @@ pub(crate) fn run(place: &Place, args: Args) -> u8 {
     } else {
         dispatch(&place, command, &args.rest)
     };
-    done.unwrap_or_else(|error| {
+    let code = done.unwrap_or_else(|error| {
         // Nobody may be there to read it.
         let _ = writeln!(io::stderr(), "user-init: {}", chain(&error));
         error.exit().code()
-    })
+    });
+    if command == "receive" {
+        unread::leave();
+    }
+    code
 }
 
 /// What is in force; a file that is refused is `serve`'s to complain about and no reason to lock people out.

@@ -19,6 +19,7 @@ pub mod session;
 pub mod ssh;
 pub mod status;
 mod tree;
+mod unread;
 
 use std::path::PathBuf;
 

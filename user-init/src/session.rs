@@ -20,6 +20,7 @@ use crate::control::{Client, Reply, Request};
 use crate::environment;
 use crate::error::{Error, Result, io_error};
 use crate::project::Project;
+use crate::unread;
 
 pub use begun::Begun;
 pub use signals::signal;
@@ -96,7 +97,12 @@ pub fn run(place: &Place, asked: Asked) -> Result<u8> {
             return Ok(NOT_FOUND);
         }
     };
-    wait(&mut child, &mut client, &caught, terminal).map_err(io_error("wait for a command in", &dir))
+    let code =
+        wait(&mut child, &mut client, &caught, terminal).map_err(io_error("wait for a command in", &dir))?;
+    if asked.kind != SessionKind::Ssh && !terminal {
+        unread::leave();
+    }
+    Ok(code)
 }
 
 fn say(text: &str) {

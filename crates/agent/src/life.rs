@@ -39,6 +39,12 @@ pub fn began(paths: &Paths, life: &Life) -> Option<u64> {
     Some(booted + ticks / USER_HZ)
 }
 
+/// Whether the pod is a cluster's: kubelets tell every container where the API server is.
+#[must_use]
+pub fn in_cluster() -> bool {
+    std::env::var_os("KUBERNETES_SERVICE_HOST").is_some()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -60,9 +60,8 @@ pub fn change(log: &Log) {
 fn builder(paths: &Paths) -> String {
     let host = std::fs::read_to_string(paths.proc.join("sys/kernel/hostname")).unwrap_or_default();
     let host = host.trim();
-    let in_cluster = std::env::var_os("KUBERNETES_SERVICE_HOST").is_some();
     let of_set = host.strip_prefix("trampoline-").and_then(|name| name.strip_suffix("-0"));
-    of_set.filter(|_| in_cluster).unwrap_or(host).to_owned()
+    of_set.filter(|_| crate::life::in_cluster()).unwrap_or(host).to_owned()
 }
 
 fn level(log: &Log) -> LevelFilter {

@@ -8,6 +8,7 @@ use crate::shared;
 crate::scenarios! {
     Any: [
         a_command_gets_and_gives_every_byte,
+        a_command_that_leaves_its_input_ends,
         ssh_gets_and_gives_every_byte,
     ],
 }
@@ -55,4 +56,13 @@ fn a_command_gets_and_gives_every_byte() {
 
 fn ssh_gets_and_gives_every_byte() {
     both("ssh", "$CLI ssh --");
+}
+
+/// More than fits into all pipes and buffers between, so that somebody is in the middle of sending when nobody reads any more.
+fn a_command_that_leaves_its_input_ends() {
+    let builder = shared::builder();
+    for _ in 0..5 {
+        let line = "head -c $BYTES /dev/zero | $CLI shell -- sh -c 'head -c 10 | wc -c; exit 7'; exit ${PIPESTATUS[1]}";
+        assert_eq!(here(builder, line, 7), "10");
+    }
 }

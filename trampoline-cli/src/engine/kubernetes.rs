@@ -17,6 +17,7 @@ mod grow;
 mod images;
 mod isolation;
 mod kubeconfig;
+mod liveness;
 mod logs;
 mod observe;
 mod permissions;
@@ -26,8 +27,10 @@ mod rounds;
 mod scale;
 mod spdy;
 mod stream;
+mod streams;
 mod target;
 mod tunnel;
+mod upgrade;
 mod wait;
 
 use std::ffi::OsString;

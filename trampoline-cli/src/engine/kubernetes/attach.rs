@@ -7,13 +7,13 @@ use std::os::fd::AsFd;
 use bytes::Bytes;
 use kube::api::AttachParams;
 use rustix::termios::{self, OptionalActions, Termios};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
-use super::channel::{self, FRAME, Incoming};
+use super::channel::{self, FRAME};
 use super::client::Cluster;
-use super::exec::{Ended, RESIZE, STATUS, STDERR, STDOUT};
+use super::exec::{Ended, Incoming, RESIZE, STATUS, STDERR, STDOUT};
+use super::liveness::Lost;
 use super::target::Target;
 use crate::error::{CliError, Result, While};
 
@@ -31,11 +31,11 @@ pub(super) async fn attach(cluster: &Cluster, target: &Target, argv: &[OsString]
     let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
     // On a terminal there is one stream of output.
     let params = AttachParams { stdin: true, stdout: true, stderr: !tty, tty, ..AttachParams::default() };
-    let (incoming, input) = target.start(cluster, &argv, params).await?;
+    let (mut incoming, input) = target.start(cluster, &argv, params).await?;
     // Before, signals end us as they end any program; without a terminal after as well, unless our caller watches for them.
     let (signals, raw) = if tty { (Some(Signals::new()?), Some(Raw::new()?)) } else { (None, None) };
     if tty {
-        resize(&incoming).await;
+        resize(&mut incoming).await;
     }
     read(input)?;
     let (pieces, written) = write()?;
@@ -79,14 +79,11 @@ enum End {
 /// One part of the output, and whether it is for stderr.
 type Piece = (bool, Bytes);
 
-async fn carry<S>(
-    mut incoming: Incoming<S>,
+async fn carry(
+    mut incoming: Incoming,
     pieces: &mpsc::Sender<Piece>,
     mut signals: Option<Signals>,
-) -> std::result::Result<End, channel::Lost>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
+) -> std::result::Result<End, Lost> {
     loop {
         tokio::select! {
             message = incoming.next() => match message? {
@@ -98,11 +95,11 @@ where
                 }
                 Some((STATUS, bytes)) => return Ok(End::Command(Ended::parse(&bytes))),
                 Some(_) => {}
-                None => return Err(channel::Lost("it was closed before the command had ended".to_owned())),
+                None => return Err(Lost("it was closed before the command had ended".to_owned())),
             },
             // In raw mode a key press is a byte for the command, and these come from elsewhere.
             told = next(&mut signals) => match told {
-                None => resize(&incoming).await,
+                None => resize(&mut incoming).await,
                 Some(number) => return Ok(End::Signal(number)),
             },
         }
@@ -110,10 +107,7 @@ where
 }
 
 /// Tells the command how large its terminal is.
-async fn resize<S>(incoming: &Incoming<S>)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
+async fn resize(incoming: &mut Incoming) {
     // Without a size it keeps the one that it has.
     let Ok(size) = termios::tcgetwinsize(io::stdout()) else { return };
     let size = serde_json::json!({ "Width": size.ws_col, "Height": size.ws_row });

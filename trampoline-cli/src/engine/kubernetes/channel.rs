@@ -4,9 +4,7 @@
 //! The two directions are independent: a slow reader holds back what the server sends and nothing else. A connection that ends
 //! before what it carries is an error for whoever reads, never an end of file.
 
-use std::future::Future;
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -20,11 +18,8 @@ use tokio::task::JoinHandle;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-/// After so long without a word, ask for a sign of life. Also keeps what stands in between (address translation, load
-/// balancers) from forgetting us.
-const QUIET: Duration = Duration::from_secs(10);
-/// After so long without one, ask others.
-const SILENT: Duration = Duration::from_secs(30);
+use super::liveness::{Alive, Liveness, Lost, QUIET};
+
 /// What the other end may still say when we have ended ours and cannot tell it.
 const LINGER: Duration = Duration::from_secs(5);
 /// Payload of one message. The server copies in pieces of 32 KiB: larger ones are cut, smaller ones cost a system call each.
@@ -33,19 +28,6 @@ pub(super) const FRAME: usize = 32 << 10;
 const OUT: usize = 8;
 /// Its message closes the channel that it names (v5 only).
 const CLOSE: u8 = 255;
-
-/// Why a connection carries nothing any more, in words.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Lost(pub(super) String);
-
-impl From<Lost> for io::Error {
-    fn from(lost: Lost) -> Self {
-        Self::new(io::ErrorKind::ConnectionReset, lost.0)
-    }
-}
-
-/// Asks by another way whether the other end can still be there.
-pub(super) type Alive = Box<dyn Fn() -> Pin<Box<dyn Future<Output = Result<(), Lost>> + Send>> + Send + Sync>;
 
 /// How the end of our input is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,11 +52,8 @@ pub(super) struct Incoming<S> {
     stream: SplitStream<WebSocketStream<S>>,
     control: mpsc::Sender<Message>,
     shared: Arc<Shared>,
-    /// Bytes of input that the server is known to have taken.
-    taken: u64,
-    silent: Duration,
     lingering: bool,
-    alive: Alive,
+    liveness: Liveness,
     writer: JoinHandle<()>,
 }
 
@@ -92,16 +71,8 @@ where
     let (control, orders) = mpsc::channel(OUT);
     let shared = Arc::new(Shared::default());
     let writer = tokio::spawn(write(sink, frames, orders, half_close, Arc::clone(&shared)));
-    let incoming = Incoming {
-        stream,
-        control,
-        shared,
-        taken: 0,
-        silent: Duration::ZERO,
-        lingering: false,
-        alive,
-        writer,
-    };
+    let incoming =
+        Incoming { stream, control, shared, lingering: false, liveness: Liveness::new(alive), writer };
     (incoming, input)
 }
 
@@ -210,39 +181,26 @@ where
     }
 
     fn take(&mut self, message: Option<Result<Message, Error>>) -> Result<Taken, Lost> {
-        self.silent = Duration::ZERO;
+        self.liveness.heard();
         match message {
             Some(Ok(Message::Binary(bytes))) if !bytes.is_empty() => Ok(Taken::Message(bytes)),
             Some(Ok(Message::Pong(payload))) => {
                 if let Ok(taken) = <[u8; 8]>::try_from(&payload[..]) {
-                    self.taken = u64::from_be_bytes(taken);
+                    self.liveness.took(u64::from_be_bytes(taken));
                 }
                 Ok(Taken::Sign)
             }
             Some(Ok(Message::Close(_))) | None => Ok(Taken::End),
             Some(Ok(_)) => Ok(Taken::Sign),
-            Some(Err(error)) => Err(Lost(words(&error))),
+            Some(Err(error)) => Err(lost(error)),
         }
     }
 
-    /// A server that waits for the command to take its input answers no ping; one that has taken all of it must.
     async fn quiet(&mut self) -> Result<(), Lost> {
-        self.silent += QUIET;
         let written = self.shared.written.load(Ordering::Relaxed);
         // A full queue: the socket takes nothing, and what was sent before will be answered first.
         let _ = self.control.try_send(Message::Ping(Bytes::copy_from_slice(&written.to_be_bytes())));
-        if self.silent < SILENT {
-            return Ok(());
-        }
-        self.silent = Duration::ZERO;
-        (self.alive)().await?;
-        if written > self.taken {
-            return Ok(());
-        }
-        Err(Lost(format!(
-            "nothing came for {} s, though the API server answers: something in between has dropped the connection",
-            SILENT.as_secs()
-        )))
+        self.liveness.quiet(written).await
     }
 
     /// A message besides the input.
@@ -267,14 +225,11 @@ impl<S> Drop for Incoming<S> {
     }
 }
 
-fn words(error: &Error) -> String {
+fn lost(error: Error) -> Lost {
     match error {
-        Error::Protocol(_) => "it ended in the middle".to_owned(),
-        Error::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-            "it ended in the middle".to_owned()
-        }
-        Error::Io(error) => format!("it broke: {error}"),
-        other => format!("it broke: {other}"),
+        Error::Protocol(_) => Lost::in_the_middle(),
+        Error::Io(error) => error.into(),
+        other => io::Error::other(other).into(),
     }
 }
 

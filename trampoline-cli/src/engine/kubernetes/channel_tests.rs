@@ -3,6 +3,7 @@
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio_tungstenite::tungstenite::protocol::Role;
 
+use super::super::liveness::SILENT;
 use super::*;
 use crate::engine::kubernetes::stream::Input;
 

@@ -46,6 +46,8 @@ pub(crate) struct Cluster {
     answered: AtomicBool,
     /// It has been said that the server is away: once is enough for calls that wait side by side.
     away: AtomicBool,
+    /// Something in between lets WebSockets through alone.
+    no_spdy: AtomicBool,
 }
 
 impl Cluster {
@@ -73,7 +75,18 @@ impl Cluster {
             ui,
             answered: AtomicBool::new(false),
             away: AtomicBool::new(false),
+            no_spdy: AtomicBool::new(false),
         })
+    }
+
+    /// Whether a command's streams may travel in SPDY, as far as is known.
+    pub(super) fn passes_spdy(&self) -> bool {
+        !self.no_spdy.load(Ordering::Relaxed)
+    }
+
+    /// They did not, though they did in a WebSocket.
+    pub(super) fn stops_spdy(&self) {
+        self.no_spdy.store(true, Ordering::Relaxed);
     }
 
     /// Objects of one kind in the builder's namespace.

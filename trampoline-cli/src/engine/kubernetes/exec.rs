@@ -1,7 +1,7 @@
 //! Commands in a running container, over the API server.
 //!
-//! The protocol's fifth version can tell the end of standard input and goes on with the output; each kubelet since 1.30 speaks
-//! it. How a command ended comes last, behind all of its output: what ends without that was cut off.
+//! They travel in SPDY, or, where something in between does not let that through, in channels of a WebSocket: the fifth version of
+//! that protocol can tell the end of standard input and go on with the output; each kubelet since 1.30 speaks it. How a command ended comes last, behind all of its output: what ends without that was cut off.
 
 use std::time::Duration;
 
@@ -12,15 +12,18 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use kube::Resource;
 use kube::api::AttachParams;
 use kube::core::Request;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 
 use super::cause::Cause;
-use super::channel::{self, HalfClose, Incoming, Lost};
+use super::channel::{self, HalfClose};
 use super::client::Cluster;
+use super::liveness::Lost;
 use super::pod_of;
 use super::stream::{self, Feed, Input};
+use super::streams::{self, Streams};
 use super::target::Target;
+use super::upgrade::Socket;
 use crate::engine::{Output, Stream};
 use crate::error::{CliError, Result};
 use crate::ui::Ui;
@@ -73,6 +76,35 @@ impl Ended {
     }
 }
 
+/// What comes of a command, however it travels.
+pub(super) enum Incoming {
+    Spdy(Streams),
+    Channels(channel::Incoming<Socket>),
+}
+
+impl Incoming {
+    /// The next bytes and their channel; none when the connection has ended in good order. May be dropped at any time.
+    pub(super) async fn next(&mut self) -> std::result::Result<Option<(u8, Bytes)>, Lost> {
+        match self {
+            Self::Spdy(streams) => streams.next().await,
+            Self::Channels(incoming) => incoming.next().await,
+        }
+    }
+
+    /// A frame besides the input.
+    pub(super) async fn send(&mut self, frame: Bytes) {
+        match self {
+            Self::Spdy(streams) => streams.send(&frame).await,
+            Self::Channels(incoming) => incoming.send(frame).await,
+        }
+    }
+}
+
+enum Connection {
+    Spdy(Socket),
+    Channels(Box<kube::client::Connection>),
+}
+
 impl Target {
     /// A command whose streams are channels.
     pub(super) async fn start(
@@ -80,18 +112,40 @@ impl Target {
         cluster: &Cluster,
         argv: &[&str],
         params: AttachParams,
-    ) -> Result<(Incoming<impl AsyncRead + AsyncWrite + Unpin + Send + use<>>, mpsc::Sender<Bytes>)> {
+    ) -> Result<(Incoming, mpsc::Sender<Bytes>)> {
         let pod = pod_of(&self.builder);
         let url = Pod::url_path(&(), Some(&cluster.namespace));
         let params = AttachParams { container: Some(self.container.to_owned()), ..params };
         let client = &cluster.client;
-        let open = || async {
+        let request = || {
             let argv = argv.iter().copied();
-            let request =
-                Request::new(url.as_str()).exec(&pod, argv, &params).map_err(kube::Error::BuildRequest)?;
-            client.connect(request).await
+            Request::new(url.as_str()).exec(&pod, argv, &params).map_err(kube::Error::BuildRequest)
+        };
+        let open = || async {
+            let spdy = cluster.passes_spdy();
+            if spdy {
+                match streams::connect(client, request()?).await {
+                    Ok(socket) => return Ok(Connection::Spdy(socket)),
+                    // Whoever refuses it has not started anything.
+                    Err(kube::Error::Api(_) | kube::Error::UpgradeConnection(_)) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            let connection = client.connect(request()?).await?;
+            if spdy {
+                cluster.stops_spdy();
+            }
+            Ok(Connection::Channels(Box::new(connection)))
         };
         let connection = self.reach(cluster, &format!("cannot run a command in pod {pod}"), open).await?;
+        let connection = match connection {
+            Connection::Spdy(socket) => {
+                let opened = Streams::open(socket, &params, self.alive(cluster)).await;
+                let (streams, input) = opened.map_err(|lost| self.lost(&lost))?;
+                return Ok((Incoming::Spdy(streams), input));
+            }
+            Connection::Channels(connection) => connection,
+        };
         if params.stdin && !connection.supports_stream_close() {
             return Err(CliError::new(
                 Exit::Unsupported,
@@ -99,7 +153,9 @@ impl Target {
             )
             .hint("it cannot tell a command that its input has ended: upgrade the cluster"));
         }
-        Ok(channel::split(connection.into_stream(), HalfClose::Told, self.alive(cluster)))
+        let (incoming, input) =
+            channel::split(connection.into_stream(), HalfClose::Told, self.alive(cluster));
+        Ok((Incoming::Channels(incoming), input))
     }
 
     /// A command that did not start: its code, as podman would give it, and what it would say.
@@ -197,10 +253,7 @@ async fn whole(cluster: &Cluster, target: &Target, argv: &[&str], input: &[u8]) 
 }
 
 /// Passes stdout on and keeps stderr, until the command has ended.
-async fn carry<S>(mut incoming: Incoming<S>, feed: Feed) -> std::result::Result<(Ended, Vec<u8>), Lost>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
+async fn carry(mut incoming: Incoming, feed: Feed) -> std::result::Result<(Ended, Vec<u8>), Lost> {
     let mut words = Vec::new();
     loop {
         let lost = match incoming.next().await {

@@ -34,6 +34,7 @@ pub(super) async fn cluster(
             let request = head.split(" HTTP/").next().unwrap_or_default().to_owned();
             let text = match answer(&request) {
                 Some((code, body)) => plain(code, &body),
+                None if head.contains("SPDY") => plain(400, "a WebSocket or nothing"),
                 None => [upgrade(&head), END.to_vec()].concat(),
             };
             seen.lock().expect("nobody failed").push(request);

@@ -17,8 +17,9 @@ use kube::Resource;
 use kube::core::Request;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::channel::{self, HalfClose, Incoming, Lost};
+use super::channel::{self, HalfClose, Incoming};
 use super::client::Cluster;
+use super::liveness::Lost;
 use super::pod_of;
 use super::spdy::{self, Event};
 use super::stream::{Feed, Input, Output};
@@ -76,7 +77,7 @@ async fn open(cluster: &Cluster, target: &Target, port: u16) -> Result<Forward> 
     let input = match carrier {
         Carrier::Spdy => {
             // A connection that is lost is told by whoever reads.
-            let _ = input.send(spdy::open(port)).await;
+            let _ = input.send(spdy::open_port(port)).await;
             tokio::spawn(carry(
                 Frames { incoming, reader: spdy::Reader::default(), trouble: Vec::new() },
                 feed,
@@ -159,9 +160,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Source for Frames<S> {
                 Some(Event::Reset(spdy::DATA)) => {
                     return Err(io::Error::other(String::from_utf8_lossy(&self.trouble).into_owned()));
                 }
-                Some(Event::Ping(id)) => self.incoming.send(spdy::pong(id)).await,
+                Some(Event::Ping(id)) => self.incoming.send(spdy::ping(id)).await,
                 Some(Event::GoAway) => return lost("the node ended it"),
-                Some(Event::Data(..) | Event::Fin(_) | Event::Reset(_)) => {}
+                Some(Event::Data(..) | Event::Fin(_) | Event::Reset(_) | Event::Reply(_)) => {}
                 None => match self.incoming.message().await? {
                     Some(bytes) => self.reader.push(bytes),
                     None => return lost("it was closed before the port had said all"),
@@ -225,7 +226,7 @@ mod tests {
     async fn heard(messages: &[&[u8]]) -> (Vec<u8>, Option<String>) {
         let (ours, mut theirs) = tokio::io::duplex(1 << 16);
         let socket = WebSocketStream::from_raw_socket(ours, Role::Client, None).await;
-        let alive: channel::Alive = Box::new(|| Box::pin(async { Ok(()) }));
+        let alive: crate::engine::kubernetes::liveness::Alive = Box::new(|| Box::pin(async { Ok(()) }));
         let (incoming, _input) = channel::split(socket, HalfClose::Untold, alive);
         for message in messages {
             theirs.write_all(&[0x82, u8::try_from(message.len()).expect("short")]).await.expect("fits");

@@ -1,5 +1,4 @@
-//! SPDY/3.1, as far as one forwarded port needs it: a stream for its data and one for what is wrong with it. Nothing compresses
-//! what we send, and what the server compresses, its headers, says nothing that we do not know.
+//! SPDY/3.1, as far as a forwarded port and a command need it: streams, opened by the client alone. Nothing compresses what we send, and what the server compresses, its headers, says nothing that we do not know.
 //!
 //! Both ends are Kubernetes' own (`moby/spdystream`): there is no flow control, and data for a stream that has not been replied to
 //! is lost without a word.
@@ -18,11 +17,13 @@ const CONTROL: u32 = 1 << 31;
 const VERSION: u32 = 3;
 const FIN: u8 = 1;
 const SYN_STREAM: u16 = 1;
+const SYN_REPLY: u16 = 2;
 const RST_STREAM: u16 = 3;
 const PING: u16 = 6;
 const GOAWAY: u16 = 7;
 /// Payload of what we read of control frames, bytes.
 const SMALL: usize = 8;
+const WORD: usize = 4;
 
 /// What a server has sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,20 +34,30 @@ pub(super) enum Event {
     Fin(u32),
     /// It has given a stream up.
     Reset(u32),
-    /// It wants the same back.
+    /// It wants the same back, or gives ours back.
     Ping(u32),
+    /// It has taken a stream: from here on it may be written to.
+    Reply(u32),
     /// It takes no more streams: all is over.
     GoAway,
 }
 
-/// Opens both streams to a port.
-pub(super) fn open(port: u16) -> Bytes {
+/// A stream that a client opens; the first one has number 1, and each is odd and larger than the one before.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Opening<'a> {
+    pub(super) stream: u32,
+    /// The client says nothing on it.
+    pub(super) is_silent: bool,
+    pub(super) headers: &'a [(&'a str, &'a str)],
+}
+
+/// Opens the streams of a connection.
+pub(super) fn open(openings: &[Opening<'_>]) -> Bytes {
     let mut out = BytesMut::new();
-    for (stream, kind, flags) in [(ERROR, "error", FIN), (DATA, "data", 0)] {
-        let port = port.to_string();
-        let block = headers(&[("streamtype", kind), ("port", &port), ("requestid", "0")], stream == ERROR);
-        control(&mut out, SYN_STREAM, flags, 10 + block.len());
-        out.put_u32(stream);
+    for (n, opening) in openings.iter().enumerate() {
+        let block = headers(opening.headers, n == 0);
+        control(&mut out, SYN_STREAM, if opening.is_silent { FIN } else { 0 }, 10 + block.len());
+        out.put_u32(opening.stream);
         // Belongs to no other; the highest priority.
         out.put_bytes(0, 6);
         out.put_slice(&block);
@@ -54,17 +65,38 @@ pub(super) fn open(port: u16) -> Bytes {
     out.freeze()
 }
 
+/// Opens both streams to a port.
+pub(super) fn open_port(port: u16) -> Bytes {
+    let port = port.to_string();
+    let headers = |kind| [("streamtype", kind), ("port", &*port), ("requestid", "0")];
+    open(&[
+        Opening { stream: ERROR, is_silent: true, headers: &headers("error") },
+        Opening { stream: DATA, is_silent: false, headers: &headers("data") },
+    ])
+}
+
 /// Bytes of the port.
 pub(super) fn data(payload: &[u8]) -> Bytes {
     let mut out = BytesMut::with_capacity(HEAD + payload.len());
-    out.put_u32(DATA);
-    out.put_u32(length(0, payload.len()));
-    out.put_slice(payload);
+    put(&mut out, DATA, payload);
     out.freeze()
 }
 
-/// The answer to a ping.
-pub(super) fn pong(id: u32) -> Bytes {
+/// Bytes of a stream, behind what is there.
+pub(super) fn put(out: &mut BytesMut, stream: u32, payload: &[u8]) {
+    out.put_u32(stream);
+    out.put_u32(length(0, payload.len()));
+    out.put_slice(payload);
+}
+
+/// The end of a stream, as far as it is ours.
+pub(super) fn put_end(out: &mut BytesMut, stream: u32) {
+    out.put_u32(stream);
+    out.put_u32(length(FIN, 0));
+}
+
+/// A ping (a client's has an odd number), or the answer to one.
+pub(super) fn ping(id: u32) -> Bytes {
     let mut out = BytesMut::with_capacity(HEAD + 4);
     control(&mut out, PING, 0, 4);
     out.put_u32(id);
@@ -120,6 +152,7 @@ enum State {
     Head,
     Data { stream: u32, fin: bool, left: usize },
     Control { kind: u16, length: usize },
+    Reply { left: usize },
     Skip { left: usize },
 }
 
@@ -171,6 +204,11 @@ impl Reader {
                         _ => Event::GoAway,
                     }));
                 }
+                State::Reply { left } => {
+                    let Some(stream) = self.gather(WORD) else { return Ok(None) };
+                    self.state = State::Skip { left };
+                    return Ok(Some(Event::Reply(word(&stream) & !CONTROL)));
+                }
                 State::Skip { left: 0 } => self.state = State::Head,
                 State::Skip { left } => {
                     let skipped = self.take(left).len();
@@ -218,6 +256,8 @@ fn begun(head: &[u8]) -> io::Result<State> {
             wrong(&format!("sent a frame of type {kind} that is none"))
         }
         kind @ (RST_STREAM | PING | GOAWAY) => Ok(State::Control { kind, length: left }),
+        SYN_REPLY if left < WORD => wrong("sent a reply that is none"),
+        SYN_REPLY => Ok(State::Reply { left: left - WORD }),
         _ => Ok(State::Skip { left }),
     }
 }

@@ -49,6 +49,8 @@ fn frames_need_not_come_in_one_piece() {
     sent.extend(control_frame(GOAWAY, &[0; 8]));
     let data = |stream, text: &'static [u8]| Event::Data(stream, Bytes::from_static(text));
     let expected = [
+        Event::Reply(ERROR),
+        Event::Reply(DATA),
         data(DATA, b"SSH-2.0-"),
         Event::Ping(2),
         data(ERROR, b"refused"),
@@ -69,6 +71,7 @@ fn what_is_no_spdy_is_told() {
         server(CONTROL | 2 << 16 | 6, 0, &[0; 4]),
         control_frame(PING, &[0; 8]),
         control_frame(RST_STREAM, &[0; 4]),
+        control_frame(SYN_REPLY, &[0; 2]),
     ] {
         assert_eq!(events(&wrong, 64).expect_err("refused").kind(), io::ErrorKind::InvalidData);
     }
@@ -77,7 +80,7 @@ fn what_is_no_spdy_is_told() {
 /// Go's reader takes the two blocks for one stream of zlib's without a dictionary; byte for byte what it read.
 #[test]
 fn both_streams_are_opened() {
-    let frames = open(2222);
+    let frames = open_port(2222);
     let block = |kind: &str| {
         let mut text = vec![0, 0, 0, 3];
         for word in ["streamtype", kind, "port", "2222", "requestid", "0"] {
@@ -105,5 +108,5 @@ fn both_streams_are_opened() {
     }
     assert_eq!(frames, expected);
     assert_eq!(data(b"ab")[..], [0, 0, 0, 3, 0, 0, 0, 2, b'a', b'b']);
-    assert_eq!(pong(7)[..], [0x80, 3, 0, 6, 0, 0, 0, 4, 0, 0, 0, 7]);
+    assert_eq!(ping(7)[..], [0x80, 3, 0, 6, 0, 0, 0, 4, 0, 0, 0, 7]);
 }

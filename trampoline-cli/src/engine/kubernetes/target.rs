@@ -8,8 +8,8 @@ use contract::places::Container;
 use k8s_openapi::api::core::v1::Pod;
 
 use super::cause::Cause;
-use super::channel::{Alive, Lost};
 use super::client::{Cluster, Failed};
+use super::liveness::{Alive, Lost};
 use super::{failure, pod_of};
 use crate::error::{CliError, Result};
 use crate::render::PREPARE;

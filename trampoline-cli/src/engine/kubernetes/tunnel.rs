@@ -2,18 +2,17 @@
 //! within the WebSocket only passes through, once the API server has taken it out. Kubernetes knows that since 1.30; a server
 //! that does not, takes the other of the two protocols that it is offered.
 
-use http::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY};
-use http::header::{SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE};
-use http::{Request, Response, StatusCode};
-use hyper::upgrade::Upgraded;
-use hyper_util::rt::TokioIo;
-use kube::client::{Body, UpgradeConnectionError};
-use kube::core::Status;
+use http::Request;
+use http::header::{HeaderMap, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL};
+use http::header::{SEC_WEBSOCKET_VERSION, UPGRADE};
+use kube::client::UpgradeConnectionError;
 use kube::{Client, Error, Result};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::client::generate_key;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::Role;
+
+use super::upgrade::{Socket, says, upgrade};
 
 const TUNNELLED: &str = "SPDY/3.1+portforward.k8s.io";
 const CHANNELS: &str = "v4.channel.k8s.io";
@@ -30,49 +29,21 @@ pub(super) enum Carrier {
 pub(super) async fn connect(
     client: &Client,
     request: Request<Vec<u8>>,
-) -> Result<(WebSocketStream<TokioIo<Upgraded>>, Carrier)> {
+) -> Result<(WebSocketStream<Socket>, Carrier)> {
     let key = generate_key();
-    let (mut parts, body) = request.into_parts();
-    for (name, value) in [
-        (CONNECTION, "Upgrade"),
+    let headers = [
         (UPGRADE, "websocket"),
         (SEC_WEBSOCKET_VERSION, "13"),
         (SEC_WEBSOCKET_PROTOCOL, OFFERED),
-    ] {
-        parts.headers.insert(name, HeaderValue::from_static(value));
-    }
-    let value = HeaderValue::from_str(&key).map_err(|error| Error::HttpError(error.into()))?;
-    parts.headers.insert(SEC_WEBSOCKET_KEY, value);
-    let response = client.send(Request::from_parts(parts, Body::from(body))).await?;
-    let response = accepted(response).await?;
-    let carrier = carrier(response.headers(), &key).map_err(Error::UpgradeConnection)?;
-    let upgraded = hyper::upgrade::on(response)
-        .await
-        .map_err(|error| Error::UpgradeConnection(UpgradeConnectionError::GetPendingUpgrade(error)))?;
-    Ok((WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Client, None).await, carrier))
-}
-
-/// A refusal, in the words of the server.
-async fn accepted(response: Response<Body>) -> Result<Response<Body>> {
-    let code = response.status();
-    if code == StatusCode::SWITCHING_PROTOCOLS {
-        return Ok(response);
-    }
-    if !code.is_client_error() && !code.is_server_error() {
-        return Err(Error::UpgradeConnection(UpgradeConnectionError::ProtocolSwitch(code)));
-    }
-    let text = response.into_body().collect_bytes().await?;
-    let status = serde_json::from_slice(&text).unwrap_or_else(|_| {
-        // Whoever stands in between has words of their own.
-        Status::failure(String::from_utf8_lossy(&text).trim(), "").with_code(code.as_u16())
-    });
-    Err(Error::Api(status.boxed()))
+        (SEC_WEBSOCKET_KEY, &key),
+    ];
+    let (answer, socket) = upgrade(client, request, &headers).await?;
+    let carrier = carrier(&answer, &key).map_err(Error::UpgradeConnection)?;
+    Ok((WebSocketStream::from_raw_socket(socket, Role::Client, None).await, carrier))
 }
 
 fn carrier(headers: &HeaderMap, key: &str) -> std::result::Result<Carrier, UpgradeConnectionError> {
-    let is = |name: HeaderName, value: &str| {
-        headers.get(name).is_some_and(|found| found.as_bytes().eq_ignore_ascii_case(value.as_bytes()))
-    };
+    let is = |name, value| says(headers, &name, value);
     if !is(UPGRADE, "websocket") {
         return Err(UpgradeConnectionError::MissingUpgradeWebSocketHeader);
     }
@@ -90,6 +61,8 @@ fn carrier(headers: &HeaderMap, key: &str) -> std::result::Result<Carrier, Upgra
 
 #[cfg(test)]
 mod tests {
+    use http::header::HeaderValue;
+
     use super::*;
 
     #[test]
