@@ -234,6 +234,8 @@ mod tests {
         let target = Target::new("a", Container::Maintenance);
         let code = attach(&cluster, &target, &["true".into()], false).await;
         assert_eq!(code.expect("it ends well"), 0);
+        // The server takes a WebSocket alone: it is not asked for anything else again.
+        assert!(!cluster.passes_spdy());
         let status = std::fs::read_to_string("/proc/self/status").expect("is there");
         let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).expect("is told");
         let caught = u64::from_str_radix(caught.trim(), 16).expect("a mask");

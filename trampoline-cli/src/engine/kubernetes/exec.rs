@@ -100,6 +100,16 @@ impl Incoming {
     }
 }
 
+/// Whether it may be the protocol that somebody does not let through, who has not started anything then.
+fn refuses_spdy(error: &kube::Error) -> bool {
+    match error {
+        kube::Error::Api(status) => {
+            status.code != 404 && matches!(Cause::of(&status.message), Cause::Unknown)
+        }
+        error => matches!(error, kube::Error::UpgradeConnection(_)),
+    }
+}
+
 enum Connection {
     Spdy(Socket),
     Channels(Box<kube::client::Connection>),
@@ -126,9 +136,8 @@ impl Target {
             if spdy {
                 match streams::connect(client, request()?).await {
                     Ok(socket) => return Ok(Connection::Spdy(socket)),
-                    // Whoever refuses it has not started anything.
-                    Err(kube::Error::Api(_) | kube::Error::UpgradeConnection(_)) => {}
-                    Err(error) => return Err(error),
+                    Err(error) if !refuses_spdy(&error) => return Err(error),
+                    Err(_) => {}
                 }
             }
             let connection = client.connect(request()?).await?;
@@ -297,6 +306,17 @@ mod tests {
         let Ended::Refused(words) = Ended::parse(refused) else { panic!("it did not run") };
         assert_eq!(Cause::of(&words), Cause::NotRunning);
         assert_eq!(Ended::parse(b"no JSON"), Ended::Refused("no JSON".to_owned()));
+    }
+
+    #[test]
+    fn only_a_refusal_of_the_protocol_is_tried_again_without_it() {
+        let refused = |code, words: &str| {
+            refuses_spdy(&kube::Error::Api(kube::core::Status::failure(words, "").with_code(code).boxed()))
+        };
+        assert!(refused(400, "Upgrade request required"));
+        assert!(refused(403, "pods \"x\" is forbidden: User \"bob\" cannot create resource \"pods/exec\""));
+        assert!(!refused(500, "unable to upgrade connection: container not found (\"user\")"));
+        assert!(!refused(404, "pods \"trampoline-x-0\" not found"));
     }
 
     #[test]
