@@ -1,6 +1,6 @@
 //! From words to subcommands. Data goes to standard output, everything for people to standard error.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
 use std::os::fd::AsFd;
 use std::path::Path;
 
@@ -43,10 +43,20 @@ pub(crate) fn run(place: &Place, args: Args) -> u8 {
         let _ = writeln!(io::stderr(), "user-init: {}", chain(&error));
         error.exit().code()
     });
-    if command == "receive" {
+    if has_input(command, &args.rest) {
         unread::leave();
     }
     code
+}
+
+/// Whether a client may send more than this command has read. sshd copes with that itself, and a terminal is no pipe.
+fn has_input(command: &str, rest: &[String]) -> bool {
+    let own = rest.split(|word| word == "--").next().unwrap_or_default();
+    match command {
+        "receive" => true,
+        "session" => !own.windows(2).any(|words| words == ["--kind", "ssh"]) && !io::stdin().is_terminal(),
+        _ => false,
+    }
 }
 
 /// What is in force; a file that is refused is `serve`'s to complain about and no reason to lock people out.

@@ -20,7 +20,6 @@ use crate::control::{Client, Reply, Request};
 use crate::environment;
 use crate::error::{Error, Result, io_error};
 use crate::project::Project;
-use crate::unread;
 
 pub use begun::Begun;
 pub use signals::signal;
@@ -97,12 +96,7 @@ pub fn run(place: &Place, asked: Asked) -> Result<u8> {
             return Ok(NOT_FOUND);
         }
     };
-    let code =
-        wait(&mut child, &mut client, &caught, terminal).map_err(io_error("wait for a command in", &dir))?;
-    if asked.kind != SessionKind::Ssh && !terminal {
-        unread::leave();
-    }
-    Ok(code)
+    wait(&mut child, &mut client, &caught, terminal).map_err(io_error("wait for a command in", &dir))
 }
 
 fn say(text: &str) {

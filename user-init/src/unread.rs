@@ -60,8 +60,9 @@ fn discard(input: BorrowedFd<'_>, mut quiet: Duration, end: Instant) -> Left {
         if left.is_zero() {
             return Left::Open;
         }
-        if !read(input, &mut bytes).is_ok_and(|n| n > 0) {
-            return Left::Nothing;
+        match read(input, &mut bytes) {
+            Ok(1..) | Err(Errno::EINTR | Errno::EAGAIN) => {}
+            Ok(_) | Err(_) => return Left::Nothing,
         }
     }
 }

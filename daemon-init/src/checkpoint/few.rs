@@ -41,10 +41,14 @@ pub(super) fn changed(nix: &Path, since: i64) -> Option<Vec<File>> {
     Some(few.opened)
 }
 
-/// What builds have not finished is of no account: it is renamed at its end, which changes it.
+/// What builds have not finished is of no account: it is renamed at its end, which changes it. Until then it can be written to, as no
+/// valid path can, whatever its name.
 fn is_path(entry: &DirEntry) -> bool {
     let name = entry.file_name();
-    name.to_str().is_some_and(|name| is_name(name) && !name.ends_with(".drv.chroot"))
+    let is_sandbox = |name: &str| {
+        name.ends_with(".drv.chroot") && entry.metadata().is_ok_and(|meta| meta.mode() & 0o200 != 0)
+    };
+    name.to_str().is_some_and(|name| is_name(name) && !is_sandbox(name))
 }
 
 struct Few {
@@ -81,8 +85,11 @@ impl Few {
     /// Links are in their folder.
     fn tree(&mut self, path: &Path) -> Option<()> {
         let kind = fs::symlink_metadata(path).ok()?.file_type();
-        if !kind.is_symlink() {
+        if kind.is_file() || kind.is_dir() {
             self.add(path)?;
+        } else if !kind.is_symlink() {
+            // What a build left that has failed; nothing of it can be made durable.
+            return None;
         }
         if kind.is_dir() {
             for entry in fs::read_dir(path).ok()? {
@@ -183,6 +190,16 @@ mod tests {
         volume.add("one-more", 0);
         assert_eq!(volume.changed(0), None);
         assert_eq!(volume.changed(NEVER), Some(ALWAYS));
+    }
+
+    #[test]
+    fn what_is_no_file_is_left_to_the_file_system() {
+        let volume = Volume::new();
+        fs::remove_dir(volume.nix().join("store/.links")).unwrap();
+        let path = volume.add("failed", 1);
+        assert!(volume.changed(0).is_some());
+        nix::unistd::mkfifo(&path.join("fifo"), nix::sys::stat::Mode::S_IRUSR).unwrap();
+        assert_eq!(volume.changed(0), None);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use e2e::setting::setting;
 use e2e::volume::bind;
 
 crate::scenarios! {
-    Root: [
+    Podman: [
         strict_paths_are_on_disk_before_they_count,
     ],
 }

@@ -34,6 +34,8 @@ const WORDS: u32 = 7;
 const TERMINAL: u32 = 9;
 /// The container runtime is given as long to take them.
 const TAKEN: Duration = Duration::from_secs(30);
+/// Input that waits in a pipe for a command that does not read it, bytes.
+const FITS: u64 = 64 << 10;
 /// Messages on their way to the socket.
 const OUT: usize = 8;
 /// Written at once, bytes.
@@ -179,7 +181,8 @@ where
                 }
             }
             Event::Ping(id) if id % 2 == 0 => drop(self.orders.try_send(spdy::ping(id))),
-            Event::Ping(id) if id == self.asked.0 => self.liveness.took(self.asked.1),
+            // It answers also while the command leaves more than that unread, and at some time not any more.
+            Event::Ping(id) if id == self.asked.0 && self.asked.1 <= FITS => self.liveness.took(self.asked.1),
             Event::Ping(_) | Event::Reply(_) | Event::Data(..) => {}
         }
         None
