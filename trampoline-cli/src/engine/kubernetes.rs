@@ -26,6 +26,7 @@ mod proxy_env;
 mod rounds;
 mod scale;
 mod spdy;
+mod start;
 mod stream;
 mod streams;
 mod target;

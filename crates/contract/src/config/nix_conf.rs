@@ -68,7 +68,7 @@ pub fn nix_conf(config: &Config, capacity: Capacity) -> String {
         lines.push(format!("extra-trusted-users = {}", daemon.trusted_users.join(" ")));
     }
     if daemon.durability == Durability::Strict {
-        // What is added is made durable by the first alone, what is built by the second alone (Nix 2.26).
+        // The first leaves out what is built (Nix 2.26).
         lines.push("fsync-store-paths = true".to_owned());
         lines.push("sync-before-registering = true".to_owned());
     }

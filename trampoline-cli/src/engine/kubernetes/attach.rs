@@ -12,8 +12,9 @@ use tokio::sync::mpsc;
 
 use super::channel::{self, FRAME};
 use super::client::Cluster;
-use super::exec::{Ended, Incoming, RESIZE, STATUS, STDERR, STDOUT};
+use super::exec::{Ended, STATUS, STDERR, STDOUT};
 use super::liveness::Lost;
+use super::start::Incoming;
 use super::target::Target;
 use crate::error::{CliError, Result, While};
 
@@ -111,7 +112,7 @@ async fn resize(incoming: &mut Incoming) {
     // Without a size it keeps the one that it has.
     let Ok(size) = termios::tcgetwinsize(io::stdout()) else { return };
     let size = serde_json::json!({ "Width": size.ws_col, "Height": size.ws_row });
-    incoming.send(channel::frame(RESIZE, size.to_string().as_bytes())).await;
+    incoming.resize(size.to_string().as_bytes()).await;
 }
 
 /// What ends us, and the terminal's size.

@@ -3,13 +3,9 @@
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio_tungstenite::tungstenite::protocol::Role;
 
-use super::super::liveness::SILENT;
+use super::super::liveness::{SILENT, always};
 use super::*;
 use crate::engine::kubernetes::stream::Input;
-
-fn always() -> Alive {
-    Box::new(|| Box::pin(async { Ok(()) }))
-}
 
 async fn pair(
     half_close: HalfClose,

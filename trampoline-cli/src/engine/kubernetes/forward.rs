@@ -221,13 +221,13 @@ mod tests {
     use tokio_tungstenite::tungstenite::protocol::Role;
 
     use super::*;
+    use crate::engine::kubernetes::liveness::always;
 
     /// What comes of messages, after which the server closes the connection in good order.
     async fn heard(messages: &[&[u8]]) -> (Vec<u8>, Option<String>) {
         let (ours, mut theirs) = tokio::io::duplex(1 << 16);
         let socket = WebSocketStream::from_raw_socket(ours, Role::Client, None).await;
-        let alive: crate::engine::kubernetes::liveness::Alive = Box::new(|| Box::pin(async { Ok(()) }));
-        let (incoming, _input) = channel::split(socket, HalfClose::Untold, alive);
+        let (incoming, _input) = channel::split(socket, HalfClose::Untold, always());
         for message in messages {
             theirs.write_all(&[0x82, u8::try_from(message.len()).expect("short")]).await.expect("fits");
             theirs.write_all(message).await.expect("fits");

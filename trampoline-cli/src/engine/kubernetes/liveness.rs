@@ -40,6 +40,12 @@ impl Lost {
 /// Asks by another way whether the other end can still be there.
 pub(super) type Alive = Box<dyn Fn() -> Pin<Box<dyn Future<Output = Result<(), Lost>> + Send>> + Send + Sync>;
 
+/// It always can, in tests.
+#[cfg(test)]
+pub(super) fn always() -> Alive {
+    Box::new(|| Box::pin(async { Ok(()) }))
+}
+
 /// What is known of the other end.
 pub(super) struct Liveness {
     /// Bytes of input that it is known to have taken.

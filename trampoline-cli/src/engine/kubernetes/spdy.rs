@@ -43,19 +43,19 @@ pub(super) enum Event {
 }
 
 /// A stream that a client opens; the first one has number 1, and each is odd and larger than the one before.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Opening<'a> {
     pub(super) stream: u32,
     /// The client says nothing on it.
     pub(super) is_silent: bool,
-    pub(super) headers: &'a [(&'a str, &'a str)],
+    pub(super) headers: Vec<(&'a str, &'a str)>,
 }
 
 /// Opens the streams of a connection.
 pub(super) fn open(openings: &[Opening<'_>]) -> Bytes {
     let mut out = BytesMut::new();
     for (n, opening) in openings.iter().enumerate() {
-        let block = headers(opening.headers, n == 0);
+        let block = headers(&opening.headers, n == 0);
         control(&mut out, SYN_STREAM, if opening.is_silent { FIN } else { 0 }, 10 + block.len());
         out.put_u32(opening.stream);
         // Belongs to no other; the highest priority.
@@ -68,10 +68,10 @@ pub(super) fn open(openings: &[Opening<'_>]) -> Bytes {
 /// Opens both streams to a port.
 pub(super) fn open_port(port: u16) -> Bytes {
     let port = port.to_string();
-    let headers = |kind| [("streamtype", kind), ("port", &*port), ("requestid", "0")];
+    let headers = |kind| vec![("streamtype", kind), ("port", &*port), ("requestid", "0")];
     open(&[
-        Opening { stream: ERROR, is_silent: true, headers: &headers("error") },
-        Opening { stream: DATA, is_silent: false, headers: &headers("data") },
+        Opening { stream: ERROR, is_silent: true, headers: headers("error") },
+        Opening { stream: DATA, is_silent: false, headers: headers("data") },
     ])
 }
 

@@ -18,7 +18,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, Wr
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 
-use super::exec::{RESIZE, STATUS, STDERR, STDOUT};
+use super::exec::{STATUS, STDERR, STDOUT};
 use super::liveness::{Alive, Liveness, Lost, QUIET};
 use super::spdy::{self, ERROR, Event, Opening, Reader};
 use super::upgrade::{Socket, says, upgrade};
@@ -99,12 +99,13 @@ where
             (WORDS, "stderr", params.stderr),
             (TERMINAL, "resize", params.tty),
         ];
-        let wanted: Vec<_> = all.into_iter().filter(|(.., wanted)| *wanted).collect();
-        let headers: Vec<_> = wanted.iter().map(|(_, kind, _)| [("streamtype", *kind)]).collect();
+        let wanted = all.into_iter().filter(|(.., wanted)| *wanted);
         let openings: Vec<_> = wanted
-            .iter()
-            .zip(&headers)
-            .map(|((stream, ..), headers)| Opening { stream: *stream, is_silent: false, headers })
+            .map(|(stream, kind, _)| Opening {
+                stream,
+                is_silent: false,
+                headers: vec![("streamtype", kind)],
+            })
             .collect();
         let (mut read, mut write) = tokio::io::split(socket);
         write.write_all(&spdy::open(&openings)).await?;
@@ -120,7 +121,7 @@ where
         let shared = Arc::new(Shared::default());
         let frames = params.stdin.then_some(frames);
         let writer = tokio::spawn(carry(write, frames, control, Arc::clone(&shared)));
-        let outputs = wanted.iter().map(|(stream, ..)| *stream).filter(|s| [OUTPUT, WORDS].contains(s));
+        let outputs = openings.iter().map(|opening| opening.stream).filter(|s| [OUTPUT, WORDS].contains(s));
         let streams = Self {
             socket: read,
             reader,
@@ -204,11 +205,10 @@ where
         self.liveness.quiet(written).await
     }
 
-    /// A frame besides the input.
-    pub(super) async fn send(&mut self, frame: &[u8]) {
-        let Some((&RESIZE, payload)) = frame.split_first() else { return };
+    /// Tells the size of its terminal.
+    pub(super) async fn resize(&mut self, size: &[u8]) {
         let mut out = BytesMut::new();
-        spdy::put(&mut out, TERMINAL, payload);
+        spdy::put(&mut out, TERMINAL, size);
         // A connection that is lost is told by `next`.
         let _ = self.orders.send(out.freeze()).await;
     }

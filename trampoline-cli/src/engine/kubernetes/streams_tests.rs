@@ -2,10 +2,7 @@ use tokio::io::DuplexStream;
 
 use super::*;
 use crate::engine::kubernetes::channel::frame;
-
-fn always() -> Alive {
-    Box::new(|| Box::pin(async { Ok(()) }))
-}
+use crate::engine::kubernetes::liveness::always;
 
 fn control(kind: u8, payload: &[u8]) -> Vec<u8> {
     let length = u8::try_from(payload.len()).expect("short");
@@ -78,7 +75,7 @@ async fn words_that_are_no_json_are_told_at_the_end() {
 #[tokio::test]
 async fn input_and_its_end_and_the_size_of_a_terminal() {
     let (mut streams, input, mut theirs) = command(true).await;
-    streams.send(&frame(RESIZE, b"{}")).await;
+    streams.resize(b"{}").await;
     let mut sent = [0; 10];
     theirs.read_exact(&mut sent).await.expect("a size");
     assert_eq!(sent[..], data(9, 0, b"{}"));
