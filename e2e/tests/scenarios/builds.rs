@@ -137,8 +137,8 @@ fn signal_to_the_client_reaches_a_command_without_a_terminal() {
     let mut shell = call.start();
     shell.line("begun");
     nix::sys::signal::killpg(nix::unistd::Pid::from_raw(shell.pid()), Signal::SIGINT).expect("its own group");
-    drop(shell.output());
+    let shell = shell.output();
     let left = builder
         .shell("for p in /proc/[0-9]*; do tr '\\0' ' ' <$p/cmdline; echo; done | grep -x 'sleep 301 '");
-    assert_eq!(left.stdout, "", "it goes on: {left}");
+    assert_eq!(left.stdout, "", "it goes on: {left}\n{shell}");
 }

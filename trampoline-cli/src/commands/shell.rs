@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::IsTerminal;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use contract::places::{Container, USER_INIT};
@@ -13,6 +13,9 @@ use crate::error::{Result, While};
 use crate::global::Global;
 use crate::remote;
 use crate::wake;
+
+/// A signal that came before the engine's process ended was caught by then; the runtime tells of it in its next round.
+const LATE: Duration = Duration::from_millis(5);
 
 /// A prompt in the builder, or one command
 ///
@@ -80,16 +83,29 @@ async fn passing_signals(
     let mut interrupt = watch(SignalKind::interrupt())?;
     let mut terminate = watch(SignalKind::terminate())?;
     let mut hang_up = watch(SignalKind::hangup())?;
-    tokio::pin!(attached);
-    loop {
-        let name = tokio::select! {
-            // The key that interrupts us ends the engine's own process as well.
+    let mut told = async || {
+        tokio::select! {
             biased;
             _ = interrupt.recv() => "int",
             _ = terminate.recv() => "term",
             _ = hang_up.recv() => "hup",
-            code = &mut attached => return code,
-        };
-        context.engine.exec(&context.name, Container::User, &[USER_INIT, "signal", id, name], &[]).await?;
+        }
+    };
+    let pass = async |name| {
+        context.engine.exec(&context.name, Container::User, &[USER_INIT, "signal", id, name], &[]).await
+    };
+    tokio::pin!(attached);
+    loop {
+        tokio::select! {
+            biased;
+            name = told() => drop(pass(name).await?),
+            code = &mut attached => {
+                // The key that interrupts us ends the engine's own process as well, and we may hear of that first.
+                if let Ok(name) = tokio::time::timeout(LATE, told()).await {
+                    pass(name).await?;
+                }
+                return code;
+            }
+        }
     }
 }
