@@ -287,8 +287,9 @@ fn a_job_whose_end_nobody_saw_is_not_running() {
     let end = follow(&world, &job.id, "0").2;
     assert_eq!(end.note.as_deref(), Some("the builder ended while it ran"));
     assert_eq!((end.state(), end.exit_code()), (JobState::Interrupted, Exit::Stopping.code()));
-    // What the one that was killed had published stands there until the next one publishes.
-    world.until_activity(|activity| activity.jobs.is_empty());
+    // Published twice: first that nothing runs any more, then what was lost, once each of it has its end.
+    world.until_activity(|activity| !activity.lost.is_empty());
+    assert_eq!(world.activity().jobs, [""; 0]);
     let lost: Vec<String> = world.activity().lost.iter().map(ToString::to_string).collect();
     assert_eq!(lost, [format!("{} (p gate)", job.id)], "it is named");
     open_gate(&world.paths.home.join("gate"), "the orphan may go");
