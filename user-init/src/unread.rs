@@ -5,14 +5,13 @@
 //! drop what they have not passed on of the output. So the input is read to its end first, if it has one.
 
 use std::fs::File;
-use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::io::{self, Read};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use agent::life;
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::unistd::{dup2_stderr, dup2_stdout, read};
+use nix::unistd::{dup2_stderr, dup2_stdout};
 
 /// A client that sends more than is read has filled the pipes, so that the next of it is there at once.
 const FIRST: Duration = Duration::from_millis(50);
@@ -23,15 +22,14 @@ const LONGEST: Duration = Duration::from_secs(10);
 
 /// To be called last: in a cluster nothing that is written later is seen.
 pub(crate) fn leave() {
-    let input = io::stdin();
-    let end = Instant::now() + LONGEST;
-    if discard(input.as_fd(), FIRST, end) == Left::Open && life::in_cluster() {
+    let arrivals = discard(io::stdin());
+    if until_left(&arrivals, FIRST, LONGEST) == Left::Open && life::in_cluster() {
         let closed = File::options().write(true).open("/dev/null").and_then(|null| {
             dup2_stdout(&null)?;
             Ok(dup2_stderr(&null)?)
         });
         if closed.is_ok() {
-            discard(input.as_fd(), QUIET, Instant::now() + QUIET);
+            until_left(&arrivals, QUIET, QUIET);
         }
     }
 }
@@ -43,24 +41,36 @@ enum Left {
     Open,
 }
 
-/// To its end, or until nothing comes for a while; at first for `quiet`.
-fn discard(input: BorrowedFd<'_>, mut quiet: Duration, end: Instant) -> Left {
-    let mut bytes = vec![0; 64 << 10];
+/// Reads to its end; tells each time that something has come. In a thread that nobody waits for: what the command has left running
+/// may read the same pipe, and take what we have seen come.
+fn discard(mut input: impl Read + Send + 'static) -> Receiver<()> {
+    let (came, arrivals) = mpsc::channel();
+    thread::spawn(move || {
+        let mut bytes = vec![0; 64 << 10];
+        loop {
+            match input.read(&mut bytes) {
+                Ok(1..) => {}
+                Err(error)
+                    if [io::ErrorKind::Interrupted, io::ErrorKind::WouldBlock].contains(&error.kind()) => {}
+                Ok(_) | Err(_) => return,
+            }
+            if came.send(()).is_err() {
+                return;
+            }
+        }
+    });
+    arrivals
+}
+
+/// To the input's end, or until nothing comes for a while, at first for `quiet`; for `longest` at most.
+fn until_left(arrivals: &Receiver<()>, mut quiet: Duration, longest: Duration) -> Left {
+    let end = Instant::now() + longest;
     loop {
         let left = end.saturating_duration_since(Instant::now()).min(quiet);
-        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO);
-        match poll(&mut [PollFd::new(input, PollFlags::POLLIN)], timeout) {
-            Ok(0) => return Left::Open,
-            Ok(_) => quiet = QUIET,
-            Err(Errno::EINTR) => continue,
-            Err(_) => return Left::Nothing,
-        }
-        if left.is_zero() {
-            return Left::Open;
-        }
-        match read(input, &mut bytes) {
-            Ok(1..) | Err(Errno::EINTR | Errno::EAGAIN) => {}
-            Ok(_) | Err(_) => return Left::Nothing,
+        match arrivals.recv_timeout(left) {
+            Err(RecvTimeoutError::Disconnected) => return Left::Nothing,
+            Ok(()) if !left.is_zero() => quiet = QUIET,
+            Ok(()) | Err(RecvTimeoutError::Timeout) => return Left::Open,
         }
     }
 }
@@ -68,7 +78,6 @@ fn discard(input: BorrowedFd<'_>, mut quiet: Duration, end: Instant) -> Left {
 #[cfg(test)]
 mod tests {
     use std::io::Write;
-    use std::thread;
 
     use super::*;
 
@@ -78,8 +87,7 @@ mod tests {
     fn whatever_comes_is_read_to_its_end() {
         let (reader, mut writer) = io::pipe().unwrap();
         let sent = thread::spawn(move || writer.write_all(&vec![7; 1 << 20]));
-        assert_eq!(discard(reader.as_fd(), LONG, Instant::now() + LONG), Left::Nothing);
-        drop(reader);
+        assert_eq!(until_left(&discard(reader), LONG, LONG), Left::Nothing);
         sent.join().unwrap().unwrap();
     }
 
@@ -87,12 +95,13 @@ mod tests {
     fn a_writer_that_keeps_its_end_is_not_waited_for() {
         let (reader, _writer) = io::pipe().unwrap();
         let quiet = Duration::from_millis(10);
-        assert_eq!(discard(reader.as_fd(), quiet, Instant::now() + LONG), Left::Open);
+        assert_eq!(until_left(&discard(reader), quiet, LONG), Left::Open);
         let (reader, mut writer) = io::pipe().unwrap();
         // One that never falls silent.
         let sent = thread::spawn(move || while writer.write_all(&[7; 1 << 10]).is_ok() {});
-        assert_eq!(discard(reader.as_fd(), LONG, Instant::now() + 5 * quiet), Left::Open);
-        drop(reader);
+        let arrivals = discard(reader);
+        assert_eq!(until_left(&arrivals, LONG, 5 * quiet), Left::Open);
+        drop(arrivals);
         sent.join().unwrap();
     }
 }

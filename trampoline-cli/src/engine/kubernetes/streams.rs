@@ -3,6 +3,7 @@
 //!
 //! How the command ended comes on a stream of its own, behind all of its output; the connection may end without ending that.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -255,32 +256,50 @@ async fn carry<S>(
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let mut out = BytesMut::new();
+    let mut is_left = false;
     loop {
         out.clear();
-        tokio::select! {
-            order = orders.recv() => match order {
-                Some(order) => out.extend_from_slice(&order),
-                None => return,
-            },
-            () = shared.left.notified(), if frames.is_some() => {
-                frames = None;
-                spdy::put_end(&mut out, INPUT);
-            }
-            first = next(&mut frames), if frames.is_some() => {
-                let mut frame = first;
-                while let Some(bytes) = frame {
-                    spdy::put(&mut out, INPUT, bytes.get(1..).unwrap_or_default());
-                    frame = frames.as_mut().filter(|_| out.len() < BATCH).and_then(|frames| frames.try_recv().ok());
-                }
-                shared.written.fetch_add(out.len() as u64, Ordering::Relaxed);
-                if out.is_empty() {
-                    frames = None;
-                    spdy::put_end(&mut out, INPUT);
+        if is_left && frames.take().is_some() {
+            spdy::put_end(&mut out, INPUT);
+        } else {
+            tokio::select! {
+                order = orders.recv() => match order {
+                    Some(order) => out.extend_from_slice(&order),
+                    None => return,
+                },
+                () = shared.left.notified(), if !is_left => is_left = true,
+                first = next(&mut frames), if frames.is_some() => {
+                    let mut frame = first;
+                    while let Some(bytes) = frame {
+                        spdy::put(&mut out, INPUT, bytes.get(1..).unwrap_or_default());
+                        frame = frames.as_mut().filter(|_| out.len() < BATCH).and_then(|frames| frames.try_recv().ok());
+                    }
+                    shared.written.fetch_add(out.len() as u64, Ordering::Relaxed);
+                    if out.is_empty() {
+                        frames = None;
+                        spdy::put_end(&mut out, INPUT);
+                    }
                 }
             }
         }
+        let mut write = pin!(async {
+            socket.write_all(&out).await?;
+            socket.flush().await
+        });
+        let written = loop {
+            tokio::select! {
+                written = &mut write => break written,
+                // Nobody sends more meanwhile; a frame that was begun is written to its end all the same.
+                () = shared.left.notified(), if !is_left => {
+                    is_left = true;
+                    if let Some(frames) = &mut frames {
+                        frames.close();
+                    }
+                }
+            }
+        };
         // The reading side says why.
-        if socket.write_all(&out).await.is_err() || socket.flush().await.is_err() {
+        if written.is_err() {
             return;
         }
     }

@@ -99,6 +99,35 @@ async fn nothing_is_sent_once_nobody_can_read_it() {
     assert!(matches!(next.await.expect("ends"), Ok(Some((STATUS, _)))));
 }
 
+/// As an input without end does, whose command has ended.
+#[tokio::test]
+async fn a_sender_hears_that_nobody_can_read_it_also_while_nobody_does() {
+    let (mut streams, input, mut theirs) = command(false).await;
+    let feed = input.clone();
+    let fed = tokio::spawn(async move { while feed.send(frame(0, &[7; 200])).await.is_ok() {} });
+    let next = tokio::spawn(async move { streams.next().await });
+    // Until what is written fills all there is between us: each has had its turn, and nothing has moved.
+    let mut stuck = 0;
+    while stuck < 100 {
+        tokio::task::yield_now().await;
+        stuck = if input.capacity() == 0 { stuck + 1 } else { 0 };
+    }
+    theirs.write_all(&[data(5, 1, b""), data(7, 1, b"")].concat()).await.expect("fits");
+    tokio::time::timeout(Duration::from_secs(10), fed).await.expect("it hears of it").expect("ends");
+    let frame = data(3, 0, &[7; 200]);
+    let mut sent = vec![0; frame.len()];
+    loop {
+        theirs.read_exact(&mut sent[..8]).await.expect("a frame");
+        if sent[..8] == data(3, 1, b"") {
+            break;
+        }
+        theirs.read_exact(&mut sent[8..]).await.expect("the rest of it");
+        assert_eq!(sent, frame);
+    }
+    theirs.write_all(&data(1, 0, br#"{"status":"Success"}"#)).await.expect("fits");
+    assert!(matches!(next.await.expect("ends"), Ok(Some((STATUS, _)))));
+}
+
 #[tokio::test]
 async fn streams_that_are_not_taken_are_told() {
     let (ours, mut theirs) = tokio::io::duplex(1 << 20);
