@@ -12,6 +12,7 @@ crate::scenarios! {
     Podman: [
         image_of_nothing_but_a_store_and_links_builds,
         image_may_be_named_by_its_digest,
+        image_built_anew_under_its_name_is_taken,
     ],
 }
 
@@ -65,4 +66,28 @@ fn image_may_be_named_by_its_digest() {
     assert!(named.text().contains("@sha256:"), "{named}");
     let builder = Builder::set_up(&[("builder.image", &format!("{:?}", named.text()))]);
     builder.cli(["shell", "--", "true"]).run().ok();
+}
+
+fn image_built_anew_under_its_name_is_taken() {
+    let image = Image(format!("localhost/t-anew:{}", std::process::id()));
+    let Image(name) = &image;
+    let make = |text: &str| {
+        setting().engine.derive_image(name, &setting().image, &format!("echo {text} >/etc/t-anew"));
+    };
+    make("first");
+    let builder = Builder::set_up(&[("builder.image", &format!("{name:?}"))]);
+    let holds = || builder.cli(["shell", "--", "cat", "/etc/t-anew"]).run().ok();
+    assert_eq!(holds().text(), "first");
+
+    let changes = format!("changes content of image {name}: ");
+    for (text, begin) in [("second", "down"), ("third", "up")] {
+        make(text);
+        builder.cli([begin]).run().ok();
+        let told = builder.cli(["setup"]).run().ok();
+        assert!(told.stderr.contains(&changes), "{told}");
+        assert_eq!(holds().text(), text, "after `{begin}`");
+    }
+    let told = builder.cli(["setup"]).run().ok();
+    assert!(told.stderr.contains("nothing to change"), "{told}");
+    builder.clean().ok();
 }

@@ -1,5 +1,7 @@
 //! `setup`: a builder, from nothing or from what is there.
 
+mod changes;
+
 use clap::Args;
 use contract::exit::Exit;
 use contract::places::USER_INIT;
@@ -10,10 +12,12 @@ use crate::engine::{Observed, PodPhase, Published, Volume};
 use crate::error::{CliError, Result};
 use crate::global::Global;
 use crate::keys::{self, Keys};
-use crate::render::{NOTHING_GIVEN, Rendering, diff, diff::Difference};
+use crate::render::Rendering;
 use crate::settings::owner;
 use crate::signing;
 use crate::{prepare, remote, wake};
+
+use changes::{Changes, show};
 
 /// Make a builder, or bring an existing one up to date
 ///
@@ -81,16 +85,14 @@ impl Setup {
         }
         let (mut rendering, resolved) = prepare::rendering(&context, &observed).await?;
         if self.dry_run {
-            let differs = differences(&context, &observed, &rendering).await?;
-            return show(&context, &observed, &rendering, &resolved.notes, differs);
+            let changes = Changes::between(&context, &observed, &rendering).await?;
+            return show(&context, &observed, &rendering, &resolved.notes, &changes);
         }
         resolved.notes.iter().for_each(|note| ui.say(note));
         image::ensure(&context).await?;
-        let before = context.state.read::<Rendering>(prepare::RENDERING);
         let keys = keys::find(&context.state, ui).await?;
         let mut others = prepare::OTHER_PORTS;
-        while let Err(error) = self.bring_about(&context, &observed, &rendering, before.as_ref(), &keys).await
-        {
+        while let Err(error) = self.bring_about(&context, &observed, &rendering, &keys).await {
             let again = others > 0 && prepare::lost_its_port(&context, &observed, &error);
             let error = undo(&context, &observed, error).await;
             if !again {
@@ -112,13 +114,12 @@ impl Setup {
         context: &Context,
         observed: &Observed,
         rendering: &Rendering,
-        before: Option<&Rendering>,
         keys: &Keys,
     ) -> Result<()> {
         let engine = &context.engine;
         let ui = context.ui;
         // Asked for, a start of its own says so to the agent.
-        let same = observed.digest.as_deref() == Some(rendering.digest.as_str()) && !self.adopt_store;
+        let same = !self.adopt_store && changes::is_current(context, observed, rendering).await?;
         let running = same && observed.phase() == PodPhase::Running;
         let served = match &observed.published {
             Published::Read(Some(status)) if running && status.is_served() => Some(status),
@@ -131,19 +132,18 @@ impl Setup {
                 None => Ok(()),
             }
         };
-        let (differs, ()) = tokio::try_join!(differences(context, observed, rendering), let_in)?;
-        for line in changes(context, observed, rendering, before, differs.as_deref()) {
-            ui.say(line);
-        }
+        let changes = Changes::between(context, observed, rendering);
+        let (changes, ()) = tokio::try_join!(changes, let_in)?;
+        changes.lines(context, observed, rendering).iter().for_each(|line| ui.say(line));
         match observed.phase() {
-            PodPhase::Running | PodPhase::Starting if same && differs.is_some() => {
-                if differs.is_some_and(|differs| !differs.is_empty()) {
+            PodPhase::Running | PodPhase::Starting if same && changes.told.is_some() => {
+                if changes.told.is_some_and(|told| !told.is_empty()) {
                     engine.announce(rendering).await?;
                     engine.write_config(rendering).await?;
                 }
             }
             PodPhase::Running if same => {
-                if before.is_none_or(|before| before.files != rendering.files) {
+                if changes.has_other_files(rendering) {
                     engine.write_config(rendering).await?;
                 }
             }
@@ -218,98 +218,10 @@ impl Setup {
     }
 }
 
-/// What the engine says that would change, if it can.
-async fn differences(
-    context: &Context,
-    observed: &Observed,
-    new: &Rendering,
-) -> Result<Option<Vec<Difference>>> {
-    if observed.containers.is_empty() { Ok(None) } else { context.engine.differences(new).await }
-}
-
 /// Into a builder that serves.
 async fn let_in(context: &Context, keys: &Keys) -> Result<()> {
     let output = wake::exec(context, &[USER_INIT, "keys", "add"], keys.text().as_bytes()).await?;
     if output.code == 0 { Ok(()) } else { Err(remote::failed("cannot add your SSH key", &output)) }
-}
-
-/// What differs between the builder and what it should be.
-fn changes(
-    context: &Context,
-    observed: &Observed,
-    new: &Rendering,
-    before: Option<&Rendering>,
-    differs: Option<&[Difference]>,
-) -> Vec<String> {
-    if !observed.exists() {
-        return vec![format!("making builder {} from {}", context.name, new.image)];
-    }
-    if observed.containers.is_empty() {
-        return vec![format!("making a pod for the volumes of builder {}, from {}", context.name, new.image)];
-    }
-    let mut lines = Vec::new();
-    match before {
-        _ if differs.is_some() => {
-            lines.extend(differs.into_iter().flatten().map(|difference| format!("changes {difference}")));
-        }
-        Some(before) => {
-            let since = diff::all(before, &context.settings.config, new);
-            lines.extend(since.iter().map(|difference| format!("changes {difference}")));
-        }
-        None if observed.digest.as_deref() != Some(new.digest.as_str()) => {
-            lines.push("its pod was made from another configuration: making it again".to_owned());
-        }
-        None => {}
-    }
-    if lines.is_empty() && observed.digest.as_deref() == Some(new.digest.as_str()) {
-        lines.push(format!("nothing to change in builder {}", context.name));
-    }
-    lines
-}
-
-/// `--dry-run`.
-fn show(
-    context: &Context,
-    observed: &Observed,
-    rendering: &Rendering,
-    notes: &[String],
-    differs: Option<Vec<Difference>>,
-) -> Result<u8> {
-    let ui = context.ui;
-    let before = context.state.read::<Rendering>(prepare::RENDERING);
-    if ui.json {
-        let since = || {
-            let before = before.as_ref().filter(|_| observed.exists());
-            before.map(|before| diff::all(before, &context.settings.config, rendering))
-        };
-        ui.object(&serde_json::json!({
-            "name": context.name,
-            "exists": observed.exists(),
-            "pod": rendering.pod,
-            "volumes": rendering.volumes,
-            "files": rendering.files,
-            "notes": notes,
-            "changes": differs.or_else(since).unwrap_or_default(),
-        }))?;
-        return Ok(0);
-    }
-    notes.iter().for_each(|note| ui.say(note));
-    if observed.exists() {
-        changes(context, observed, rendering, before.as_ref(), differs.as_deref())
-            .iter()
-            .for_each(|line| ui.say(line));
-    }
-    for volume in &rendering.volumes {
-        ui.data(format!("# volume {} ({})", volume.name, volume.options.join(" ")))?;
-    }
-    for (name, text) in &rendering.files {
-        ui.data(format!(
-            "# {name}: {}",
-            if text == NOTHING_GIVEN { "all defaults".to_owned() } else { format!("{} bytes", text.len()) }
-        ))?;
-    }
-    ui.data(rendering.manifest()?.trim_end())?;
-    Ok(0)
 }
 
 /// Nothing half-made stays behind; what was there before does.

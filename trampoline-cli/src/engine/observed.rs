@@ -16,6 +16,8 @@ pub(crate) struct Observed {
     pub(crate) digest: Option<String>,
     /// Name of its image.
     pub(crate) image: Option<String>,
+    /// And its id, where it can be compared with [`super::Engine::image_id`].
+    pub(crate) image_id: Option<String>,
     /// Port of sshd on this machine.
     pub(crate) ssh_port: Option<u16>,
     /// Empty: there is no pod.

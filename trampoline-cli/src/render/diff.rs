@@ -18,6 +18,9 @@ pub(crate) struct Difference {
     pub(crate) when: &'static str,
 }
 
+/// Of what is the pod's.
+pub(crate) const POD_AGAIN: &str = "now: the pod is made again";
+
 impl std::fmt::Display for Difference {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}: {} -> {} ({})", self.what, self.from, self.to, self.when)
@@ -43,7 +46,7 @@ pub(crate) fn config(old: &Rendering, new: &Config) -> Vec<Difference> {
             when: match change.effect() {
                 Effect::Live => "at once",
                 Effect::Restart => "after the next start",
-                Effect::Setup => "now: the pod is made again",
+                Effect::Setup => POD_AGAIN,
             },
         })
         .collect()
@@ -81,12 +84,9 @@ fn walk(path: &str, old: Option<&Value>, new: Option<&Value>, out: &mut Vec<Diff
                 walk(&format!("{path}.{step}"), a.get(index), b.get(index), out);
             }
         }
-        (old, new) => out.push(Difference {
-            what: path.to_owned(),
-            from: show(old),
-            to: show(new),
-            when: "now: the pod is made again",
-        }),
+        (old, new) => {
+            out.push(Difference { what: path.to_owned(), from: show(old), to: show(new), when: POD_AGAIN })
+        }
     }
 }
 

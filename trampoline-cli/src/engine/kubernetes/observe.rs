@@ -203,6 +203,8 @@ impl Seen {
             }),
             digest: self.digest(),
             image,
+            // Nodes may hold different ones under one name.
+            image_id: None,
             ssh_port: None,
             containers: self.containers(),
             volumes: claims(&self.builder, &self.claims).into_iter().map(|(volume, _)| volume).collect(),

@@ -27,6 +27,8 @@ struct Ps {
     pid: u32,
     #[serde(default)]
     image: String,
+    #[serde(default, rename = "ImageID")]
+    image_id: Option<String>,
     #[serde(default)]
     ports: Option<Vec<Port>>,
 }
@@ -124,6 +126,7 @@ fn add_container(found: &mut BTreeMap<String, Observed>, line: Ps) {
     });
     observed.digest = labels.get(label::DIGEST).cloned();
     observed.image = Some(line.image);
+    observed.image_id = line.image_id;
     // The only one that its pods know.
     observed.isolation = Some(Isolation::Privileged);
     observed.ssh_port = line.ports.unwrap_or_default().first().map(|port| port.host_port);
