@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The one door to all tests.
 #
-# usage: ./test.sh [STAGE...]      without a stage: the first six; `all`: the first seven
+# usage: ./test.sh [STAGE...]      without a stage: the first seven
 #
 #   lint       formatting, clippy, shellcheck
 #   supply     licences, sources and known vulnerabilities of what we depend on
@@ -33,7 +33,7 @@ rootless_user=trampoline-test
 # What is tried in a cluster with privilege as well; all of it at full length, since podman's pods have it.
 privileged_parts=sandbox
 passed=0 failed=0 skipped=0
-six=(lint supply unit seeding cli podman) wanted=()
+seven=(lint supply unit seeding cli podman kubernetes) wanted=()
 # What has made clusters that must be ended, their numbers, and what brings an image of podman's to nodes: LOADER load IMAGE.
 own_cluster='' own_numbers=() loader=''
 # Of what runs beside the rest.
@@ -42,13 +42,12 @@ declare -A pids=() begins=()
 while (($#)); do
   case $1 in
     lint | supply | unit | seeding | cli | podman | kubernetes | soak) wanted+=("$1") ;;
-    all) wanted+=("${six[@]}" kubernetes) ;;
     -h | --help) sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "$0"; exit 0 ;;
     *) fail 64 "unknown stage $1 (see --help)" ;;
   esac
   shift
 done
-((${#wanted[@]})) || wanted=("${six[@]}")
+((${#wanted[@]})) || wanted=("${seven[@]}")
 
 cd "$repo"
 # Two at once would take each other's leftovers for those of a dead run.
