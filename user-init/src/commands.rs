@@ -233,7 +233,7 @@ fn receive(place: &Place, handed: bool) -> Result<()> {
     } else {
         Source::new(io::stdin()).map_err(|e| Error::Transfer(e.to_string()))?
     };
-    let mut input = BufReader::with_capacity(64 << 10, source);
+    let mut input = BufReader::with_capacity(256 << 10, source);
     let project =
         project::receive(&place.paths.projects(), &boot, &mut input, &mut io::stdout().lock(), say)?;
     // Off the client's path: deleting is slow on some file systems.

@@ -17,6 +17,7 @@ use agent::files;
 use contract::hex;
 use contract::job::{PushAnswer, PushHeader};
 use contract::tree::{self, Entry, Kind};
+use nix::fcntl::{FcntlArg, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::{Mode, umask};
 use sha2::{Digest, Sha256};
@@ -33,6 +34,9 @@ const MANIFEST_MAX: u64 = 1 << 30;
 /// A client that sends nothing for so long is gone; others wait for the lock that we hold.
 const STALL: Duration = Duration::from_secs(120);
 
+/// Bytes that a pipe may hold without privilege (pipe(7)).
+const PIPE: i32 = 1 << 20;
+
 /// Where the bytes come from, with a limit on how long it may be silent.
 #[derive(Debug)]
 pub struct Source(File);
@@ -43,7 +47,10 @@ impl Source {
     /// # Errors
     /// When the descriptor cannot be duplicated.
     pub fn new(fd: impl AsFd) -> io::Result<Self> {
-        Ok(Self(fd.as_fd().try_clone_to_owned()?.into()))
+        let fd = fd.as_fd().try_clone_to_owned()?;
+        // Fewer turns between us and whoever writes; what is no pipe, or may not grow, works as well.
+        let _ = fcntl(&fd, FcntlArg::F_SETPIPE_SZ(PIPE));
+        Ok(Self(fd.into()))
     }
 
     /// Opens a pipe, without waiting for somebody to write to it.
