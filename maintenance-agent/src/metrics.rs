@@ -1,6 +1,6 @@
-//! What monitoring reads, on request (`[metrics] listen`): one endpoint for all agents of the pod. They share its network, so one port
-//! is what can be asked for; each of them publishes what it knows on the run volume anyway; and the one that answers strangers is
-//! neither root nor holds a token.
+//! What monitoring reads, on request (`[metrics] listen`): an endpoint for each agent of the pod, `/metrics/AGENT`, and one for all. They
+//! share its network, so one port is what can be asked for; each of them publishes what it knows on the run volume anyway; and the
+//! one that answers strangers is neither root nor holds a token.
 //!
 //! Counters begin with the agent that counts, but for those of whole lives, which daemon-init keeps on the store volume.
 
@@ -43,7 +43,7 @@ impl Endpoint {
         tracing::info!(listen = %at, "metrics can be read");
         let tally = Arc::new(Mutex::new(Tally::begin(agent::unix_now())));
         let (p, l, t) = (paths.clone(), life.clone(), Arc::clone(&tally));
-        let serving = tokio::spawn(http::serve(listener, move || page(&p, &l, &t)));
+        let serving = tokio::spawn(http::serve(listener, move |of| page(of, &p, &l, &t)));
         let endpoint = Self { paths: paths.clone(), life: life.clone(), tally, serving };
         endpoint.look();
         Some(endpoint)
@@ -68,10 +68,10 @@ fn look(paths: &Paths, life: &Life, tally: &mut Tally) -> BuilderStatus {
     status
 }
 
-fn page(paths: &Paths, life: &Life, tally: &Mutex<Tally>) -> String {
+fn page(of: Option<Container>, paths: &Paths, life: &Life, tally: &Mutex<Tally>) -> String {
     let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
     let status = look(paths, life, &mut tally);
     let lives = published::read::<Lives>(paths, life, Container::Daemon, file::LIVES);
     let began = agent::life::began(paths, life);
-    text::page(&status, &tally, lives.as_ref(), began, agent::unix_now())
+    text::page(of, &status, &tally, lives.as_ref(), began, agent::unix_now())
 }

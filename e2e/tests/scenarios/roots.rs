@@ -71,7 +71,13 @@ fn a_root_keeps_what_was_built_until_it_goes() {
     let job = scene.of_path(&kept, "job").expect("its job keeps it as well");
     assert_eq!(job["holds"]["alone"], 0, "{job}");
     let brief = scene.build("t-brief");
-    scene.roots(&["add", &brief, "--as", "brief", "--ttl", "1h"]).ok();
+    // `--name` names what is no builder.
+    let nameless = scene.roots(&["add", &brief]);
+    assert!(nameless.code == 64 && nameless.stderr.contains("--as NAME"), "{nameless}");
+    let builders = scene.roots(&["add", &brief, "--name", builder.name()]);
+    assert!(builders.code == 64 && builders.stderr.contains("is a builder"), "{builders}");
+    let said = scene.roots(&["add", &brief, "--name", "brief-1.2", "--ttl", "1h"]).ok();
+    assert!(said.stderr.contains(builder.name()) && said.stderr.contains("as brief-1.2"), "{said}");
     let other = scene.build("t-other");
     let taken = scene.roots(&["add", &other, "--as", "kept"]);
     assert!(taken.code == 68 && taken.stderr.contains(&kept), "{taken}");
@@ -90,7 +96,7 @@ fn a_root_keeps_what_was_built_until_it_goes() {
     assert!(scene.is_there(&kept) && scene.is_there(&brief) && !scene.is_there(&other));
 
     // Its hour is over.
-    let expire = format!("sed -i 's/\"expires\":[0-9]*/\"expires\":1/' {FOLDER}/.brief");
+    let expire = format!("sed -i 's/\"expires\":[0-9]*/\"expires\":1/' {FOLDER}/.brief-1.2");
     e2e::setting::setting().engine.as_root(builder.name(), &expire).ok();
     assert!(scene.of_path(&brief, "named").is_none(), "it holds nothing any more");
     builder.shell("nix-collect-garbage").ok();

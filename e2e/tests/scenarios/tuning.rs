@@ -194,10 +194,17 @@ fn metrics_tell_what_the_builder_has_done() {
     assert_eq!(value("trampoline_builds_total"), 9 + 1, "{page}");
     assert!(value("trampoline_store_bytes") > 0 && value("trampoline_ready_seconds") < 600, "{page}");
     if setting().engine.options().is_empty() {
-        let mut stream = TcpStream::connect(format!("127.0.0.1:{port}")).expect("published on this machine");
-        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").expect("it listens");
-        let mut text = String::new();
-        stream.read_to_string(&mut text).expect("an answer");
-        assert!(text.contains("\ntrampoline_ready 1\n"), "{text}");
+        let read = |path: &str| {
+            let mut stream =
+                TcpStream::connect(format!("127.0.0.1:{port}")).expect("published on this machine");
+            stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).expect("it listens");
+            let mut text = String::new();
+            stream.read_to_string(&mut text).expect("an answer");
+            text
+        };
+        let all = read("/metrics");
+        assert!(all.contains("\ntrampoline_ready 1\n"), "{all}");
+        let own = read("/metrics/user-init");
+        assert!(own.contains("\ntrampoline_jobs_running 0\n") && !own.contains("trampoline_ready "), "{own}");
     }
 }

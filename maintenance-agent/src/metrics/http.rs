@@ -1,9 +1,10 @@
-//! As much of HTTP as it takes to be read by Prometheus: one page, a request a connection, bounded in all directions.
+//! As much of HTTP as it takes to be read by Prometheus: a page of all agents and one of each, a request a connection, bounded in all directions.
 
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use contract::places::Container;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -18,8 +19,11 @@ const HEAD: usize = 8 << 10;
 /// After an accept that failed for want of descriptors or memory.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// Never ends by itself.
-pub(super) async fn serve(listener: TcpListener, page: impl Fn() -> String + Send + Sync + 'static) {
+/// Never ends by itself. `page` is what one agent knows, or all.
+pub(super) async fn serve(
+    listener: TcpListener,
+    page: impl Fn(Option<Container>) -> String + Send + Sync + 'static,
+) {
     let (page, readers) = (Arc::new(page), Arc::new(Semaphore::new(READERS)));
     loop {
         let Ok(turn) = Arc::clone(&readers).acquire_owned().await else { return };
@@ -40,14 +44,17 @@ pub(super) async fn serve(listener: TcpListener, page: impl Fn() -> String + Sen
     }
 }
 
-async fn answer(mut stream: TcpStream, page: &(impl Fn() -> String + ?Sized)) -> io::Result<()> {
+async fn answer(
+    mut stream: TcpStream,
+    page: &(impl Fn(Option<Container>) -> String + ?Sized),
+) -> io::Result<()> {
     let head = head(&mut stream).await?;
     let mut words = head.lines().next().unwrap_or_default().split(' ');
     let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     let path = target.split('?').next().unwrap_or_default();
-    let (status, kind, body) = match (method, path) {
-        ("GET" | "HEAD", "/metrics") => ("200 OK", "text/plain; version=0.0.4; charset=utf-8", page()),
-        ("GET" | "HEAD", _) => ("404 Not Found", "text/plain", "there is /metrics here\n".to_owned()),
+    let (status, kind, body) = match (method, whose(path)) {
+        ("GET" | "HEAD", Some(of)) => ("200 OK", "text/plain; version=0.0.4; charset=utf-8", page(of)),
+        ("GET" | "HEAD", None) => ("404 Not Found", "text/plain", elsewhere()),
         _ => ("405 Method Not Allowed", "text/plain", "GET /metrics\n".to_owned()),
     };
     let length = body.len();
@@ -57,6 +64,22 @@ async fn answer(mut stream: TcpStream, page: &(impl Fn() -> String + ?Sized)) ->
     );
     stream.write_all(text.as_bytes()).await?;
     stream.shutdown().await
+}
+
+/// Whose metrics a path names, if it names any; all agents' are none's.
+fn whose(path: &str) -> Option<Option<Container>> {
+    match path.strip_prefix("/metrics")? {
+        "" => Some(None),
+        rest => {
+            let name = rest.strip_prefix('/')?;
+            Some(Some(Container::ALL.into_iter().find(|agent| agent.agent() == name)?))
+        }
+    }
+}
+
+fn elsewhere() -> String {
+    let own: String = Container::ALL.map(|agent| format!(", /metrics/{}", agent.agent())).concat();
+    format!("there is /metrics here{own}\n")
 }
 
 /// Up to the empty line.
@@ -90,12 +113,12 @@ mod tests {
     }
 
     #[test]
-    fn one_page_is_there_and_nothing_else() {
+    fn pages_of_all_and_of_each_are_there_and_nothing_else() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let at = listener.local_addr().unwrap();
-            tokio::spawn(serve(listener, || "a 1\n".to_owned()));
+            tokio::spawn(serve(listener, |of| format!("{} 1\n", of.map_or("a", Container::name))));
             // Who says nothing takes nobody's turn but its own.
             let silent = TcpStream::connect(at).await.unwrap();
             let page = ask(at, "GET /metrics?x=1 HTTP/1.1\r\nHost: x\r\n\r\n").await;
@@ -103,6 +126,12 @@ mod tests {
             assert!(page.contains("\r\nContent-Length: 4\r\n"), "{page}");
             let head = ask(at, "HEAD /metrics HTTP/1.1\r\n\r\n").await;
             assert!(head.contains("200 OK") && head.ends_with("\r\n\r\n"), "{head}");
+            let own = ask(at, "GET /metrics/user-init HTTP/1.1\r\n\r\n").await;
+            assert!(own.ends_with("\r\n\r\nuser 1\n"), "{own}");
+            for nobody in ["/metricsuser-init", "/metrics/", "/metrics/x", "/metrics/user-init/"] {
+                let none = ask(at, &format!("GET {nobody} HTTP/1.1\r\n\r\n")).await;
+                assert!(none.contains(" 404 ") && none.contains("/metrics/shutdown-monitor"), "{none}");
+            }
             assert!(ask(at, "GET / HTTP/1.1\r\n\r\n").await.contains(" 404 "));
             assert!(ask(at, "POST /metrics HTTP/1.1\r\n\r\n").await.contains(" 405 "));
             drop(silent);

@@ -15,10 +15,21 @@ enum Kind {
 }
 
 /// A page that is written.
-struct Page(String);
+struct Page {
+    text: String,
+    /// Whose metrics it holds; of all where that is not said.
+    of: Option<Container>,
+    /// Whose come next.
+    knows: Container,
+}
 
 impl Page {
-    /// All samples of a name; nothing where there are none.
+    /// From here on, what this agent knows.
+    fn whose(&mut self, agent: Container) {
+        self.knows = agent;
+    }
+
+    /// All samples of a name; nothing where there are none, or where they are another agent's.
     fn add<'a>(
         &mut self,
         kind: Kind,
@@ -27,14 +38,14 @@ impl Page {
         samples: impl IntoIterator<Item = (&'a str, Option<u64>)>,
     ) {
         let mut samples = samples.into_iter().filter_map(|(labels, value)| Some((labels, value?))).peekable();
-        if samples.peek().is_none() {
+        if samples.peek().is_none() || self.of.is_some_and(|of| of != self.knows) {
             return;
         }
         let kind = if kind == Kind::Counter { "counter" } else { "gauge" };
         // Writing to memory does not fail.
-        let _ = write!(self.0, "# HELP trampoline_{name} {help}\n# TYPE trampoline_{name} {kind}\n");
+        let _ = write!(self.text, "# HELP trampoline_{name} {help}\n# TYPE trampoline_{name} {kind}\n");
         for (labels, value) in samples {
-            let _ = writeln!(self.0, "trampoline_{name}{labels} {value}");
+            let _ = writeln!(self.text, "trampoline_{name}{labels} {value}");
         }
     }
 
@@ -58,15 +69,38 @@ fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n"))
 }
 
-/// `began` and `now` are seconds since the epoch: when the pod did, and now.
+/// What all agents know, or `of` alone. `began` and `now` are seconds since the epoch: when the pod did, and now.
 pub(super) fn page(
+    of: Option<Container>,
     status: &BuilderStatus,
     tally: &Tally,
     lives: Option<&Lives>,
     began: Option<u64>,
     now: u64,
 ) -> String {
-    let mut page = Page(String::new());
+    let mut page = Page { text: String::new(), of, knows: Container::Daemon };
+    let running = |of: Container| status.agent(of).is_some_and(|agent| agent.phase == Phase::Running);
+    let agents = Container::ALL.into_iter().filter(|agent| of.is_none_or(|of| of == *agent));
+    let agents: Vec<_> = agents.map(|of| (of.agent(), u64::from(running(of)))).collect();
+    page.whose(of.unwrap_or(Container::Daemon));
+    page.labelled(Kind::Gauge, "agent_running", "Whether an agent serves.", "agent", &agents);
+    daemon(&mut page, status, lives, began);
+    user(&mut page, status);
+    monitor(&mut page, status, tally, now);
+    maintenance(&mut page, status, tally);
+    page.text
+}
+
+fn builds(status: &BuilderStatus) -> Option<u64> {
+    status.daemon.as_ref().map(|daemon| u64::from(daemon.builds))
+}
+
+fn jobs(status: &BuilderStatus) -> Option<u64> {
+    status.user.as_ref().map(|user| user.jobs.len() as u64)
+}
+
+fn daemon(page: &mut Page, status: &BuilderStatus, lives: Option<&Lives>, began: Option<u64>) {
+    page.whose(Container::Daemon);
     let ready = status.ready.as_ref();
     if let Some(ready) = ready {
         let labels = format!(
@@ -77,9 +111,6 @@ pub(super) fn page(
         );
         page.add(Kind::Gauge, "builder_info", "What the builder is made of.", [(&*labels, Some(1))]);
     }
-    let running = |of: Container| status.agent(of).is_some_and(|agent| agent.phase == Phase::Running);
-    let agents = Container::ALL.map(|of| (of.agent(), u64::from(running(of))));
-    page.labelled(Kind::Gauge, "agent_running", "Whether an agent serves.", "agent", &agents);
     page.gauge("ready", "Whether the daemon answers.", Some(u64::from(ready.is_some())));
     let took = ready.zip(began).map(|(ready, began)| ready.at.saturating_sub(began));
     page.gauge(
@@ -87,33 +118,9 @@ pub(super) fn page(
         "From the start of the pod until the daemon answered, or answered again.",
         took,
     );
-    work(&mut page, status, now);
-    stops(&mut page, tally, lives);
-    store(&mut page, status, tally);
-    page.0
-}
-
-fn work(page: &mut Page, status: &BuilderStatus, now: u64) {
-    let builds = status.daemon.as_ref().map(|daemon| u64::from(daemon.builds));
-    let user = status.user.as_ref();
-    let jobs = user.map(|user| user.jobs.len() as u64);
-    page.gauge("builds_running", "Derivations that are being built.", builds);
+    page.gauge("builds_running", "Derivations that are being built.", builds(status));
     let begun = status.daemon.as_ref().map(|daemon| daemon.begun);
     page.counter("builds_total", "Derivations whose build has begun.", begun);
-    page.gauge("jobs_running", "Builds that were asked for and have not ended.", jobs);
-    page.gauge(
-        "sessions",
-        "Sessions and transfers that are open.",
-        user.map(|user| user.sessions.len() as u64),
-    );
-    let idle = status.idle.as_ref().map(|idle| match (builds, jobs) {
-        (Some(0) | None, Some(0) | None) => now.saturating_sub(idle.last_activity),
-        _ => 0,
-    });
-    page.gauge("idle_seconds", "Since anything was last done.", idle);
-}
-
-fn stops(page: &mut Page, tally: &Tally, lives: Option<&Lives>) {
     page.counter(
         "wakes_total",
         "Starts of the builder, since its store was made.",
@@ -129,6 +136,22 @@ fn stops(page: &mut Page, tally: &Tally, lives: Option<&Lives>) {
             &ends,
         );
     }
+}
+
+fn user(page: &mut Page, status: &BuilderStatus) {
+    page.whose(Container::User);
+    page.gauge("jobs_running", "Builds that were asked for and have not ended.", jobs(status));
+    let sessions = status.user.as_ref().map(|user| user.sessions.len() as u64);
+    page.gauge("sessions", "Sessions and transfers that are open.", sessions);
+}
+
+fn monitor(page: &mut Page, status: &BuilderStatus, tally: &Tally, now: u64) {
+    page.whose(Container::ShutdownMonitor);
+    let idle = status.idle.as_ref().map(|idle| match (builds(status), jobs(status)) {
+        (Some(0) | None, Some(0) | None) => now.saturating_sub(idle.last_activity),
+        _ => 0,
+    });
+    page.gauge("idle_seconds", "Since anything was last done.", idle);
     let blocked = Blocked::ALL.map(|by| (by.name(), tally.blocked(by)));
     page.labelled(
         Kind::Counter,
@@ -139,7 +162,8 @@ fn stops(page: &mut Page, tally: &Tally, lives: Option<&Lives>) {
     );
 }
 
-fn store(page: &mut Page, status: &BuilderStatus, tally: &Tally) {
+fn maintenance(page: &mut Page, status: &BuilderStatus, tally: &Tally) {
+    page.whose(Container::Maintenance);
     let store = status.store.as_ref();
     page.gauge("store_bytes", "Sum of the sizes of all valid store paths.", store.map(|s| s.nar_bytes));
     page.gauge("store_paths", "Valid store paths.", store.map(|s| s.paths));
@@ -167,6 +191,10 @@ mod tests {
     use super::*;
 
     fn full() -> String {
+        of(None)
+    }
+
+    fn of(of: Option<Container>) -> String {
         let status = json!({
             "life": "a",
             "ready": { "life": "a", "pid": 1, "start_time": 1, "store_id": "s", "nix_version": "2\"\\\n", "image": "i", "at": 107 },
@@ -179,7 +207,7 @@ mod tests {
         });
         let status: BuilderStatus = serde_json::from_value(status).unwrap();
         let lives = Lives { life: Life("a".into()), wakes: 9, idle: 4, asked: 3, killed: 1 };
-        page(&status, &Tally::default(), Some(&lives), Some(100), 160)
+        page(of, &status, &Tally::default(), Some(&lives), Some(100), 160)
     }
 
     /// The grammar of the format, and what a linter of it would say.
@@ -233,9 +261,28 @@ mod tests {
     fn the_page_is_of_the_format() {
         check(&full());
         let nothing = json!({ "life": "a", "agents": [] });
-        let empty = page(&serde_json::from_value(nothing).unwrap(), &Tally::default(), None, None, 1);
+        let empty = page(None, &serde_json::from_value(nothing).unwrap(), &Tally::default(), None, None, 1);
         check(&empty);
         assert!(!empty.contains("store_bytes"), "what is not known is not told");
+    }
+
+    #[test]
+    fn each_agent_has_a_page_of_what_it_knows() {
+        let pages = Container::ALL.map(|agent| (agent, of(Some(agent))));
+        let samples = |page: &str| -> Vec<String> {
+            page.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect()
+        };
+        for (agent, page) in &pages {
+            check(page);
+            let own = format!("trampoline_agent_running{{agent=\"{}\"}}", agent.agent());
+            assert!(samples(page).iter().any(|line| line.starts_with(&own)), "{page}");
+        }
+        let mut parts: Vec<_> = pages.iter().flat_map(|(_, page)| samples(page)).collect();
+        let mut whole = samples(&full());
+        parts.sort();
+        whole.sort();
+        assert_eq!(parts, whole);
+        assert!(pages[0].1.contains("builds_total") && !pages[0].1.contains("jobs_running"));
     }
 
     #[test]

@@ -1,24 +1,19 @@
 //! `roots`: what keeps store paths of a builder from collection.
 
+mod add;
 mod table;
 
-use std::time::Duration;
-
 use clap::{Args, Subcommand};
-use contract::config::{DURATION_FORM, parse_duration};
 use contract::control::{Reply, Request};
-use contract::places::USER_INIT;
-use contract::roots::{NewRoot, Root, check_name, store_path};
+use contract::roots::{Root, check_name};
 
 use crate::context::Context;
-use crate::error::{CliError, Result};
+use crate::error::Result;
 use crate::global::Global;
-use crate::ui::{ago, now};
-use crate::{control, remote, wake};
+use crate::ui::now;
+use crate::{control, wake};
 
-/// Shorter is a slip of the pen, and longer is for ever.
-const TTL: std::ops::RangeInclusive<Duration> =
-    Duration::from_secs(60)..=Duration::from_secs(100 * 365 * 24 * 3600);
+use add::Add;
 
 /// Keep store paths in the builder, and see what keeps them
 ///
@@ -61,27 +56,6 @@ struct Ls {
     no_sizes: bool,
 }
 
-/// Keep a store path, and all that it needs, under a name
-///
-/// The same name and path once more changes when it expires.
-#[derive(Args)]
-#[command(after_help = "\
-Examples:
-  trampoline-cli roots add result --as release-1.2
-  trampoline-cli roots add . --as nightly --ttl 14d        the same, for two weeks
-  trampoline-cli roots add /nix/store/…-hello-2.12 --as hello")]
-struct Add {
-    /// A store path; or a link to one in what was pushed from here, `.` for `result`
-    #[arg(value_name = "PATH")]
-    path: String,
-    /// What to call it: letters, digits, `-`, `_` and `.`
-    #[arg(long = "as", value_name = "NAME", value_parser = root_name)]
-    root: String,
-    /// Until it expires; 14d, 12h [default: it stays until it is removed]
-    #[arg(long, value_name = "DURATION", value_parser = ttl)]
-    ttl: Option<Duration>,
-}
-
 /// Keep a store path no longer
 ///
 /// The next collection deletes what nothing else holds.
@@ -95,24 +69,20 @@ struct Rm {
     root: String,
 }
 
-// `--name` is the builder's.
 fn root_name(text: &str) -> std::result::Result<String, String> {
     check_name(text).map(|()| text.to_owned())
 }
 
-fn ttl(text: &str) -> std::result::Result<Duration, String> {
-    parse_duration(text)
-        .filter(|ttl| TTL.contains(ttl))
-        .ok_or_else(|| format!("it is {DURATION_FORM}, a minute at least"))
-}
-
 impl Roots {
     pub(crate) async fn run(&self, global: &Global) -> Result<u8> {
-        let context = Context::new(global)?;
+        let context = match &self.action {
+            Action::Add(add) => add.context(global).await?,
+            Action::Ls(_) | Action::Rm(_) => Context::new(global)?,
+        };
         wake::running(&context).await?;
         match &self.action {
             Action::Ls(ls) => ls.run(&context).await?,
-            Action::Add(add) => add.run(&context).await?,
+            Action::Add(add) => add.run(&context, global).await?,
             Action::Rm(rm) => rm.run(&context).await?,
         }
         Ok(0)
@@ -130,52 +100,6 @@ impl Ls {
             return ui.object(&roots);
         }
         table::lines(&roots, now()).try_for_each(|line| ui.data(line))
-    }
-}
-
-impl Add {
-    async fn run(&self, context: &Context) -> Result<()> {
-        let path = match store_path(self.path.as_ref(), |_| None) {
-            Some(path) => path,
-            None => self.pushed(context).await?,
-        };
-        let new = NewRoot { name: self.root.clone(), path, ttl: self.ttl.map(|ttl| ttl.as_secs()) };
-        let doing = format!("cannot keep {}", new.path);
-        let mut step = context.ui.step(format!("keeping {}", new.path));
-        let answer = control::ask(context, &Request::AddRoot(new), &doing, &mut step).await?;
-        step.clear();
-        let Some(root) = only_roots(answer).pop() else {
-            return Err(CliError::other_version("the builder does not say what it keeps"));
-        };
-        if context.ui.json {
-            return context.ui.object(&root);
-        }
-        let until = root.expires.map(|at| format!("; it expires {}", ago(at, now()))).unwrap_or_default();
-        let path = root.path.as_deref().unwrap_or_default();
-        context.ui.say(format!("builder {} keeps {path} as {}{until}", context.name, root.name));
-        Ok(())
-    }
-
-    /// Where a path in the tree that was pushed from here leads.
-    async fn pushed(&self, context: &Context) -> Result<String> {
-        let tree = remote::tree_here(context).await?.filter(|_| !self.path.starts_with('/'));
-        let Some(tree) = tree else {
-            let path = &self.path;
-            return Err(CliError::usage(format!("{path} is not a store path, and not of a pushed project"))
-                .hint("name a path below /nix/store, or type this in a checkout that was pushed and built"));
-        };
-        let generation = tree.generation.map(|number| number.to_string());
-        let mut argv = vec![USER_INIT, "store-path", "--project", &tree.project];
-        if let Some(generation) = &generation {
-            argv.extend(["--generation", generation]);
-        }
-        argv.push(if self.path == "." { "result" } else { &self.path });
-        let output = wake::exec(context, &argv, &[]).await?;
-        if output.code != 0 {
-            return Err(remote::failed("cannot find what is to be kept", &output)
-                .hint("`trampoline-cli build` makes `result` in the tree that it builds"));
-        }
-        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     }
 }
 
