@@ -105,6 +105,11 @@ impl Due {
 pub(crate) fn slice(paths: &Paths, life: &Life, config: &Maintenance, cut: &Cut) -> Result<Duration, Error> {
     let Some(interval) = config.verify else { return Ok(RETRY) };
     let last = recall(paths)?;
+    if last == Slice::default() {
+        // A new store, just written, by somebody who waits for it; its day comes.
+        note(paths, Slice { at: agent::unix_now(), ..last })?;
+        return Ok(interval);
+    }
     // A clock that was set back makes it due.
     let ago = agent::unix_now().checked_sub(last.at).map_or(interval, Duration::from_secs);
     if ago < interval {

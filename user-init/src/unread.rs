@@ -6,11 +6,13 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::fd::AsFd;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use agent::life;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::{dup2_stderr, dup2_stdout};
 
 /// A client that sends more than is read has filled the pipes, so that the next of it is there at once.
@@ -43,22 +45,24 @@ enum Left {
 
 /// Reads to its end; tells each time that something has come. In a thread that nobody waits for: what the command has left running
 /// may read the same pipe, and take what we have seen come.
-fn discard(mut input: impl Read + Send + 'static) -> Receiver<()> {
+fn discard(mut input: impl Read + AsFd + Send + 'static) -> Receiver<()> {
     let (came, arrivals) = mpsc::channel();
-    thread::spawn(move || {
+    let read = move || {
         let mut bytes = vec![0; 64 << 10];
         loop {
             match input.read(&mut bytes) {
-                Ok(1..) => {}
-                Err(error)
-                    if [io::ErrorKind::Interrupted, io::ErrorKind::WouldBlock].contains(&error.kind()) => {}
+                Ok(1..) if came.send(()).is_ok() => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // The command has left it like that.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let _ = poll(&mut [PollFd::new(input.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE);
+                }
                 Ok(_) | Err(_) => return,
             }
-            if came.send(()).is_err() {
-                return;
-            }
         }
-    });
+    };
+    // Without a thread to spare, nothing is read.
+    drop(thread::Builder::new().spawn(read));
     arrivals
 }
 
@@ -79,6 +83,8 @@ fn until_left(arrivals: &Receiver<()>, mut quiet: Duration, longest: Duration) -
 mod tests {
     use std::io::Write;
 
+    use nix::fcntl::{FcntlArg, OFlag, fcntl};
+
     use super::*;
 
     const LONG: Duration = Duration::from_secs(60);
@@ -89,6 +95,20 @@ mod tests {
         let sent = thread::spawn(move || writer.write_all(&vec![7; 1 << 20]));
         assert_eq!(until_left(&discard(reader), LONG, LONG), Left::Nothing);
         sent.join().unwrap().unwrap();
+    }
+
+    /// As some commands leave it.
+    #[test]
+    fn an_input_that_does_not_block_is_waited_for() {
+        let (reader, mut writer) = io::pipe().unwrap();
+        fcntl(&reader, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
+        let arrivals = discard(reader);
+        let quiet = Duration::from_millis(20);
+        assert_eq!(until_left(&arrivals, quiet, LONG), Left::Open);
+        assert!(arrivals.try_recv().is_err(), "nothing has come");
+        writer.write_all(b"late").unwrap();
+        drop(writer);
+        assert_eq!(until_left(&arrivals, LONG, LONG), Left::Nothing);
     }
 
     #[test]

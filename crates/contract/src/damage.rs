@@ -86,7 +86,7 @@ pub const SLICE: &str = "slice.json";
 /// How far maintenance has read the store.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Slice {
-    /// Seconds since the epoch when the last slice was read whole; 0: none yet.
+    /// Seconds since the epoch when the last slice was read whole, or when the store was new; 0: nobody has looked yet.
     pub at: u64,
     /// The store path that was read last; empty: the next slice begins with the first one.
     pub cursor: String,

@@ -7,6 +7,7 @@ use serde_json::Value;
 crate::scenarios! {
     Any: [
         damaged_path_is_named_and_served_no_more,
+        damage_is_found_by_a_builder_that_nobody_asks,
         damaged_path_of_the_image_is_made_anew,
         machine_that_went_down_loses_only_what_is_named,
     ],
@@ -51,6 +52,19 @@ fn damaged_path_is_named_and_served_no_more() {
     let again = builder.cli(["maintenance", "--verify"]).run().ok();
     assert!(again.stdout.contains("nothing is damaged"), "{again}");
     assert_eq!(added(&builder, "lost"), lost, "it can be had again");
+}
+
+fn damage_is_found_by_a_builder_that_nobody_asks() {
+    // In one look it reads all.
+    let builder = Builder::set_up(&[("daemon.substituters", "[]"), ("maintenance.verify", "\"30d\"")]);
+    let lost = added(&builder, "lost");
+    setting().engine.as_root(builder.name(), &flip(&lost)).ok();
+    builder.cli(["down"]).run().ok();
+    let long_ago = "cd /volume/.trampoline; [ -s slice.json ]; echo '{\"at\":1,\"cursor\":\"\"}' >slice.json";
+    setting().engine.with_store(builder.name(), &format!("set -e; {long_ago}")).ok();
+    builder.cli(["up"]).run().ok();
+    let status = builder.status_where(|status| status["pod"]["damage"]["paths"][0]["path"] == lost.as_str());
+    assert_eq!(status["pod"]["damage"]["paths"][0]["fate"], "removed", "{status}");
 }
 
 fn damaged_path_of_the_image_is_made_anew() {

@@ -65,7 +65,12 @@ impl Add {
             ))
             .hint(NAMED));
         }
-        Context::new(&Global { name: None, ..global.clone() })
+        let context = Context::new(&Global { name: None, ..global.clone() })?;
+        context.ui.say(format!(
+            "there is no builder {root}: that is what the root is called, in builder {}",
+            context.name
+        ));
+        Ok(context)
     }
 
     fn name(&self, global: &Global) -> Result<String> {

@@ -75,12 +75,9 @@ fn is_of(observed: &Observed, new: &Rendering) -> bool {
     observed.digest.as_deref() == Some(new.digest.as_str())
 }
 
-/// An image that has another content under the name by which the pod's was found.
+/// An image that has another content than the pod's has, under the same name.
 async fn rebuilt(context: &Context, observed: &Observed, new: &Rendering) -> Result<Option<Difference>> {
-    let Some(old) = observed.image_id.as_deref().filter(|_| observed.image.as_ref() == Some(&new.image))
-    else {
-        return Ok(None);
-    };
+    let Some(old) = observed.image_id.as_deref().filter(|_| is_of(observed, new)) else { return Ok(None) };
     let now = context.engine.image_id(&new.image).await?;
     Ok(now.filter(|now| now != old).map(|now| {
         let short = |id: &str| id.trim_start_matches("sha256:").chars().take(SHORT).collect();

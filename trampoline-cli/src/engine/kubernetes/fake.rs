@@ -20,23 +20,8 @@ pub(super) fn cluster_at(address: &str) -> Cluster {
 /// Code and body of an answer; none: the connection becomes a command's, which ends well at once.
 type Answer = Option<(u16, String)>;
 
-/// How something in between keeps SPDY out.
-pub(super) enum Refusal {
-    Said,
-    HungUp,
-    Silent,
-}
-
 /// A cluster whose requests (`GET /path`) are answered by this, and what it was asked.
 pub(super) async fn cluster(
-    answer: impl Fn(&str) -> Answer + Send + 'static,
-) -> (Cluster, Arc<Mutex<Vec<String>>>) {
-    behind(Refusal::Said, answer).await
-}
-
-/// The same, behind something that refuses SPDY in its own way.
-pub(super) async fn behind(
-    refusal: Refusal,
     answer: impl Fn(&str) -> Answer + Send + 'static,
 ) -> (Cluster, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -44,20 +29,12 @@ pub(super) async fn behind(
     let asked = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&asked);
     tokio::spawn(async move {
-        let mut kept = Vec::new();
         while let Ok((mut connection, _)) = listener.accept().await {
             let head = head(&mut connection).await;
             let request = head.split(" HTTP/").next().unwrap_or_default().to_owned();
             let text = match answer(&request) {
                 Some((code, body)) => plain(code, &body),
-                None if head.contains("SPDY") => match refusal {
-                    Refusal::Said => plain(400, "a WebSocket or nothing"),
-                    Refusal::HungUp => continue,
-                    Refusal::Silent => {
-                        kept.push(connection);
-                        continue;
-                    }
-                },
+                None if head.contains("SPDY") => plain(400, "a WebSocket or nothing"),
                 None => [upgrade(&head), END.to_vec()].concat(),
             };
             seen.lock().expect("nobody failed").push(request);

@@ -2,8 +2,6 @@
 //! WebSocket. The fifth version of that protocol can tell the end of standard input and go on with the output; each kubelet since
 //! 1.30 speaks it.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use contract::exit::Exit;
 use k8s_openapi::api::core::v1::Pod;
@@ -17,19 +15,14 @@ use super::channel::{self, HalfClose};
 use super::client::Cluster;
 use super::exec::RESIZE;
 use super::liveness::Lost;
+use super::pod_of;
 use super::streams::{self, Streams};
 use super::target::Target;
 use super::upgrade::Socket;
-use super::{failure, pod_of};
 use crate::error::{CliError, Result};
 
 /// From here on an API server translates the fifth version.
 const SINCE: &str = "1.30";
-/// Something in between may keep a request that it does not understand to itself: so long, and there is time for the other one.
-#[cfg(not(test))]
-const ANSWERED: Duration = Duration::from_secs(8);
-#[cfg(test)]
-const ANSWERED: Duration = Duration::from_millis(500);
 
 /// What comes of a command, however it travels.
 pub(super) enum Incoming {
@@ -55,14 +48,14 @@ impl Incoming {
     }
 }
 
-/// Whether it may be the protocol that somebody does not let through: with a refusal, or by ending the connection. Nothing was started
-/// then, since a command begins when its streams are there.
+/// Whether it may be the protocol that somebody does not let through, who has not started anything then. Silence and broken connections are
+/// none: the server may just be away, and a WebSocket's command may begin without anybody at its end.
 fn refuses_spdy(error: &kube::Error) -> bool {
     match error {
         kube::Error::Api(status) => {
             status.code != 404 && matches!(Cause::of(&status.message), Cause::Unknown)
         }
-        error => matches!(error, kube::Error::UpgradeConnection(_)) || failure::away(error).is_some(),
+        error => matches!(error, kube::Error::UpgradeConnection(_)),
     }
 }
 
@@ -90,10 +83,10 @@ impl Target {
         let open = || async {
             let spdy = cluster.passes_spdy();
             if spdy {
-                match tokio::time::timeout(ANSWERED, streams::connect(client, request()?)).await {
-                    Ok(Ok(socket)) => return Ok(Connection::Spdy(socket)),
-                    Ok(Err(error)) if !refuses_spdy(&error) => return Err(error),
-                    Ok(Err(_)) | Err(_) => {}
+                match streams::connect(client, request()?).await {
+                    Ok(socket) => return Ok(Connection::Spdy(socket)),
+                    Err(error) if !refuses_spdy(&error) => return Err(error),
+                    Err(_) => {}
                 }
             }
             let connection = client.connect(request()?).await?;
@@ -126,22 +119,7 @@ impl Target {
 
 #[cfg(test)]
 mod tests {
-    use contract::places::Container;
-
     use super::*;
-    use crate::engine::kubernetes::fake::{self, Refusal};
-
-    /// What stands in between may not say that it does not understand.
-    #[tokio::test]
-    async fn a_request_that_is_kept_or_cut_off_is_made_again_as_a_web_socket() {
-        for refusal in [Refusal::HungUp, Refusal::Silent] {
-            let (cluster, _) = fake::behind(refusal, |_| None).await;
-            let target = Target::new("a", Container::User);
-            let started = target.start(&cluster, &["true"], AttachParams::default().stdin(false)).await;
-            assert!(matches!(started, Ok((Incoming::Channels(_), _))));
-            assert!(!cluster.passes_spdy(), "it is not asked for again");
-        }
-    }
 
     #[test]
     fn only_a_refusal_of_the_protocol_is_tried_again_without_it() {
