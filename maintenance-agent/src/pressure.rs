@@ -57,11 +57,14 @@ struct Tried {
 #[derive(Debug, Default)]
 pub struct Pressure {
     tried: Option<Tried>,
+    /// At the last look.
+    seen: Option<Level>,
 }
 
 impl Pressure {
     /// Decides.
     pub fn next(&mut self, level: Level, busy: bool, now: Instant) -> Next {
+        self.seen = Some(level);
         if level == Level::Enough {
             self.tried = None;
             return Next::OnChange;
@@ -77,11 +80,12 @@ impl Pressure {
         }
     }
 
-    /// One has ended, of whatever cause, and this is how it is now.
+    /// One has ended, of whatever cause, and this is how it is now. What it began with counts as well: a level that goes back and forth
+    /// is no reason to collect each time that it is back.
     pub fn collected(&mut self, level: Level, took_all: bool, now: Instant) {
         self.tried = (level != Level::Enough).then(|| {
             let pause = self.tried.map_or(PAUSE, |tried| tried.pause.saturating_mul(2).min(LONGEST));
-            Tried { at: now, level, took_all, pause }
+            Tried { at: now, level: self.seen.map_or(level, |seen| seen.max(level)), took_all, pause }
         });
     }
 }
@@ -102,6 +106,17 @@ mod tests {
         }
         assert!(Level::Refuse.takes_all(false));
         assert!(!Level::Refuse.takes_all(true) && !Level::Collect.takes_all(false));
+    }
+
+    #[test]
+    fn a_level_that_goes_back_and_forth_is_collected_for_once() {
+        let start = Instant::now();
+        let mut pressure = Pressure::default();
+        assert_eq!(pressure.next(Level::Refuse, false, start), Next::Now);
+        pressure.collected(Level::Collect, true, start);
+        for level in [Level::Collect, Level::Refuse, Level::Collect] {
+            assert_eq!(pressure.next(level, false, start), Next::At(start + PAUSE), "{level:?}");
+        }
     }
 
     #[test]

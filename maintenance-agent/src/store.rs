@@ -44,7 +44,7 @@ pub fn published(paths: &Paths, life: &Life) -> Option<StoreStatus> {
 /// # Errors
 /// See [`Error`].
 pub fn room(paths: &Paths) -> Result<Room, Error> {
-    Room::of(&paths.nix).map_err(|source| Error::Disk { path: paths.nix.clone(), source })
+    Room::of_store(&paths.nix).map_err(|source| Error::Disk { path: paths.nix.clone(), source })
 }
 
 /// Measures and publishes. Without a collection to tell of, that of the last publication stays.

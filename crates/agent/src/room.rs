@@ -1,10 +1,15 @@
 //! How full a file system is.
 
+use std::fs;
 use std::io;
 use std::path::Path;
 
 use contract::config::{Share, Size};
 use nix::sys::statvfs::statvfs;
+
+/// What Nix keeps for its database on a disk that is full, and gives up while it collects: `db/reserved`, made again by whoever opens
+/// the store next (`gc-reserved-space`, 8 MiB by default).
+const NIX_RESERVE: u64 = 8 << 20;
 
 /// What there is and what is free of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +39,18 @@ impl Room {
         })
     }
 
+    /// Of the file system of a store, below whose `nix` folder it lies. What Nix will take back for its reserve is not free: else a
+    /// collection that frees nothing would seem to have freed that.
+    ///
+    /// # Errors
+    /// When it cannot be asked.
+    pub fn of_store(nix: &Path) -> io::Result<Self> {
+        let room = Self::of(nix)?;
+        let gone = fs::metadata(nix.join("var/nix/db/reserved"))
+            .is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+        Ok(Self { free_bytes: room.free_bytes.saturating_sub(if gone { NIX_RESERVE } else { 0 }), ..room })
+    }
+
     /// Whether less than the share is free, and of what: in words for a person. A file system that is larger than what the store was
     /// given (`size`) is shared with others, and only a share of that size need be free.
     #[must_use]
@@ -61,6 +78,22 @@ pub fn bytes(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_nix_takes_back_is_not_free() {
+        let nix = tempfile::tempdir().unwrap();
+        let db = nix.path().join("var/nix/db");
+        fs::create_dir_all(&db).unwrap();
+        let differs = || {
+            let (all, store) = (Room::of(nix.path()).unwrap(), Room::of_store(nix.path()).unwrap());
+            all.free_bytes.saturating_sub(store.free_bytes)
+        };
+        // Others use the disk meanwhile.
+        let near = |bytes: u64, wanted: u64| bytes.abs_diff(wanted) < NIX_RESERVE / 2;
+        assert!(near(differs(), NIX_RESERVE));
+        fs::write(db.join("reserved"), "").unwrap();
+        assert!(near(differs(), 0));
+    }
 
     #[test]
     fn bytes_and_inodes_count_alike() {

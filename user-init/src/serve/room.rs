@@ -64,7 +64,7 @@ impl Server<'_> {
     }
 
     fn below(&self, share: Share) -> Option<String> {
-        match Room::of(&self.paths().nix) {
+        match Room::of_store(&self.paths().nix) {
             Ok(room) => room.below(share, self.config.config().builder.store_size),
             Err(error) => {
                 tracing::warn!(%error, "how full the store's volume is, is not known");
