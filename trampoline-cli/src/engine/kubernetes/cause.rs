@@ -16,7 +16,7 @@ pub(super) enum Cause {
 
 impl Cause {
     pub(super) fn of(words: &str) -> Self {
-        const KNOWN: [(&str, Cause); 17] = [
+        const KNOWN: [(&str, Cause); 20] = [
             // It ended while it was entered; a file of `/proc` is then not found.
             ("unable to create new parent process", Cause::NotRunning),
             ("executable file not found", Cause::NotFound),
@@ -34,6 +34,9 @@ impl Cause {
             ("container is in CONTAINER_EXITED state", Cause::NotRunning),
             ("process already finished", Cause::NotRunning),
             ("no running task found", Cause::NotRunning),
+            ("init process is not running", Cause::NotRunning),
+            ("cannot start a stopped process", Cause::NotRunning),
+            ("failed to find container", Cause::NotRunning),
             // It ended just now: before any program is looked for.
             ("failed to create exec", Cause::NotRunning),
         ];

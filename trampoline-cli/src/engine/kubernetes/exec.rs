@@ -222,6 +222,9 @@ mod tests {
         let ended = "OCI runtime exec failed: exec failed: unable to create new parent process: namespace path: \
                      lstat /proc/2170/ns/user: no such file or directory";
         assert_eq!(target.refused(ended).unwrap_err().exit, Exit::Stopping);
+        let between = "error executing command in container: failed to exec in container: failed to start exec \"9985\": \
+                       container 1a4d init process is not running: failed precondition";
+        assert_eq!(target.refused(between).unwrap_err().exit, Exit::Stopping);
         let away =
             target.refused("error dialing backend: dial tcp 10.0.0.1:10250: connect: connection refused");
         assert!(away.unwrap_err().message.contains("does not reach the node of builder a"));
