@@ -23,8 +23,8 @@ set -euo pipefail
 
 # A hang must end, with whatever can be said of it, long before CI's own patience does.
 scenarios_seconds=${TRAMPOLINE_SCENARIOS_SECONDS:-1500}
-# Scenarios in a cluster at a time: they wait for it more than they work.
-threads=4
+# Scenarios at a time, which wait more than they work: in a cluster, and under podman.
+threads=4 podman_threads=3
 # Lines of a failed stage that are shown; the rest is in its log.
 shown=150
 logs=$CARGO_TARGET_DIR/test-logs
@@ -257,7 +257,7 @@ stage_podman() {
   built image container/build-image --agents "$agents_dir" --tag "$image" --base "${TRAMPOLINE_TEST_BASE:-auto}"
   need jq:jq
   checked sbom scripts/test-sbom "$image"
-  scenarios podman podman "$CARGO_TARGET_DIR/release/trampoline-cli"
+  scenarios podman podman "$CARGO_TARGET_DIR/release/trampoline-cli" -- -- --test-threads "$podman_threads"
   rootless
   leftovers
   podman rmi -f "$image" >/dev/null 2>&1 || true
@@ -299,7 +299,7 @@ rootless() {
   # With a network of its own, as a pod has.
   if why=$(as_rootless podman run --rm "$image" /opt/trampoline/bin/daemon-init --version 2>&1); then
     scenarios podman-rootless podman-rootless "$home/trampoline-cli" CONTAINERS_STORAGE_CONF="$home/storage.conf" \
-      ${CONTAINERS_CONF:+CONTAINERS_CONF="$home/containers.conf"}
+      ${CONTAINERS_CONF:+CONTAINERS_CONF="$home/containers.conf"} -- -- --test-threads "$podman_threads"
   else
     skip "no rootless podman on this machine: ${why##*$'\n'}"
   fi
