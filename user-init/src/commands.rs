@@ -53,7 +53,8 @@ pub(crate) fn run(place: &Place, args: Args) -> u8 {
 fn has_input(command: &str, rest: &[String]) -> bool {
     let own = rest.split(|word| word == "--").next().unwrap_or_default();
     match command {
-        "receive" => true,
+        // By a pipe that was handed over nobody sends anything else.
+        "receive" => rest.is_empty(),
         "session" => !own.windows(2).any(|words| words == ["--kind", "ssh"]) && !io::stdin().is_terminal(),
         _ => false,
     }
