@@ -15,21 +15,10 @@ enum Kind {
 }
 
 /// A page that is written.
-struct Page {
-    text: String,
-    /// Whose metrics it holds; of all where that is not said.
-    of: Option<Container>,
-    /// Whose come next.
-    knows: Container,
-}
+struct Page(String);
 
 impl Page {
-    /// From here on, what this agent knows.
-    fn whose(&mut self, agent: Container) {
-        self.knows = agent;
-    }
-
-    /// All samples of a name; nothing where there are none, or where they are another agent's.
+    /// All samples of a name; nothing where there are none.
     fn add<'a>(
         &mut self,
         kind: Kind,
@@ -38,14 +27,14 @@ impl Page {
         samples: impl IntoIterator<Item = (&'a str, Option<u64>)>,
     ) {
         let mut samples = samples.into_iter().filter_map(|(labels, value)| Some((labels, value?))).peekable();
-        if samples.peek().is_none() || self.of.is_some_and(|of| of != self.knows) {
+        if samples.peek().is_none() {
             return;
         }
         let kind = if kind == Kind::Counter { "counter" } else { "gauge" };
         // Writing to memory does not fail.
-        let _ = write!(self.text, "# HELP trampoline_{name} {help}\n# TYPE trampoline_{name} {kind}\n");
+        let _ = write!(self.0, "# HELP trampoline_{name} {help}\n# TYPE trampoline_{name} {kind}\n");
         for (labels, value) in samples {
-            let _ = writeln!(self.text, "trampoline_{name}{labels} {value}");
+            let _ = writeln!(self.0, "trampoline_{name}{labels} {value}");
         }
     }
 
@@ -78,17 +67,25 @@ pub(super) fn page(
     began: Option<u64>,
     now: u64,
 ) -> String {
-    let mut page = Page { text: String::new(), of, knows: Container::Daemon };
+    let mut page = Page(String::new());
+    let asked = |agent: Container| of.is_none_or(|of| of == agent);
     let running = |of: Container| status.agent(of).is_some_and(|agent| agent.phase == Phase::Running);
-    let agents = Container::ALL.into_iter().filter(|agent| of.is_none_or(|of| of == *agent));
+    let agents = Container::ALL.into_iter().filter(|agent| asked(*agent));
     let agents: Vec<_> = agents.map(|of| (of.agent(), u64::from(running(of)))).collect();
-    page.whose(of.unwrap_or(Container::Daemon));
     page.labelled(Kind::Gauge, "agent_running", "Whether an agent serves.", "agent", &agents);
-    daemon(&mut page, status, lives, began);
-    user(&mut page, status);
-    monitor(&mut page, status, tally, now);
-    maintenance(&mut page, status, tally);
-    page.text
+    if asked(Container::Daemon) {
+        daemon(&mut page, status, lives, began);
+    }
+    if asked(Container::User) {
+        user(&mut page, status);
+    }
+    if asked(Container::ShutdownMonitor) {
+        monitor(&mut page, status, tally, now);
+    }
+    if asked(Container::Maintenance) {
+        maintenance(&mut page, status, tally);
+    }
+    page.0
 }
 
 fn builds(status: &BuilderStatus) -> Option<u64> {
@@ -100,7 +97,6 @@ fn jobs(status: &BuilderStatus) -> Option<u64> {
 }
 
 fn daemon(page: &mut Page, status: &BuilderStatus, lives: Option<&Lives>, began: Option<u64>) {
-    page.whose(Container::Daemon);
     let ready = status.ready.as_ref();
     if let Some(ready) = ready {
         let labels = format!(
@@ -139,14 +135,12 @@ fn daemon(page: &mut Page, status: &BuilderStatus, lives: Option<&Lives>, began:
 }
 
 fn user(page: &mut Page, status: &BuilderStatus) {
-    page.whose(Container::User);
     page.gauge("jobs_running", "Builds that were asked for and have not ended.", jobs(status));
     let sessions = status.user.as_ref().map(|user| user.sessions.len() as u64);
     page.gauge("sessions", "Sessions and transfers that are open.", sessions);
 }
 
 fn monitor(page: &mut Page, status: &BuilderStatus, tally: &Tally, now: u64) {
-    page.whose(Container::ShutdownMonitor);
     let idle = status.idle.as_ref().map(|idle| match (builds(status), jobs(status)) {
         (Some(0) | None, Some(0) | None) => now.saturating_sub(idle.last_activity),
         _ => 0,
@@ -163,7 +157,6 @@ fn monitor(page: &mut Page, status: &BuilderStatus, tally: &Tally, now: u64) {
 }
 
 fn maintenance(page: &mut Page, status: &BuilderStatus, tally: &Tally) {
-    page.whose(Container::Maintenance);
     let store = status.store.as_ref();
     page.gauge("store_bytes", "Sum of the sizes of all valid store paths.", store.map(|s| s.nar_bytes));
     page.gauge("store_paths", "Valid store paths.", store.map(|s| s.paths));

@@ -85,7 +85,8 @@ impl Setup {
         }
         let (mut rendering, resolved) = prepare::rendering(&context, &observed).await?;
         if self.dry_run {
-            let changes = Changes::between(&context, &observed, &rendering).await?;
+            let rebuilt = changes::rebuilt(&context, &observed, &rendering).await?;
+            let changes = Changes::between(&context, &observed, &rendering, rebuilt).await?;
             return show(&context, &observed, &rendering, &resolved.notes, &changes);
         }
         resolved.notes.iter().for_each(|note| ui.say(note));
@@ -118,8 +119,9 @@ impl Setup {
     ) -> Result<()> {
         let engine = &context.engine;
         let ui = context.ui;
+        let rebuilt = changes::rebuilt(context, observed, rendering).await?;
         // Asked for, a start of its own says so to the agent.
-        let same = !self.adopt_store && changes::is_current(context, observed, rendering).await?;
+        let same = !self.adopt_store && changes::is_of(observed, rendering) && rebuilt.is_none();
         let running = same && observed.phase() == PodPhase::Running;
         let served = match &observed.published {
             Published::Read(Some(status)) if running && status.is_served() => Some(status),
@@ -132,7 +134,7 @@ impl Setup {
                 None => Ok(()),
             }
         };
-        let changes = Changes::between(context, observed, rendering);
+        let changes = Changes::between(context, observed, rendering, rebuilt);
         let (changes, ()) = tokio::try_join!(changes, let_in)?;
         changes.lines(context, observed, rendering).iter().for_each(|line| ui.say(line));
         match observed.phase() {

@@ -20,11 +20,16 @@ pub(super) struct Changes {
 }
 
 impl Changes {
-    pub(super) async fn between(context: &Context, observed: &Observed, new: &Rendering) -> Result<Self> {
+    /// With what [`rebuilt`] says.
+    pub(super) async fn between(
+        context: &Context,
+        observed: &Observed,
+        new: &Rendering,
+        rebuilt: Option<Difference>,
+    ) -> Result<Self> {
         let told =
             if observed.containers.is_empty() { None } else { context.engine.differences(new).await? };
-        let before = context.state.read(prepare::RENDERING);
-        Ok(Self { told, before, rebuilt: rebuilt(context, observed, new).await? })
+        Ok(Self { told, before: context.state.read(prepare::RENDERING), rebuilt })
     }
 
     /// Whether files that the pod reads are others than those that were written last.
@@ -66,17 +71,17 @@ impl Changes {
     }
 }
 
-/// Whether its pod was made from this rendering, and from what its image is now.
-pub(super) async fn is_current(context: &Context, observed: &Observed, new: &Rendering) -> Result<bool> {
-    Ok(is_of(observed, new) && rebuilt(context, observed, new).await?.is_none())
-}
-
-fn is_of(observed: &Observed, new: &Rendering) -> bool {
+/// Whether its pod was made from this rendering.
+pub(super) fn is_of(observed: &Observed, new: &Rendering) -> bool {
     observed.digest.as_deref() == Some(new.digest.as_str())
 }
 
 /// An image that has another content than the pod's has, under the same name.
-async fn rebuilt(context: &Context, observed: &Observed, new: &Rendering) -> Result<Option<Difference>> {
+pub(super) async fn rebuilt(
+    context: &Context,
+    observed: &Observed,
+    new: &Rendering,
+) -> Result<Option<Difference>> {
     let Some(old) = observed.image_id.as_deref().filter(|_| is_of(observed, new)) else { return Ok(None) };
     let now = context.engine.image_id(&new.image).await?;
     Ok(now.filter(|now| now != old).map(|now| {
