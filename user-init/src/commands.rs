@@ -126,8 +126,14 @@ fn dispatch(place: &Place, command: &str, rest: &[String]) -> Result<u8> {
 }
 
 fn asked(rest: &[String]) -> Result<Asked> {
-    let mut asked =
-        Asked { kind: SessionKind::Exec, project: None, generation: None, command: Vec::new(), begun: None };
+    let mut asked = Asked {
+        kind: SessionKind::Exec,
+        project: None,
+        generation: None,
+        command: Vec::new(),
+        begun: None,
+        id: None,
+    };
     let mut words = rest.iter();
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or_else(|| Error::Usage(format!("{word} needs a value")));
@@ -142,8 +148,8 @@ fn asked(rest: &[String]) -> Result<Asked> {
                     }
                 }
             }
-            // For `signal`, which finds it among our arguments.
-            "--id" => drop(value()?),
+            // Also for `signal`, which finds it among our arguments.
+            "--id" => asked.id = Some(value()?.clone()),
             "--begun-fd" => {
                 let text = value()?;
                 let wrong = |e: io::Error| Error::Usage(format!("--begun-fd {text}: {e}"));

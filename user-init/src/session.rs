@@ -12,6 +12,7 @@ use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use contract::handshake::SessionKind;
+use contract::session::refusal;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 
@@ -45,6 +46,8 @@ pub struct Asked {
     pub command: Vec<String>,
     /// Whoever is to be told that it was let in.
     pub begun: Option<Begun>,
+    /// What the client calls it; whoever is not told otherwise knows by it that it was not let in.
+    pub id: Option<String>,
 }
 
 /// Runs it to its end.
@@ -57,7 +60,13 @@ pub fn run(place: &Place, asked: Asked) -> Result<u8> {
     let words = words(&asked);
     let caught = Caught::install().map_err(io_error("catch signals for", &dir))?;
     let request = Request::Session { kind: asked.kind, command: told(&words) };
-    let (mut client, _) = Client::ask(&place.paths.control_socket(), &request, say)?;
+    let (mut client, _) =
+        Client::ask(&place.paths.control_socket(), &request, say).map_err(|error| match (error, &asked) {
+            (Error::Stopping(why), Asked { id: Some(id), begun: None, .. }) => {
+                Error::Stopping(format!("{}: {why}", refusal(id)))
+            }
+            (error, _) => error,
+        })?;
     if let Some(begun) = asked.begun {
         begun.tell();
     }

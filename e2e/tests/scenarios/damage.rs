@@ -28,8 +28,11 @@ fn flip(file: &str) -> String {
     )
 }
 
-fn damage(builder: &Builder) -> Vec<Value> {
-    builder.status()["pod"]["damage"]["paths"].as_array().cloned().unwrap_or_default()
+/// Damaged paths, the newest last, once it tells of one with this fate.
+fn damage(builder: &Builder, fate: &str) -> Vec<Value> {
+    let paths = |status: &Value| status["pod"]["damage"]["paths"].as_array().cloned().unwrap_or_default();
+    let told = builder.status_where(|status| paths(status).last().is_some_and(|last| last["fate"] == fate));
+    paths(&told)
 }
 
 fn damaged_path_is_named_and_served_no_more() {
@@ -47,8 +50,7 @@ fn damaged_path_is_named_and_served_no_more() {
             "[ ! -e {lost} ] && [ \"$(cat {kept})\" = kept ] && ! nix-store --check-validity {lost}"
         ))
         .ok();
-    let status = builder.cli(["status"]).run().ok();
-    assert!(status.stdout.contains(&lost), "{status}");
+    builder.says(&lost);
     let again = builder.cli(["maintenance", "--verify"]).run().ok();
     assert!(again.stdout.contains("nothing is damaged"), "{again}");
     assert_eq!(added(&builder, "lost"), lost, "it can be had again");
@@ -82,7 +84,7 @@ fn damaged_path_of_the_image_is_made_anew() {
     builder.cli(["down"]).run().ok();
     builder.shell("true").ok();
     assert_eq!(builder.broken(), "");
-    assert_eq!(damage(&builder).last().map(|one| one["fate"].clone()), Some("restored".into()));
+    assert_eq!(damage(&builder, "restored").last().map(|one| one["fate"].clone()), Some("restored".into()));
 }
 
 fn machine_that_went_down_loses_only_what_is_named() {
@@ -97,7 +99,7 @@ fn machine_that_went_down_loses_only_what_is_named() {
     );
     setting().engine.with_store(builder.name(), &cut).ok();
     builder.shell(&format!("[ ! -e {lost} ] && [ \"$(cat {kept})\" = kept ]")).ok();
-    let damage = damage(&builder);
+    let damage = damage(&builder, "removed");
     assert_eq!(damage.len(), 1, "{damage:?}");
     assert_eq!((&damage[0]["path"], &damage[0]["found"]), (&lost.as_str().into(), &"start".into()));
     assert_eq!(builder.broken(), "");

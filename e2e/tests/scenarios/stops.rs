@@ -1,5 +1,6 @@
 //! Down, and other ends.
 
+use contract::exit::Exit;
 use e2e::builder::Builder;
 use e2e::nix_files::{quick, slow};
 use e2e::setting::setting;
@@ -12,6 +13,7 @@ crate::scenarios! {
         down_waits_for_a_running_build_and_keeps_its_result,
         whoever_comes_while_down_waits_is_served_after_the_stop,
         command_that_ends_during_a_stop_is_not_run_again,
+        command_that_nobody_lets_in_is_told_from_one_that_ends_alike,
     ],
     Root: [
         setup_again_changes_nothing_and_shows_what_would_change,
@@ -113,6 +115,16 @@ fn command_that_ends_during_a_stop_is_not_run_again() {
     assert!(ended.stderr.contains("the command has run, and builder"), "{ended}");
     drop(build.output().ok());
     down.output().ok();
+    assert_eq!(builder.shell("cat runs").ok().text(), "run");
+}
+
+fn command_that_nobody_lets_in_is_told_from_one_that_ends_alike() {
+    let builder = Builder::set_up(&[]);
+    builder.shell("echo run >>runs; exit 75").ended(75);
+    // As it is between the end of user-init and that of its container.
+    setting().engine.as_root(builder.name(), "rm /run/trampoline/user/control.sock").ok();
+    builder.shell("echo run >>runs").refused(Exit::Stopping, "did not run the command");
+    builder.cli(["down"]).run().ok();
     assert_eq!(builder.shell("cat runs").ok().text(), "run");
 }
 

@@ -178,7 +178,12 @@ fn headline(status: &ClusterStatus) -> impl PartialEq + use<> {
     let agents: Vec<_> = agents.map(of).collect();
     let stop = status.builder.stop.as_ref().map_or(StopPhase::Open, |s| s.phase);
     let keeps = status.builder.idle.as_ref().map(|idle| idle.keeps.clone());
-    (status.state, agents, stop, keeps, status.trouble.clone())
+    let damage = status.builder.damage.as_ref().map(|damage| damage.paths.clone());
+    // Not by how much: that changes with every build.
+    let store = status.builder.store.as_ref();
+    let store = store.map(|store| (store.short.is_some(), store.last_gc.as_ref().map(|gc| gc.at)));
+    let killed = status.builder.memory.as_ref().map(|memory| memory.last_kill);
+    (status.state, agents, stop, keeps, damage, store, killed, status.trouble.clone())
 }
 
 /// Without the times at which something was written down, which say nothing new.

@@ -77,6 +77,40 @@ fn evictions_wait_while_a_build_runs_and_not_for_every_gap() {
 }
 
 #[test]
+fn what_one_looks_for_is_told_soon() {
+    let start = Instant::now();
+    let told_after = |change: fn(&mut serde_json::Value)| {
+        let mut duties = Duties::default();
+        let store = serde_json::json!({
+            "life": "boot:1", "at": 1, "paths": 1, "nar_bytes": 1,
+            "fs_bytes": 9, "fs_free_bytes": 5, "fs_inodes": 0, "fs_free_inodes": 0,
+        });
+        let mut with = serde_json::json!({ "life": "boot:1", "agents": [], "store": store });
+        let status = |builder: &serde_json::Value| ClusterStatus {
+            builder: serde_json::from_value(builder.clone()).unwrap(),
+            ..idle()
+        };
+        duties.seen(Some(false), CLOSED_MAX, status(&with), start);
+        settle(&mut duties, start);
+        change(&mut with);
+        duties.seen(Some(false), CLOSED_MAX, status(&with), start);
+        duties.again(start).map(|at| at - start)
+    };
+    assert_eq!(told_after(|_| {}), None);
+    assert_eq!(told_after(|status| status["store"]["fs_free_bytes"] = 4.into()), Some(RARELY));
+    assert_eq!(told_after(|status| status["store"]["short"] = "4 of 9 bytes are free".into()), Some(SOON));
+    let damaged = |status: &mut serde_json::Value| {
+        let path = serde_json::json!({ "path": "/nix/store/a", "at": 1, "found": "verify", "what": "lost", "fate": "removed" });
+        status["damage"] = serde_json::json!({ "life": "boot:1", "paths": [path] });
+    };
+    assert_eq!(told_after(damaged), Some(SOON));
+    let killed = |status: &mut serde_json::Value| {
+        status["memory"] = serde_json::json!({ "life": "boot:1", "kills": 1, "last_kill": 1 });
+    };
+    assert_eq!(told_after(killed), Some(SOON));
+}
+
+#[test]
 fn no_build_keeps_a_node_for_ever() {
     let start = Instant::now();
     let mut duties = Duties::default();

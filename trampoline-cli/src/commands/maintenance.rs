@@ -8,6 +8,7 @@ use contract::config::{DURATION_FORM, SIZE_FORM, Size, parse_duration};
 use contract::places::{Container, DAEMON_INIT, MAINTENANCE_AGENT};
 
 use crate::context::Context;
+use crate::engine::Entry;
 use crate::error::Result;
 use crate::global::Global;
 use crate::wake;
@@ -59,7 +60,7 @@ impl Maintenance {
             let accept: Vec<OsString> = [DAEMON_INIT, "accept-home"].map(OsString::from).to_vec();
             let (context, accept) = (&context, &accept);
             let code = wake::retrying(context, || async move {
-                context.engine.attach(&context.name, Container::Daemon, accept, false, None).await
+                context.engine.attach(&context.name, Container::Daemon, accept, false, Entry::Unasked).await
             })
             .await?;
             if code != 0 {
@@ -84,7 +85,7 @@ impl Maintenance {
         }
         let (context, argv) = (&context, &argv);
         let code = wake::retrying(context, || async move {
-            context.engine.attach(&context.name, Container::Maintenance, argv, false, None).await
+            context.engine.attach(&context.name, Container::Maintenance, argv, false, Entry::Unasked).await
         })
         .await?;
         Ok(u8::try_from(code & 0xff).unwrap_or(u8::MAX))

@@ -64,8 +64,8 @@ impl Shell {
         let tty = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
         let context = &context;
         let argv = &argv;
-        let attached = wake::session(context, &id, |begun| async move {
-            context.engine.attach(&context.name, Container::User, argv, tty, begun).await
+        let attached = wake::session(context, &id, |entry| async move {
+            context.engine.attach(&context.name, Container::User, argv, tty, entry).await
         });
         // On a terminal the keys go there as they are.
         let code = if tty { attached.await? } else { passing_signals(context, &id, attached).await? };

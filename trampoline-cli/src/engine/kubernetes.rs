@@ -48,7 +48,7 @@ use kube::api::PatchParams;
 use tokio::sync::OnceCell;
 
 use super::{
-    Belonging, Capacity, Duplex, Engine, Isolated, Observed, Output, Stream, Trouble, Volume, pod_name,
+    Belonging, Capacity, Duplex, Engine, Entry, Isolated, Observed, Output, Stream, Trouble, Volume, pod_name,
 };
 use crate::error::Result;
 use crate::render::{Rendering, Sources, diff::Difference};
@@ -245,10 +245,10 @@ impl Engine for Kubernetes {
         container: Container,
         argv: &[OsString],
         tty: bool,
-        _file: Option<OwnedFd>,
+        entry: Entry,
     ) -> Result<i32> {
         let target = target::Target::new(builder, container);
-        attach::attach(self.cluster().await?, &target, argv, tty).await
+        attach::attach(self.cluster().await?, &target, argv, tty, entry).await
     }
 
     fn tells_refusals(&self) -> bool {

@@ -1,6 +1,7 @@
 //! What a builder needs of whatever runs its pod, and nothing else. Every subcommand is written once, against
 //! [`Engine`].
 
+mod entry;
 mod handed;
 mod kubernetes;
 mod observed;
@@ -15,6 +16,7 @@ use contract::handshake::{Isolation, LastStop};
 use contract::places::Container;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+pub(crate) use entry::Entry;
 pub(crate) use handed::handed;
 pub(crate) use kubernetes::Target;
 pub(crate) use observed::{ContainerState, Observed, Place, PodPhase, Published};
@@ -289,15 +291,14 @@ pub(crate) trait Engine: Send + Sync {
     /// Removes these volumes; absent ones are fine.
     async fn delete_volumes(&self, builder: &str, volumes: &[Volume]) -> Result<()>;
 
-    /// Runs a command with our own stdin, stdout and stderr; with `tty` on a terminal of its own. `file` as with
-    /// [`Self::stream`].
+    /// Runs a command with our own stdin, stdout and stderr; with `tty` on a terminal of its own.
     async fn attach(
         &self,
         builder: &str,
         container: Container,
         argv: &[OsString],
         tty: bool,
-        file: Option<OwnedFd>,
+        entry: Entry,
     ) -> Result<i32>;
 
     /// Whether [`Self::attach`] fails where a command was not started, so that each code is the command's.

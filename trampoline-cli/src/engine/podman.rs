@@ -20,7 +20,7 @@ use contract::exit::Exit;
 use contract::handshake::{Isolation, LastStop};
 use contract::places::Container;
 
-use super::{Capacity, Duplex, Engine, Isolated, Observed, Output, Stream, Volume};
+use super::{Capacity, Duplex, Engine, Entry, Isolated, Observed, Output, Stream, Volume};
 use tokio::sync::{Mutex, OnceCell};
 
 use crate::error::{CliError, Result};
@@ -145,8 +145,10 @@ impl Engine for Podman {
         container: Container,
         argv: &[OsString],
         tty: bool,
-        file: Option<OwnedFd>,
+        entry: Entry,
     ) -> Result<i32> {
+        // Its output is podman's to carry.
+        let file = if let Entry::File(file) = entry { Some(file) } else { None };
         exec::attach(self.ui, &container_name(builder, container), argv, tty, file).await
     }
 

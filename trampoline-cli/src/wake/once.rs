@@ -15,7 +15,7 @@ use tokio::net::unix::pipe::Receiver;
 
 use super::again::{Way, back, look, may_be_a_refusal};
 use crate::context::Context;
-use crate::engine::handed;
+use crate::engine::{Entry, handed};
 use crate::error::{CliError, Result, While};
 
 /// Lines at the end of user-init's log, among which it names whom it has refused.
@@ -25,11 +25,7 @@ const LET_GO: Duration = Duration::from_secs(5);
 
 /// Runs `user-init session --id ID` to its end; again, once, where it certainly has not run and its input is still there. Where
 /// the engine hands over files, it must hand the one that it is given to `--begun-fd`.
-pub(crate) async fn session<F>(
-    context: &Context,
-    id: &str,
-    mut run: impl FnMut(Option<OwnedFd>) -> F,
-) -> Result<i32>
+pub(crate) async fn session<F>(context: &Context, id: &str, mut run: impl FnMut(Entry) -> F) -> Result<i32>
 where
     F: Future<Output = Result<i32>>,
 {
@@ -62,20 +58,17 @@ enum Attempt {
     Ended { code: i32, own: bool },
 }
 
-async fn attempt<F>(
-    context: &Context,
-    id: &str,
-    run: &mut impl FnMut(Option<OwnedFd>) -> F,
-) -> Result<Attempt>
+async fn attempt<F>(context: &Context, id: &str, run: &mut impl FnMut(Entry) -> F) -> Result<Attempt>
 where
     F: Future<Output = Result<i32>>,
 {
-    let (begun, file) = if context.engine.hands_over_files() {
-        Begun::new().during("cannot make a pipe").map(|(begun, file)| (Some(begun), Some(file)))?
+    let (begun, entry) = if context.engine.hands_over_files() {
+        let (begun, file) = Begun::new().during("cannot make a pipe")?;
+        (Some(begun), Entry::File(file))
     } else {
-        (None, None)
+        (None, Entry::Words(refusal(id)))
     };
-    let code = match run(file).await {
+    let code = match run(entry).await {
         // Of an engine that tells: it was not started.
         Err(error) if error.exit == Exit::Stopping => return Ok(Attempt::Refused),
         ended => ended?,

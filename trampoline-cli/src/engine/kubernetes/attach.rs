@@ -5,6 +5,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 
 use bytes::Bytes;
+use contract::exit::Exit;
 use kube::api::AttachParams;
 use rustix::termios::{self, OptionalActions, Termios};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -16,6 +17,7 @@ use super::exec::{Ended, STATUS, STDERR, STDOUT};
 use super::liveness::Lost;
 use super::start::Incoming;
 use super::target::Target;
+use crate::engine::entry::{Entry, LastWords};
 use crate::error::{CliError, Result, While};
 
 /// Parts of the output on their way to the terminal.
@@ -27,7 +29,13 @@ const BY_SIGNAL: i32 = 128;
 const SIGPIPE: i32 = 13;
 
 /// Runs it to its end, and gives its exit code.
-pub(super) async fn attach(cluster: &Cluster, target: &Target, argv: &[OsString], tty: bool) -> Result<i32> {
+pub(super) async fn attach(
+    cluster: &Cluster,
+    target: &Target,
+    argv: &[OsString],
+    tty: bool,
+    entry: Entry,
+) -> Result<i32> {
     let argv = words(argv, tty)?;
     let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
     // On a terminal there is one stream of output.
@@ -40,12 +48,23 @@ pub(super) async fn attach(cluster: &Cluster, target: &Target, argv: &[OsString]
     }
     read(input)?;
     let (pieces, written) = write()?;
-    let end = carry(incoming, &pieces, signals).await;
+    let mut last = LastWords::new(entry);
+    let hear = |to_stderr: bool, bytes: &[u8]| {
+        if tty || to_stderr {
+            last.hear(bytes);
+        }
+    };
+    let end = carry(incoming, &pieces, signals, hear).await;
     drop(pieces);
     // What came before the end is shown before anything is said about it.
     let _ = written.await;
     drop(raw);
     match end {
+        Ok(End::Command(Ended::Code(code)))
+            if code == i32::from(Exit::Stopping.code()) && last.tell_refusal() =>
+        {
+            Err(target.not_let_in())
+        }
         Ok(End::Command(ended)) => target.code(cluster.ui, ended),
         Ok(End::Signal(number)) => Ok(BY_SIGNAL + number),
         Err(lost) => Err(target.lost(&lost)),
@@ -84,11 +103,13 @@ async fn carry(
     mut incoming: Incoming,
     pieces: &mpsc::Sender<Piece>,
     mut signals: Option<Signals>,
+    mut hear: impl FnMut(bool, &[u8]),
 ) -> std::result::Result<End, Lost> {
     loop {
         tokio::select! {
             message = incoming.next() => match message? {
                 Some((channel @ (STDOUT | STDERR), bytes)) => {
+                    hear(channel == STDERR, &bytes);
                     if pieces.send((channel == STDERR, bytes)).await.is_err() {
                         // Nobody reads what it writes: it ends as it would here.
                         return Ok(End::Signal(SIGPIPE));
@@ -233,7 +254,7 @@ mod tests {
     async fn without_a_terminal_signals_are_left_as_they_are() {
         let (cluster, _) = fake::cluster(|_| None).await;
         let target = Target::new("a", Container::Maintenance);
-        let code = attach(&cluster, &target, &["true".into()], false).await;
+        let code = attach(&cluster, &target, &["true".into()], false, Entry::Unasked).await;
         assert_eq!(code.expect("it ends well"), 0);
         // The server takes a WebSocket alone: it is not asked for anything else again.
         assert!(!cluster.passes_spdy());
