@@ -34,6 +34,10 @@ pub(crate) async fn running(context: &Context) -> Result<Observed> {
 /// The same for what may run only once: a stop that is under way is waited for before, as far as anybody can know of it.
 pub(crate) async fn serving(context: &Context) -> Result<()> {
     if context.engine.is_here() {
+        // One that is not let in has not run, and begins again where its input is still there.
+        if once::input_stays() && context.engine.observe(&context.name).await?.phase() == PodPhase::Running {
+            return Ok(());
+        }
         return back(context).await.map(drop);
     }
     // Elsewhere the engine knows of each stop.

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
+use contract::exit::Exit;
 use contract::handshake::SessionKind;
 use contract::session::refusal;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -60,13 +61,19 @@ pub fn run(place: &Place, asked: Asked) -> Result<u8> {
     let words = words(&asked);
     let caught = Caught::install().map_err(io_error("catch signals for", &dir))?;
     let request = Request::Session { kind: asked.kind, command: told(&words) };
-    let (mut client, _) =
-        Client::ask(&place.paths.control_socket(), &request, say).map_err(|error| match (error, &asked) {
-            (Error::Stopping(why), Asked { id: Some(id), begun: None, .. }) => {
-                Error::Stopping(format!("{}: {why}", refusal(id)))
-            }
-            (error, _) => error,
-        })?;
+    // A command of the client's may want the daemon; who comes by SSH may have come because there is none.
+    let serves = asked.kind != SessionKind::Exec || daemon_is_ready(place);
+    let asks = || Client::ask(&place.paths.control_socket(), &request, say);
+    let not_yet = || Err(Error::Stopping("the daemon is not ready".into()));
+    let (mut client, _) = match if serves { asks() } else { not_yet() } {
+        // Whoever waits at the pipe knows by it, and says what comes of that.
+        Err(Error::Stopping(_)) if asked.begun.is_some() => return Ok(Exit::Stopping.code()),
+        Err(Error::Stopping(why)) => {
+            let words = asked.id.as_deref().map(|id| format!("{}: ", refusal(id)));
+            return Err(Error::Stopping(words.unwrap_or_default() + &why));
+        }
+        admitted => admitted?,
+    };
     if let Some(begun) = asked.begun {
         begun.tell();
     }
@@ -106,6 +113,11 @@ pub fn run(place: &Place, asked: Asked) -> Result<u8> {
         }
     };
     wait(&mut child, &mut client, &caught, terminal).map_err(io_error("wait for a command in", &dir))
+}
+
+fn daemon_is_ready(place: &Place) -> bool {
+    agent::life::current(&place.paths)
+        .is_ok_and(|life| agent::ready::published(&place.paths, &life).is_some())
 }
 
 fn say(text: &str) {

@@ -91,7 +91,7 @@ pub(crate) async fn report(context: &Context, observed: &Observed) -> Result<Rep
         reason = reason.map(|reason| format!("{reason} ({})", context.engine.how_pods_go()));
     }
     if phase == PodPhase::Starting {
-        match context.engine.trouble(&context.name).await? {
+        match context.engine.trouble(&context.name, true).await? {
             Trouble::None => {}
             Trouble::Waiting(line) => reason = reason.or(Some(line)),
             Trouble::Fatal(error) => (state, reason) = ("failed", Some(error.message)),

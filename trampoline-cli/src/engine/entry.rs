@@ -30,17 +30,22 @@ impl LastWords {
         Self { wanted, kept: Vec::new() }
     }
 
-    pub(super) fn hear(&mut self, bytes: &[u8]) {
-        if self.wanted.is_none() {
-            return;
-        }
+    /// Whether a person has to see them: what we look for is for us.
+    pub(super) fn hear(&mut self, bytes: &[u8]) -> bool {
+        let Some(words) = &self.wanted else { return true };
+        let for_people = !holds(bytes, words);
         self.kept.extend_from_slice(&bytes[bytes.len().saturating_sub(KEPT)..]);
         self.kept.drain(..self.kept.len().saturating_sub(KEPT));
+        for_people
     }
 
     pub(super) fn tell_refusal(&self) -> bool {
-        self.wanted.as_ref().is_some_and(|words| String::from_utf8_lossy(&self.kept).contains(words))
+        self.wanted.as_ref().is_some_and(|words| holds(&self.kept, words))
     }
+}
+
+fn holds(bytes: &[u8], words: &str) -> bool {
+    String::from_utf8_lossy(bytes).contains(words)
 }
 
 #[cfg(test)]
@@ -51,7 +56,9 @@ mod tests {
     fn only_the_words_at_the_end_tell_of_a_refusal() {
         let heard = |parts: &[&str]| {
             let mut last = LastWords::new(Entry::Words("session 7-1 is refused".to_owned()));
-            parts.iter().for_each(|part| last.hear(part.as_bytes()));
+            for part in parts {
+                last.hear(part.as_bytes());
+            }
             last.tell_refusal()
         };
         let long = "x".repeat(2 * KEPT);
@@ -61,7 +68,13 @@ mod tests {
         assert!(!heard(&["user-init: session 7-1 is refused: it stops\n", &long]));
         assert!(!heard(&[]));
         let mut last = LastWords::new(Entry::Unasked);
-        last.hear(b"user-init: session 7-1 is refused");
+        assert!(last.hear(b"user-init: session 7-1 is refused"));
         assert!(!last.tell_refusal());
+        let mut last = LastWords::new(Entry::Words("session 7-1 is refused".to_owned()));
+        assert!(last.hear(b"out"));
+        assert!(
+            !last.hear(b"user-init: session 7-1 is refused: it stops\n"),
+            "what comes of it is said instead"
+        );
     }
 }

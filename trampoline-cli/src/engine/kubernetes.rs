@@ -171,11 +171,11 @@ impl Engine for Kubernetes {
         observe::all(self.cluster().await?).await
     }
 
-    async fn trouble(&self, builder: &str) -> Result<Trouble> {
+    async fn trouble(&self, builder: &str, closely: bool) -> Result<Trouble> {
         let cluster = self.cluster().await?;
         let seen = observe::seen(cluster, builder).await?;
         self.remember(&seen);
-        explain::trouble(cluster, &seen).await
+        explain::trouble(cluster, &seen, closely).await
     }
 
     async fn changed(&self, builder: &str) -> Result<()> {

@@ -226,8 +226,9 @@ pub(crate) trait Engine: Send + Sync {
         false
     }
 
-    /// What keeps a pod that was asked for from running.
-    async fn trouble(&self, _builder: &str) -> Result<Trouble> {
+    /// What keeps a pod that was asked for from running. Unless `closely`, what costs most to find out is left out: why the engine itself
+    /// is late.
+    async fn trouble(&self, _builder: &str, _closely: bool) -> Result<Trouble> {
         Ok(Trouble::None)
     }
 

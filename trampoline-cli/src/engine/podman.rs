@@ -34,7 +34,7 @@ pub(crate) struct Podman {
     info: OnceCell<machine::Info>,
     /// Name and id of an image that was asked for and is there.
     image: OnceCell<(String, String)>,
-    /// Every volume of this machine with its builder, as last listed.
+    /// Every volume of this machine with its builder, as listed when no pod was found.
     volumes: Mutex<Option<observe::Owners>>,
 }
 
@@ -89,7 +89,7 @@ impl Engine for Podman {
 
     async fn observe(&self, builder: &str) -> Result<Observed> {
         let (observed, owners) = observe::one(self.ui, builder).await?;
-        *self.volumes.lock().await = Some(owners);
+        *self.volumes.lock().await = owners;
         Ok(observed)
     }
 

@@ -143,6 +143,11 @@ async fn logged(context: &Context, id: &str) -> bool {
     log.contains(&refusal(id))
 }
 
+/// Whether a command that has not run can be given the same input again.
+pub(super) fn input_stays() -> bool {
+    !matches!(Input::now(), Input::Pipe)
+}
+
 /// Our standard input, of which an engine may have taken some to a command that has not run.
 enum Input {
     /// As good as before: nobody has written it yet, or there is nothing in it.

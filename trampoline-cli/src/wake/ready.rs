@@ -15,6 +15,8 @@ use crate::ui::Step;
 
 /// What keeps a start from going on is told once it lasts this long.
 const WORTH_A_WORD: Duration = Duration::from_secs(2);
+/// From one close look to the next.
+const BETWEEN: Duration = Duration::from_secs(1);
 /// Version of this program, and of the agents that it carries.
 const OURS: &str = env!("CARGO_PKG_VERSION");
 /// What to do where the image does not know what this client asks for.
@@ -46,28 +48,32 @@ pub(crate) async fn ready_for(context: &Context, what: &str, keys: Option<&str>)
     // The agents give up first, and say why.
     let deadline = Instant::now() + context.settings.config.daemon.ready_timeout + Duration::from_secs(30);
     let mut step = context.ui.step(what);
-    let began = Instant::now();
+    // What every start goes through is over by then.
+    let mut close_look = Instant::now() + WORTH_A_WORD;
     loop {
-        let trouble = context.engine.trouble(&context.name).await?;
+        let closely = Instant::now() >= close_look;
+        let trouble = context.engine.trouble(&context.name, closely).await?;
         let told = match trouble {
             Trouble::Fatal(error) => {
                 step.clear();
                 return Err(error);
             }
             Trouble::Waiting(line) => {
-                // What every start goes through is over by then.
-                if began.elapsed() >= WORTH_A_WORD {
+                if closely {
                     step.at(&line);
                 }
-                None
+                Told::Waits
             }
             Trouble::None => {
                 let waiting = await_served(context, keys, &mut step);
-                tokio::time::timeout_at(deadline.into(), waiting).await.ok().transpose()?
+                tokio::time::timeout_at(deadline.into(), waiting).await.unwrap_or(Ok(Told::Nothing))?
             }
         };
+        if closely {
+            close_look = Instant::now() + BETWEEN;
+        }
         match told {
-            Some(Told::Served(status)) => {
+            Told::Served(status) => {
                 step.done(&format!("builder {} is ready", context.name));
                 for job in status.user.iter().flat_map(|user| &user.lost) {
                     context.ui.warn(format!("build {job} was interrupted when the builder ended"));
@@ -80,15 +86,17 @@ pub(crate) async fn ready_for(context: &Context, what: &str, keys: Option<&str>)
                 }
                 return Ok(*status);
             }
-            Some(Told::Failed(failed)) => {
+            Told::Failed(failed) => {
                 step.clear();
                 return Err(agent_failed(context, &failed));
             }
-            Some(Told::Nothing) | None => {}
-        }
-        if let Some(error) = broken(context).await? {
-            step.clear();
-            return Err(error);
+            Told::Nothing => {
+                if let Some(error) = broken(context).await? {
+                    step.clear();
+                    return Err(error);
+                }
+            }
+            Told::Waits => {}
         }
         if Instant::now() >= deadline {
             step.clear();
@@ -105,6 +113,8 @@ enum Told {
     Failed(Box<AgentStatus>),
     /// The user container does not answer, or has begun anew.
     Nothing,
+    /// The engine knows what it waits for.
+    Waits,
 }
 
 /// Waits in the pod, where the kernel tells of each change.

@@ -49,12 +49,8 @@ pub(super) async fn attach(
     read(input)?;
     let (pieces, written) = write()?;
     let mut last = LastWords::new(entry);
-    let hear = |to_stderr: bool, bytes: &[u8]| {
-        if tty || to_stderr {
-            last.hear(bytes);
-        }
-    };
-    let end = carry(incoming, &pieces, signals, hear).await;
+    let is_shown = |to_stderr: bool, bytes: &[u8]| !(tty || to_stderr) || last.hear(bytes);
+    let end = carry(incoming, &pieces, signals, is_shown).await;
     drop(pieces);
     // What came before the end is shown before anything is said about it.
     let _ = written.await;
@@ -103,14 +99,14 @@ async fn carry(
     mut incoming: Incoming,
     pieces: &mpsc::Sender<Piece>,
     mut signals: Option<Signals>,
-    mut hear: impl FnMut(bool, &[u8]),
+    mut is_shown: impl FnMut(bool, &[u8]) -> bool,
 ) -> std::result::Result<End, Lost> {
     loop {
         tokio::select! {
             message = incoming.next() => match message? {
                 Some((channel @ (STDOUT | STDERR), bytes)) => {
-                    hear(channel == STDERR, &bytes);
-                    if pieces.send((channel == STDERR, bytes)).await.is_err() {
+                    let to_stderr = channel == STDERR;
+                    if is_shown(to_stderr, &bytes) && pieces.send((to_stderr, bytes)).await.is_err() {
                         // Nobody reads what it writes: it ends as it would here.
                         return Ok(End::Signal(SIGPIPE));
                     }

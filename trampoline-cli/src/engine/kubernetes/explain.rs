@@ -60,12 +60,17 @@ enum Verdict {
     Prepares,
 }
 
-/// Looks once.
-pub(super) async fn trouble(cluster: &Cluster, seen: &Seen) -> Result<Trouble> {
+/// Looks once; unless `closely`, at the builder's own objects alone.
+pub(super) async fn trouble(cluster: &Cluster, seen: &Seen, closely: bool) -> Result<Trouble> {
     if seen.serves() {
         return Ok(Trouble::None);
     }
-    let facts = facts(cluster, seen).await?;
+    // No API server keeps events in memory: each list reads all of a namespace.
+    let facts = if closely {
+        facts(cluster, seen).await?
+    } else {
+        Facts { now: Timestamp::now(), ..Facts::default() }
+    };
     Ok(match judge::judge(seen, &facts) {
         Verdict::None => Trouble::None,
         Verdict::Waiting(line) => Trouble::Waiting(line),

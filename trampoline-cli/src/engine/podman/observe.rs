@@ -50,42 +50,60 @@ struct VolumeLine {
 /// Volumes by name, with the builder that each is labelled for.
 pub(super) type Owners = HashMap<String, Option<String>>;
 
-/// One builder, empty if there is none, and every volume of this machine.
-pub(super) async fn one(ui: Ui, builder: &str) -> Result<(Observed, Owners)> {
-    let filter = format!("label={}={builder}", label::BUILDER);
-    let (mut found, owners) = look(ui, &filter).await?;
+/// One builder, empty if there is none; then also every volume of this machine. Where there is a pod, its volumes are there as well:
+/// podman gives none away that a container uses, and to ask it costs as much as all the rest.
+pub(super) async fn one(ui: Ui, builder: &str) -> Result<(Observed, Option<Owners>)> {
+    let mut found = containers(ui, &format!("label={}={builder}", label::BUILDER)).await?;
+    if let Some(observed) = found.remove(builder) {
+        return Ok((Observed { volumes: Volume::ALL.to_vec(), ..observed }, None));
+    }
+    let lines = volume_lines(ui).await?;
+    let owners = owners(&lines);
+    lines.into_iter().for_each(|line| add_volume(&mut found, line));
     let none = || Observed { builder: builder.to_owned(), ..Observed::default() };
-    Ok((found.remove(builder).unwrap_or_else(none), owners))
+    let mut observed = found.remove(builder).unwrap_or_else(none);
+    observed.volumes.sort_unstable();
+    Ok((observed, Some(owners)))
 }
 
-/// All of them, by name.
+/// Every volume of this machine.
+pub(super) async fn volumes(ui: Ui) -> Result<Owners> {
+    Ok(owners(&volume_lines(ui).await?))
+}
+
+/// All builders, by name.
 pub(super) async fn all(ui: Ui) -> Result<Vec<Observed>> {
     let filter = format!("label={}", label::BUILDER);
-    Ok(look(ui, &filter).await?.0.into_values().collect())
+    let (found, lines) = tokio::join!(containers(ui, &filter), volume_lines(ui));
+    let mut found = found?;
+    lines?.into_iter().for_each(|line| add_volume(&mut found, line));
+    found.values_mut().for_each(|observed| observed.volumes.sort_unstable());
+    Ok(found.into_values().collect())
 }
 
-/// Volumes are listed whole: it takes no longer, and somebody else's of our names must be known before ours are made.
-async fn look(ui: Ui, filter: &str) -> Result<(BTreeMap<String, Observed>, Owners)> {
-    let ps = ["ps", "--all", "--filter", filter, "--format", "json"];
-    let volumes = ["volume", "ls", "--format", "json"];
-    let (ps, volumes) = tokio::join!(command::listed(ui, &ps), command::listed(ui, &volumes));
+async fn containers(ui: Ui, filter: &str) -> Result<BTreeMap<String, Observed>> {
+    let lines = command::listed(ui, &["ps", "--all", "--filter", filter, "--format", "json"]).await?;
     let mut found = BTreeMap::new();
-    for line in parse::<Ps>(&ps?)? {
+    for line in parse::<Ps>(&lines)? {
         add_container(&mut found, line);
-    }
-    let mut owners = Owners::new();
-    for line in parse::<VolumeLine>(&volumes?)? {
-        let owner = line.labels.as_ref().and_then(|labels| labels.get(label::BUILDER).cloned());
-        owners.insert(line.name.clone(), owner);
-        add_volume(&mut found, line);
     }
     for observed in found.values_mut() {
         observed.containers.sort_by_key(|container| {
             Container::ALL.iter().position(|known| known.name() == container.name).unwrap_or(usize::MAX)
         });
-        observed.volumes.sort_unstable();
     }
-    Ok((found, owners))
+    Ok(found)
+}
+
+/// They are listed whole: it takes no longer, and somebody else's of our names must be known before ours are made.
+async fn volume_lines(ui: Ui) -> Result<Vec<VolumeLine>> {
+    parse(&command::listed(ui, &["volume", "ls", "--format", "json"]).await?)
+}
+
+fn owners(lines: &[VolumeLine]) -> Owners {
+    let owner =
+        |line: &VolumeLine| line.labels.as_ref().and_then(|labels| labels.get(label::BUILDER).cloned());
+    lines.iter().map(|line| (line.name.clone(), owner(line))).collect()
 }
 
 /// podman prints nothing at all, or `null`, for an empty list.

@@ -23,7 +23,7 @@ pub(super) async fn apply(podman: &Podman, rendering: &Rendering, ui: Ui) -> Res
     // As listed when the builder was looked at, under the same lock.
     let existing = match podman.volumes.lock().await.take() {
         Some(existing) => existing,
-        None => observe::one(podman.ui, &rendering.builder).await?.1,
+        None => observe::volumes(podman.ui).await?,
     };
     let mut making = JoinSet::new();
     for volume in &rendering.volumes {
@@ -180,10 +180,10 @@ pub(super) async fn delete_volumes(podman: &Podman, builder: &str, volumes: &[Vo
     let filter = format!("label={}={builder}", label::BUILDER);
     let listed = command::listed(podman.ui, &["volume", "ls", "--quiet", "--filter", &filter]).await?;
     let listed = String::from_utf8_lossy(&listed).into_owned();
-    for name in
-        volumes.iter().map(|volume| volume.of(builder)).filter(|name| listed.lines().any(|l| l == name))
-    {
-        podman.run(&["volume", "rm", "--force", &name]).await?;
+    let ours: Vec<&str> =
+        listed.lines().filter(|name| volumes.iter().any(|volume| volume.of(builder) == *name)).collect();
+    if ours.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    podman.run(&[&["volume", "rm", "--force"][..], &ours].concat()).await.map(drop)
 }
