@@ -168,8 +168,9 @@ start() {
   shift 2
   (
     cgroups_enter "$node"
+    # All of them are programs in Go, which may use memory rather than time.
     # shellcheck disable=SC2016 # for the inner shell
-    in_node "$node" env PATH="$node_path" bash -c '
+    in_node "$node" env PATH="$node_path" GOGC=400 bash -c '
       log=$1 file=$2
       shift 2
       setsid "$@" >>"$log" 2>&1 </dev/null &

@@ -16,7 +16,7 @@ use crate::ui::Step;
 /// What keeps a start from going on is told once it lasts this long.
 const WORTH_A_WORD: Duration = Duration::from_secs(2);
 /// From one close look to the next.
-const BETWEEN: Duration = Duration::from_secs(1);
+const BETWEEN: Duration = Duration::from_secs(2);
 /// Version of this program, and of the agents that it carries.
 const OURS: &str = env!("CARGO_PKG_VERSION");
 /// What to do where the image does not know what this client asks for.
