@@ -81,7 +81,7 @@ pub fn close(paths: &Paths, life: &Life) -> Result<(), StoreError> {
     let held = Flock::lock(opened, FlockArg::LockSharedNonblock)
         .map_err(|(_, error)| StoreError::io("lock", &file, error.into()))?;
     // Where locks are not to be seen, as on NFS, nobody would ever be let in.
-    if !proc::flocked_inodes(&paths.proc).is_ok_and(|held| held.contains(&inode)) {
+    if !is_seen(paths, inode) {
         tracing::warn!(
             "locks of the store volume are not in /proc/locks: a collection that a user starts may delete what other containers run"
         );
@@ -94,6 +94,16 @@ pub fn close(paths: &Paths, life: &Life) -> Result<(), StoreError> {
         .spawn(move || gate.keep(held))
         .context("start a thread for", &file)?;
     Ok(())
+}
+
+/// A list that is long comes in pieces, between which an entry can be lost.
+fn is_seen(paths: &Paths, inode: u64) -> bool {
+    (0..LOOKS).any(|look| {
+        if look > 0 {
+            thread::sleep(LOOK);
+        }
+        proc::flocked_inodes(&paths.proc).is_ok_and(|held| held.contains(&inode))
+    })
 }
 
 impl Gate {

@@ -63,7 +63,7 @@ impl Setup {
         let look = async {
             match self.dry_run {
                 true => engine.observe(&context.name).await,
-                false => engine.wanted(&context.name).await,
+                false => engine.survey(&context.name).await,
             }
         };
         // Questions that do not depend on each other; the engine remembers the last answer for `image::ensure`.

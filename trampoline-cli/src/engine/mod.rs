@@ -220,6 +220,11 @@ pub(crate) trait Engine: Send + Sync {
         self.observe(builder).await
     }
 
+    /// As [`Self::wanted`], for somebody who makes what is missing.
+    async fn survey(&self, builder: &str) -> Result<Observed> {
+        self.wanted(builder).await
+    }
+
     /// Whether the pod is on this machine: it runs as soon as [`Self::start`] returns, and nobody but the agents in it decides on
     /// its stop, so that a command may go in without [`Self::wanted`] and learn there whether it is in time.
     fn is_here(&self) -> bool {

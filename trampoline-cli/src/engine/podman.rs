@@ -34,7 +34,7 @@ pub(crate) struct Podman {
     info: OnceCell<machine::Info>,
     /// Name and id of an image that was asked for and is there.
     image: OnceCell<(String, String)>,
-    /// Every volume of this machine with its builder, as listed when no pod was found.
+    /// Every volume of this machine with its builder, as last listed.
     volumes: Mutex<Option<observe::Owners>>,
 }
 
@@ -90,6 +90,12 @@ impl Engine for Podman {
     async fn observe(&self, builder: &str) -> Result<Observed> {
         let (observed, owners) = observe::one(self.ui, builder).await?;
         *self.volumes.lock().await = owners;
+        Ok(observed)
+    }
+
+    async fn survey(&self, builder: &str) -> Result<Observed> {
+        let (observed, owners) = observe::whole(self.ui, builder).await?;
+        *self.volumes.lock().await = Some(owners);
         Ok(observed)
     }
 

@@ -53,17 +53,36 @@ pub(super) type Owners = HashMap<String, Option<String>>;
 /// One builder, empty if there is none; then also every volume of this machine. Where there is a pod, its volumes are there as well:
 /// podman gives none away that a container uses, and to ask it costs as much as all the rest.
 pub(super) async fn one(ui: Ui, builder: &str) -> Result<(Observed, Option<Owners>)> {
-    let mut found = containers(ui, &format!("label={}={builder}", label::BUILDER)).await?;
+    let mut found = containers(ui, &labelled(builder)).await?;
     if let Some(observed) = found.remove(builder) {
         return Ok((Observed { volumes: Volume::ALL.to_vec(), ..observed }, None));
     }
-    let lines = volume_lines(ui).await?;
+    let (observed, owners) = with_volumes(found, volume_lines(ui).await?, builder);
+    Ok((observed, Some(owners)))
+}
+
+/// The same, and every volume of this machine, for who will need them: it is asked for both at once.
+pub(super) async fn whole(ui: Ui, builder: &str) -> Result<(Observed, Owners)> {
+    let filter = labelled(builder);
+    let (found, lines) = tokio::join!(containers(ui, &filter), volume_lines(ui));
+    Ok(with_volumes(found?, lines?, builder))
+}
+
+fn labelled(builder: &str) -> String {
+    format!("label={}={builder}", label::BUILDER)
+}
+
+fn with_volumes(
+    mut found: BTreeMap<String, Observed>,
+    lines: Vec<VolumeLine>,
+    builder: &str,
+) -> (Observed, Owners) {
     let owners = owners(&lines);
     lines.into_iter().for_each(|line| add_volume(&mut found, line));
     let none = || Observed { builder: builder.to_owned(), ..Observed::default() };
     let mut observed = found.remove(builder).unwrap_or_else(none);
     observed.volumes.sort_unstable();
-    Ok((observed, Some(owners)))
+    (observed, owners)
 }
 
 /// Every volume of this machine.
