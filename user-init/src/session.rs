@@ -61,11 +61,7 @@ pub fn run(place: &Place, asked: Asked) -> Result<u8> {
     let words = words(&asked);
     let caught = Caught::install().map_err(io_error("catch signals for", &dir))?;
     let request = Request::Session { kind: asked.kind, command: told(&words) };
-    // A command of the client's may want the daemon; who comes by SSH may have come because there is none.
-    let serves = asked.kind != SessionKind::Exec || daemon_is_ready(place);
-    let asks = || Client::ask(&place.paths.control_socket(), &request, say);
-    let not_yet = || Err(Error::Stopping("the daemon is not ready".into()));
-    let (mut client, _) = match if serves { asks() } else { not_yet() } {
+    let (mut client, _) = match Client::ask(&place.paths.control_socket(), &request, say) {
         // Whoever waits at the pipe knows by it, and says what comes of that.
         Err(Error::Stopping(_)) if asked.begun.is_some() => return Ok(Exit::Stopping.code()),
         Err(Error::Stopping(why)) => {
@@ -113,11 +109,6 @@ pub fn run(place: &Place, asked: Asked) -> Result<u8> {
         }
     };
     wait(&mut child, &mut client, &caught, terminal).map_err(io_error("wait for a command in", &dir))
-}
-
-fn daemon_is_ready(place: &Place) -> bool {
-    agent::life::current(&place.paths)
-        .is_ok_and(|life| agent::ready::published(&place.paths, &life).is_some())
 }
 
 fn say(text: &str) {

@@ -350,6 +350,19 @@ fn it_waits_for_the_daemon_and_leaves_when_asked_meanwhile() {
 }
 
 #[test]
+fn a_command_of_the_clients_is_not_let_in_without_a_daemon_and_says_so_by_its_id() {
+    let mut world = World::new();
+    world.serve();
+    fs::remove_file(world.paths.run_dir(Container::Daemon).join(file::READY)).unwrap();
+    let refused = world.run(&["session", "--id", "7-1", "--", "echo", "in"]);
+    assert_eq!((refused.status.code(), refused.stdout.as_slice()), (stopping(), &b""[..]), "{refused:?}");
+    let words = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(words.contains(&contract::session::refusal("7-1")), "{words}");
+    let by_ssh = world.run(&["session", "--kind", "ssh", "--", "echo", "in"]);
+    assert_eq!((by_ssh.status.code(), by_ssh.stdout.as_slice()), (Some(0), &b"in\n"[..]), "{by_ssh:?}");
+}
+
+#[test]
 fn last_words_name_what_is_wrong() {
     let mut world = World::new();
     fs::write(&world.paths.config, "[user]\nkeep-jops = 1\n").unwrap();

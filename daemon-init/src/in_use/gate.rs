@@ -98,12 +98,7 @@ pub fn close(paths: &Paths, life: &Life) -> Result<(), StoreError> {
 
 /// A list that is long comes in pieces, between which an entry can be lost.
 fn is_seen(paths: &Paths, inode: u64) -> bool {
-    (0..LOOKS).any(|look| {
-        if look > 0 {
-            thread::sleep(LOOK);
-        }
-        proc::flocked_inodes(&paths.proc).is_ok_and(|held| held.contains(&inode))
-    })
+    (0..LOOKS).any(|_| proc::flocked_inodes(&paths.proc).is_ok_and(|held| held.contains(&inode)))
 }
 
 impl Gate {

@@ -2,6 +2,9 @@
 
 use std::os::fd::OwnedFd;
 
+/// Of the output, bytes: the words, and why it was not let in.
+const KEPT: usize = 4 << 10;
+
 /// How whoever attaches to a command learns of it.
 #[derive(Debug)]
 pub(crate) enum Entry {
@@ -21,9 +24,6 @@ pub(super) struct LastWords {
     kept: Vec<u8>,
 }
 
-/// Of the output, bytes: the words, and why it was not let in.
-const KEPT: usize = 4 << 10;
-
 impl LastWords {
     pub(super) fn new(entry: Entry) -> Self {
         let wanted = if let Entry::Words(words) = entry { Some(words) } else { None };
@@ -33,7 +33,8 @@ impl LastWords {
     /// Whether a person has to see them: what we look for is for us.
     pub(super) fn hear(&mut self, bytes: &[u8]) -> bool {
         let Some(words) = &self.wanted else { return true };
-        let for_people = !holds(bytes, words);
+        // What is longer is a command's own, and may be much.
+        let for_people = bytes.len() > KEPT || !holds(bytes, words);
         self.kept.extend_from_slice(&bytes[bytes.len().saturating_sub(KEPT)..]);
         self.kept.drain(..self.kept.len().saturating_sub(KEPT));
         for_people

@@ -1,20 +1,25 @@
 //! Jobs as `serve` leads them: so many run at once, the others wait in the order in which they were asked for.
 
 use agent::status::chain;
+use contract::handshake::SessionKind;
 
 use super::server::Server;
-use crate::control::Reply;
+use crate::control::{Reply, Request};
 use crate::error::Error;
 use crate::job::{Ending, Jobs, Prepared};
 
 impl Server<'_> {
+    /// Why what wants the daemon is not taken. The client has not looked before it asked: what it hears makes it wait, or start what was
+    /// killed. Who comes by SSH may have come because there is no daemon.
+    pub(super) fn no_daemon(&self, request: &Request) -> Option<Error> {
+        let wants_it =
+            matches!(request, Request::Build(_) | Request::Session { kind: SessionKind::Exec, .. });
+        let missing = wants_it && agent::ready::published(self.paths(), self.life).is_none();
+        missing.then(|| Error::Stopping("the daemon does not serve at the moment".into()))
+    }
+
     /// A build was asked for.
     pub(super) fn build(&mut self, index: usize, request: contract::job::BuildRequest) {
-        // The client has not looked before it asked: what it hears makes it wait, or start what was killed.
-        if agent::ready::published(self.paths(), self.life).is_none() {
-            self.refuse(index, &Error::Stopping("the daemon does not serve at the moment".into()));
-            return;
-        }
         let (job, mut started) = match Prepared::new(self.place, request) {
             Ok(prepared) => prepared,
             Err(error) => return self.refuse(index, &error),

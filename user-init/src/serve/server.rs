@@ -209,12 +209,16 @@ impl<'a> Server<'a> {
             }
             (Admission::Closed { reason } | Admission::Stopped { reason }, _) => {
                 let message = format!("the builder is stopping ({reason}): nothing new is taken");
-                if matches!(request, Request::Session { .. }) {
-                    refusal::tell(&self.place.paths.proc, self.connections[index].pid);
-                }
-                self.refuse(index, &Error::Stopping(message));
+                self.turn_away(index, &request, &Error::Stopping(message));
             }
         }
+    }
+
+    fn turn_away(&mut self, index: usize, request: &Request, error: &Error) {
+        if matches!((request, error), (Request::Session { .. }, Error::Stopping(_))) {
+            refusal::tell(&self.place.paths.proc, self.connections[index].pid);
+        }
+        self.refuse(index, error);
     }
 
     pub(super) fn refuse(&mut self, index: usize, error: &Error) {
@@ -243,8 +247,8 @@ impl<'a> Server<'a> {
     }
 
     fn admit(&mut self, index: usize, request: Request) {
-        if let Some(error) = self.no_room(&request) {
-            return self.refuse(index, &error);
+        if let Some(error) = self.no_room(&request).or_else(|| self.no_daemon(&request)) {
+            return self.turn_away(index, &request, &error);
         }
         match request {
             Request::Session { kind, command } => {

@@ -57,47 +57,41 @@ pub(super) async fn one(ui: Ui, builder: &str) -> Result<(Observed, Option<Owner
     if let Some(observed) = found.remove(builder) {
         return Ok((Observed { volumes: Volume::ALL.to_vec(), ..observed }, None));
     }
-    let (observed, owners) = with_volumes(found, volume_lines(ui).await?, builder);
-    Ok((observed, Some(owners)))
+    let owners = add_volumes(&mut found, volume_lines(ui).await?);
+    Ok((taken(found, builder), Some(owners)))
 }
 
 /// The same, and every volume of this machine, for who will need them: it is asked for both at once.
 pub(super) async fn whole(ui: Ui, builder: &str) -> Result<(Observed, Owners)> {
-    let filter = labelled(builder);
-    let (found, lines) = tokio::join!(containers(ui, &filter), volume_lines(ui));
-    Ok(with_volumes(found?, lines?, builder))
-}
-
-fn labelled(builder: &str) -> String {
-    format!("label={}={builder}", label::BUILDER)
-}
-
-fn with_volumes(
-    mut found: BTreeMap<String, Observed>,
-    lines: Vec<VolumeLine>,
-    builder: &str,
-) -> (Observed, Owners) {
-    let owners = owners(&lines);
-    lines.into_iter().for_each(|line| add_volume(&mut found, line));
-    let none = || Observed { builder: builder.to_owned(), ..Observed::default() };
-    let mut observed = found.remove(builder).unwrap_or_else(none);
-    observed.volumes.sort_unstable();
-    (observed, owners)
+    let (found, owners) = with_volumes(ui, &labelled(builder)).await?;
+    Ok((taken(found, builder), owners))
 }
 
 /// Every volume of this machine.
 pub(super) async fn volumes(ui: Ui) -> Result<Owners> {
-    Ok(owners(&volume_lines(ui).await?))
+    Ok(add_volumes(&mut BTreeMap::new(), volume_lines(ui).await?))
 }
 
 /// All builders, by name.
 pub(super) async fn all(ui: Ui) -> Result<Vec<Observed>> {
-    let filter = format!("label={}", label::BUILDER);
-    let (found, lines) = tokio::join!(containers(ui, &filter), volume_lines(ui));
-    let mut found = found?;
-    lines?.into_iter().for_each(|line| add_volume(&mut found, line));
-    found.values_mut().for_each(|observed| observed.volumes.sort_unstable());
+    let (found, _) = with_volumes(ui, &format!("label={}", label::BUILDER)).await?;
     Ok(found.into_values().collect())
+}
+
+/// A filter of podman's lists.
+pub(super) fn labelled(builder: &str) -> String {
+    format!("label={}={builder}", label::BUILDER)
+}
+
+fn taken(mut found: BTreeMap<String, Observed>, builder: &str) -> Observed {
+    found.remove(builder).unwrap_or_else(|| Observed { builder: builder.to_owned(), ..Observed::default() })
+}
+
+async fn with_volumes(ui: Ui, filter: &str) -> Result<(BTreeMap<String, Observed>, Owners)> {
+    let (found, lines) = tokio::join!(containers(ui, filter), volume_lines(ui));
+    let mut found = found?;
+    let owners = add_volumes(&mut found, lines?);
+    Ok((found, owners))
 }
 
 async fn containers(ui: Ui, filter: &str) -> Result<BTreeMap<String, Observed>> {
@@ -119,10 +113,15 @@ async fn volume_lines(ui: Ui) -> Result<Vec<VolumeLine>> {
     parse(&command::listed(ui, &["volume", "ls", "--format", "json"]).await?)
 }
 
-fn owners(lines: &[VolumeLine]) -> Owners {
-    let owner =
-        |line: &VolumeLine| line.labels.as_ref().and_then(|labels| labels.get(label::BUILDER).cloned());
-    lines.iter().map(|line| (line.name.clone(), owner(line))).collect()
+fn add_volumes(found: &mut BTreeMap<String, Observed>, lines: Vec<VolumeLine>) -> Owners {
+    let mut owners = Owners::new();
+    for line in lines {
+        let owner = line.labels.as_ref().and_then(|labels| labels.get(label::BUILDER).cloned());
+        owners.insert(line.name.clone(), owner);
+        add_volume(found, line);
+    }
+    found.values_mut().for_each(|observed| observed.volumes.sort_unstable());
+    owners
 }
 
 /// podman prints nothing at all, or `null`, for an empty list.

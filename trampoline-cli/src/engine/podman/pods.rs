@@ -6,7 +6,7 @@ use contract::places::Container;
 use tokio::task::JoinSet;
 
 use super::{Podman, command, container_name, observe};
-use crate::engine::{ContainerState, Engine, Observed, Volume, label, pod_name};
+use crate::engine::{ContainerState, Engine, Observed, Volume, pod_name};
 use crate::error::{CliError, Result};
 use crate::render::{Rendering, VolumeSpec};
 use crate::ui::Ui;
@@ -177,7 +177,7 @@ fn names(observed: &Observed, wanted: impl Fn(bool) -> bool) -> Vec<String> {
 
 /// Only those that carry the builder's label.
 pub(super) async fn delete_volumes(podman: &Podman, builder: &str, volumes: &[Volume]) -> Result<()> {
-    let filter = format!("label={}={builder}", label::BUILDER);
+    let filter = observe::labelled(builder);
     let listed = command::listed(podman.ui, &["volume", "ls", "--quiet", "--filter", &filter]).await?;
     let listed = String::from_utf8_lossy(&listed).into_owned();
     let ours: Vec<&str> =
