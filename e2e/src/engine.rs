@@ -50,7 +50,12 @@ pub trait Engine: Debug + Sync {
     fn vanish(&self, builder: &str);
 
     /// Kills the first process of a container as the kernel does when memory runs out: the engine knows nothing of it.
-    fn crash(&self, builder: &str, container: &str);
+    fn crash(&self, builder: &str, container: &str) {
+        self.signal(builder, container, "KILL");
+    }
+
+    /// Sends a signal to the first process of a container behind the engine's back.
+    fn signal(&self, builder: &str, container: &str, signal: &str);
 
     /// Kills a container by a command of the engine's, where it has one that it takes for a wish.
     fn kill(&self, builder: &str, container: &str);
@@ -62,7 +67,12 @@ pub trait Engine: Debug + Sync {
     fn terminate(&self, builder: &str);
 
     /// Runs a shell line as root in the daemon container, where the store is in place.
-    fn as_root(&self, builder: &str, line: &str) -> Output;
+    fn as_root(&self, builder: &str, line: &str) -> Output {
+        self.inside(builder, "daemon", line)
+    }
+
+    /// Runs a shell line in a container as whoever its agent is, by the engine's own means.
+    fn inside(&self, builder: &str, container: &str, line: &str) -> Output;
 
     /// Makes the store volume of a builder that is yet to be set up, and runs a shell line with it at `/volume`, as
     /// root. `options` go to the engine's way of making a volume.

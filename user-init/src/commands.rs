@@ -126,14 +126,8 @@ fn dispatch(place: &Place, command: &str, rest: &[String]) -> Result<u8> {
 }
 
 fn asked(rest: &[String]) -> Result<Asked> {
-    let mut asked = Asked {
-        kind: SessionKind::Exec,
-        project: None,
-        generation: None,
-        command: Vec::new(),
-        begun: None,
-        id: None,
-    };
+    let mut asked =
+        Asked { kind: SessionKind::Exec, project: None, generation: None, command: Vec::new(), begun: None };
     let mut words = rest.iter();
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or_else(|| Error::Usage(format!("{word} needs a value")));
@@ -148,8 +142,9 @@ fn asked(rest: &[String]) -> Result<Asked> {
                     }
                 }
             }
-            // Also for `signal`, which finds it among our arguments.
-            "--id" => asked.id = Some(value()?.clone()),
+            // For `signal`, and for whoever refuses us: both find it among our arguments.
+            "--id" => drop(value()?),
+            "--begun-word" => asked.begun = Some(session::Begun::Word(value()?.clone())),
             "--begun-fd" => {
                 let text = value()?;
                 let wrong = |e: io::Error| Error::Usage(format!("--begun-fd {text}: {e}"));

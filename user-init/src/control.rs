@@ -86,6 +86,15 @@ pub enum Reply {
     },
 }
 
+fn ended() -> Error {
+    Error::Stopping("the builder has just stopped".into())
+}
+
+/// Whoever ends with unread questions, or none at all, tells so in one of these ways.
+fn is_end(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
+}
+
 /// A client's connection.
 #[derive(Debug)]
 pub struct Client {
@@ -112,7 +121,10 @@ impl Client {
         stream.set_read_timeout(Some(ANSWER)).map_err(failed())?;
         let mut line = serde_json::to_vec(request).map_err(|e| failed()(e.into()))?;
         line.push(b'\n');
-        (&stream).write_all(&line).map_err(failed())?;
+        match (&stream).write_all(&line) {
+            Err(e) if is_end(&e) => return Err(ended()),
+            written => written.map_err(failed())?,
+        }
         let mut client = Self { stream: BufReader::new(stream) };
         loop {
             match client.reply() {
@@ -134,7 +146,8 @@ impl Client {
                     client.stream.get_ref().set_read_timeout(None).map_err(failed())?;
                     return Ok((client, reply));
                 }
-                Ok(None) => return Err(Error::Stopping("the builder has just stopped".into())),
+                Ok(None) => return Err(ended()),
+                Err(e) if is_end(&e) => return Err(ended()),
                 Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
                     return Err(Error::Stopping("the builder does not answer; try again".into()));
                 }

@@ -31,7 +31,7 @@ pub const ABOUT: &str = "\
 Serves a builder's user: waits for the daemon, then sshd, sessions and jobs.
 
 user-init [serve]                               the agent
-user-init session --kind exec|ssh|transfer [--id ID] [--begun-fd N] [--project P [--generation N]] [-- CMD...]
+user-init session --kind exec|ssh|transfer [--id ID] [--begun-fd N|--begun-word W] [--project P [--generation N]] [-- CMD...]
 user-init signal ID int|term|hup                to a session without a terminal
 user-init receive [--fd 3]                      a tree on standard input, or on a pipe (see contract::job)
 user-init job start [--follow]|list|follow ID [--now] [--from BYTE]|cancel ID [--wait]

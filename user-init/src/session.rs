@@ -13,7 +13,6 @@ use std::time::{Duration, Instant};
 
 use contract::exit::Exit;
 use contract::handshake::SessionKind;
-use contract::session::refusal;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 
@@ -47,8 +46,6 @@ pub struct Asked {
     pub command: Vec<String>,
     /// Whoever is to be told that it was let in.
     pub begun: Option<Begun>,
-    /// What the client calls it; whoever is not told otherwise knows by it that it was not let in.
-    pub id: Option<String>,
 }
 
 /// Runs it to its end.
@@ -62,12 +59,8 @@ pub fn run(place: &Place, asked: Asked) -> Result<u8> {
     let caught = Caught::install().map_err(io_error("catch signals for", &dir))?;
     let request = Request::Session { kind: asked.kind, command: told(&words) };
     let (mut client, _) = match Client::ask(&place.paths.control_socket(), &request, say) {
-        // Whoever waits at the pipe knows by it, and says what comes of that.
+        // Whoever waits for more knows by this, and says what comes of that.
         Err(Error::Stopping(_)) if asked.begun.is_some() => return Ok(Exit::Stopping.code()),
-        Err(Error::Stopping(why)) => {
-            let words = asked.id.as_deref().map(|id| format!("{}: ", refusal(id)));
-            return Err(Error::Stopping(words.unwrap_or_default() + &why));
-        }
         admitted => admitted?,
     };
     if let Some(begun) = asked.begun {

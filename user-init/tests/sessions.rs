@@ -216,6 +216,19 @@ fn whoever_is_let_in_says_so_by_a_descriptor_that_its_command_has_not() {
     assert_eq!(session("true").status.code(), stopping());
     assert_eq!(fs::read(&told).unwrap().len(), 0, "it has not run");
     assert_eq!(world.run(&["session", "--begun-fd", "77", "--", "true"]).status.code(), Some(64));
+    let refused = world.run(&["session", "--begun-word", "<begun>", "--", "true"]);
+    assert_eq!((refused.status.code(), refused.stderr), (stopping(), Vec::new()));
+}
+
+#[test]
+fn whoever_is_let_in_says_so_before_all_that_its_command_says() {
+    let mut world = World::new();
+    world.serve();
+    let output =
+        world.run(&["session", "--begun-word", "<begun>", "--", "sh", "-c", "echo out >&2; exit 75"]);
+    assert_eq!(output.status.code(), stopping());
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "<begun>out\n");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "");
 }
 
 #[test]
@@ -350,14 +363,14 @@ fn it_waits_for_the_daemon_and_leaves_when_asked_meanwhile() {
 }
 
 #[test]
-fn a_command_of_the_clients_is_not_let_in_without_a_daemon_and_says_so_by_its_id() {
+fn a_command_of_the_clients_is_not_let_in_without_a_daemon() {
     let mut world = World::new();
     world.serve();
     fs::remove_file(world.paths.run_dir(Container::Daemon).join(file::READY)).unwrap();
     let refused = world.run(&["session", "--id", "7-1", "--", "echo", "in"]);
     assert_eq!((refused.status.code(), refused.stdout.as_slice()), (stopping(), &b""[..]), "{refused:?}");
     let words = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(words.contains(&contract::session::refusal("7-1")), "{words}");
+    assert!(words.contains("the daemon does not serve"), "{words}");
     let by_ssh = world.run(&["session", "--kind", "ssh", "--", "echo", "in"]);
     assert_eq!((by_ssh.status.code(), by_ssh.stdout.as_slice()), (Some(0), &b"in\n"[..]), "{by_ssh:?}");
 }

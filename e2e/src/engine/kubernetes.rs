@@ -74,7 +74,7 @@ impl Engine for Cluster {
         kubectl(delete).run().ok();
     }
 
-    fn crash(&self, builder: &str, container: &str) {
+    fn signal(&self, builder: &str, container: &str, signal: &str) {
         let agent = match container {
             "daemon" => "daemon-init",
             "user" => "user-init",
@@ -84,7 +84,7 @@ impl Engine for Cluster {
         };
         // The exec itself may end with the container.
         // `pause` is the parent of no container's first process, so they have none in this namespace of processes.
-        let line = format!("kill -9 $({})", processes::named(agent, "[ \"$parent\" = 0 ]"));
+        let line = format!("kill -{signal} $({})", processes::named(agent, "[ \"$parent\" = 0 ]"));
         // From within, as its own user: root of the daemon container may have no power over others.
         let _ = exec(&only_pod(builder), container, &line);
     }
@@ -102,8 +102,8 @@ impl Engine for Cluster {
         kubectl(["scale", "statefulset", &pod_name(builder), "--replicas=0"]).run().ok();
     }
 
-    fn as_root(&self, builder: &str, line: &str) -> Output {
-        exec(&only_pod(builder), "daemon", line)
+    fn inside(&self, builder: &str, container: &str, line: &str) -> Output {
+        exec(&only_pod(builder), container, line)
     }
 
     fn make_store(&self, builder: &str, options: &[String], line: &str) {

@@ -64,10 +64,10 @@ impl Engine for Podman {
         self.podman().args(["pod", "rm", "-f", &pod_name(builder)]).run().ok();
     }
 
-    fn crash(&self, builder: &str, container: &str) {
+    fn signal(&self, builder: &str, container: &str, signal: &str) {
         let inspect = ["inspect", "--format", "{{.State.Pid}}", &container_name(builder, container)];
         let pid = self.podman().args(inspect).run().ok();
-        Call::new("kill").args(["-9", pid.text()]).run().ok();
+        Call::new("kill").args(["-s", signal, pid.text()]).run().ok();
     }
 
     fn kill(&self, builder: &str, container: &str) {
@@ -83,9 +83,9 @@ impl Engine for Podman {
         self.podman().args(["kill", "-s", "TERM"]).args(containers).run().ok();
     }
 
-    fn as_root(&self, builder: &str, line: &str) -> Output {
+    fn inside(&self, builder: &str, container: &str, line: &str) -> Output {
         let path = "PATH=/nix/var/nix/profiles/default/bin:/bin";
-        let call = self.podman().args(["exec", "-u", "0", "-e", path, &container_name(builder, "daemon")]);
+        let call = self.podman().args(["exec", "-e", path, &container_name(builder, container)]);
         call.args(["/bin/sh", "-c", line]).run()
     }
 

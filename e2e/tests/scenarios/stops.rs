@@ -14,6 +14,7 @@ crate::scenarios! {
         whoever_comes_while_down_waits_is_served_after_the_stop,
         command_that_ends_during_a_stop_is_not_run_again,
         command_that_nobody_lets_in_is_told_from_one_that_ends_alike,
+        command_that_is_killed_before_it_is_let_in_runs_after_all,
     ],
     Root: [
         setup_again_changes_nothing_and_shows_what_would_change,
@@ -126,6 +127,20 @@ fn command_that_nobody_lets_in_is_told_from_one_that_ends_alike() {
     builder.shell("echo run >>runs").refused(Exit::Stopping, "did not run the command");
     builder.cli(["down"]).run().ok();
     assert_eq!(builder.shell("cat runs").ok().text(), "run");
+}
+
+fn command_that_is_killed_before_it_is_let_in_runs_after_all() {
+    let builder = Builder::set_up(&[]);
+    let (name, engine) = (builder.name(), setting().engine);
+    builder.shell("echo run >>runs; kill -9 $$").ended(137);
+    engine.signal(name, "user", "STOP");
+    let call = builder.cli(["shell", "--", "sh", "-c", "echo run >>runs; echo in"]).start();
+    // Its session asks by then, and is not answered.
+    engine.inside(name, "user", "until cat /proc/[0-9]*/cmdline | grep -q 'echo [i]n'; do :; done").ok();
+    engine.crash(name, "user");
+    let ended = call.output().ok();
+    assert_eq!(ended.text(), "in", "{ended}");
+    assert_eq!(builder.shell("cat runs").ok().text(), "run\nrun");
 }
 
 fn down_now_ends_the_build_and_says_why() {

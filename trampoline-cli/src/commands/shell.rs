@@ -44,11 +44,7 @@ impl Shell {
             std::process::id(),
             SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros()
         );
-        let mut argv: Vec<OsString> =
-            [USER_INIT, "session", "--kind", "exec", "--id", &id].map(OsString::from).to_vec();
-        if context.engine.hands_over_files() {
-            argv.extend(["--begun-fd", "3"].map(OsString::from));
-        }
+        let mut argv = Vec::new();
         if let Some(project) = &self.project {
             argv.extend(["--project", project].map(OsString::from));
         } else if let Some(tree) = remote::tree_here(&context).await? {
@@ -63,9 +59,12 @@ impl Shell {
         }
         let tty = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
         let context = &context;
-        let argv = &argv;
-        let attached = wake::session(context, &id, |entry| async move {
-            context.engine.attach(&context.name, Container::User, argv, tty, entry).await
+        let attached = wake::session(context, &id, |entry| {
+            let mut words: Vec<OsString> =
+                [USER_INIT, "session", "--kind", "exec", "--id", &id].map(OsString::from).to_vec();
+            words.extend(entry.options());
+            words.extend(argv.iter().cloned());
+            async move { context.engine.attach(&context.name, Container::User, &words, tty, entry).await }
         });
         // On a terminal the keys go there as they are.
         let code = if tty { attached.await? } else { passing_signals(context, &id, attached).await? };

@@ -251,7 +251,7 @@ impl Engine for Kubernetes {
         attach::attach(self.cluster().await?, &target, argv, tty, entry).await
     }
 
-    fn tells_refusals(&self) -> bool {
+    fn carries_output(&self) -> bool {
         true
     }
 

@@ -307,8 +307,9 @@ pub(crate) trait Engine: Send + Sync {
         entry: Entry,
     ) -> Result<i32>;
 
-    /// Whether [`Self::attach`] fails where a command was not started, so that each code is the command's.
-    fn tells_refusals(&self) -> bool;
+    /// Whether the output of [`Self::attach`] goes through our hands. It fails then where a command was not started, so that each
+    /// code is the command's.
+    fn carries_output(&self) -> bool;
 
     /// Runs a command to its end.
     async fn exec(&self, builder: &str, container: Container, argv: &[&str], input: &[u8]) -> Result<Output>;

@@ -158,7 +158,7 @@ impl Engine for Podman {
         exec::attach(self.ui, &container_name(builder, container), argv, tty, file).await
     }
 
-    fn tells_refusals(&self) -> bool {
+    fn carries_output(&self) -> bool {
         false
     }
 

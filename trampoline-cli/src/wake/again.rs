@@ -115,10 +115,10 @@ async fn after_the_stop(context: &Context) -> Result<()> {
     start(context, observed, &lock).await.map(drop)
 }
 
-/// Whether a code may be that of somebody who did not let a command run: `Stopping`, or podman's own for a container that does
-/// not run.
+/// Whether a code may be that of somebody who did not let a command run: `Stopping`, podman's own for a container that does not
+/// run, or the kernel's, which kills whatever is still there when a container's first process ends.
 pub(super) fn may_be_a_refusal(code: i32) -> bool {
-    code == i32::from(Exit::Stopping.code()) || matches!(code, 125 | 255)
+    code == i32::from(Exit::Stopping.code()) || matches!(code, 125 | 137 | 255)
 }
 
 /// Whether a command of ours that ended with this code only came too early or too late; if so, the builder serves now. For
@@ -191,6 +191,6 @@ mod tests {
     #[test]
     fn few_codes_may_be_a_refusal() {
         let codes: Vec<i32> = (0..256).filter(|code| may_be_a_refusal(*code)).collect();
-        assert_eq!(codes, [75, 125, 255]);
+        assert_eq!(codes, [75, 125, 137, 255]);
     }
 }

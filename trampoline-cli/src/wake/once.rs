@@ -23,8 +23,8 @@ const LOG: u32 = 200;
 /// Whatever stands between us and a session has let go of our pipe by then, once the session has ended.
 const LET_GO: Duration = Duration::from_secs(5);
 
-/// Runs `user-init session --id ID` to its end; again, once, where it certainly has not run and its input is still there. Where
-/// the engine hands over files, it must hand the one that it is given to `--begun-fd`.
+/// Runs `user-init session --id ID`, with the options of the entry, to its end; again, once, where it certainly has not run and its
+/// input is still there.
 pub(crate) async fn session<F>(context: &Context, id: &str, mut run: impl FnMut(Entry) -> F) -> Result<i32>
 where
     F: Future<Output = Result<i32>>,
@@ -62,25 +62,28 @@ async fn attempt<F>(context: &Context, id: &str, run: &mut impl FnMut(Entry) -> 
 where
     F: Future<Output = Result<i32>>,
 {
-    let (begun, entry) = if context.engine.hands_over_files() {
+    let mut pipe = None;
+    let carried = context.engine.carries_output();
+    let entry = if context.engine.hands_over_files() {
         let (begun, file) = Begun::new().during("cannot make a pipe")?;
-        (Some(begun), Entry::File(file))
+        pipe = Some(begun);
+        Entry::File(file)
+    } else if carried {
+        Entry::Word(format!("<session {id} has begun>"))
     } else {
-        (None, Entry::Words(refusal(id)))
+        Entry::Unasked
     };
     let code = match run(entry).await {
         // Of an engine that tells: it was not started.
         Err(error) if error.exit == Exit::Stopping => return Ok(Attempt::Refused),
         ended => ended?,
     };
-    let stopping = i32::from(Exit::Stopping.code());
-    let in_doubt = if context.engine.tells_refusals() { code == stopping } else { may_be_a_refusal(code) };
-    if !in_doubt {
+    if carried || !may_be_a_refusal(code) {
         return Ok(Attempt::Ended { code, own: true });
     }
-    let begun = match begun {
+    let begun = match pipe {
         Some(begun) => begun.was_told().await,
-        None if code == stopping && logged(context, id).await => Some(false),
+        None if code == i32::from(Exit::Stopping.code()) && logged(context, id).await => Some(false),
         None => None,
     };
     Ok(match begun {

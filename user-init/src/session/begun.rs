@@ -1,12 +1,18 @@
-//! Telling the client that a session was let in.
+//! Telling the client that a session was let in. Its exit code does not: a command may end with any, and whatever still starts when
+//! user-init ends is killed with it.
 
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::RawFd;
 
-/// Where a client waits for one byte: then the session was let in, so that its command may have run.
+/// How a client learns that the session was let in, so that its command may have run.
 #[derive(Debug)]
-pub struct Begun(File);
+pub enum Begun {
+    /// It waits here for one byte.
+    File(File),
+    /// It carries our stderr and takes this out of it, by which nothing of the command's can have gone before.
+    Word(String),
+}
 
 impl Begun {
     /// What was handed over as this descriptor, which is closed: the command must not have it.
@@ -16,11 +22,14 @@ impl Begun {
     pub fn handed_over(descriptor: RawFd) -> io::Result<Self> {
         let file = File::options().write(true).open(format!("/proc/self/fd/{descriptor}"))?;
         nix::unistd::close(descriptor)?;
-        Ok(Self(file))
+        Ok(Self::File(file))
     }
 
-    pub(super) fn tell(mut self) {
+    pub(super) fn tell(self) {
         // Nobody may be there to read it.
-        let _ = self.0.write_all(&[1]);
+        let _ = match self {
+            Self::File(mut file) => file.write_all(&[1]),
+            Self::Word(word) => io::stderr().write_all(word.as_bytes()),
+        };
     }
 }

@@ -5,7 +5,6 @@ use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 
 use bytes::Bytes;
-use contract::exit::Exit;
 use kube::api::AttachParams;
 use rustix::termios::{self, OptionalActions, Termios};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -17,7 +16,7 @@ use super::exec::{Ended, STATUS, STDERR, STDOUT};
 use super::liveness::Lost;
 use super::start::Incoming;
 use super::target::Target;
-use crate::engine::entry::{Entry, LastWords};
+use crate::engine::entry::{Entrance, Entry};
 use crate::error::{CliError, Result, While};
 
 /// Parts of the output on their way to the terminal.
@@ -48,19 +47,24 @@ pub(super) async fn attach(
     }
     read(input)?;
     let (pieces, written) = write()?;
-    let mut last = LastWords::new(entry);
-    let is_shown = |to_stderr: bool, bytes: &[u8]| !(tty || to_stderr) || last.hear(bytes);
-    let end = carry(incoming, &pieces, signals, is_shown).await;
+    let mut entrance = Entrance::new(entry);
+    let end = carry(
+        incoming,
+        &pieces,
+        signals,
+        |to_stderr, bytes| {
+            if tty || to_stderr { entrance.pass(bytes) } else { bytes }
+        },
+    )
+    .await;
+    // Nobody may be there to read it.
+    let _ = pieces.send((!tty, entrance.rest())).await;
     drop(pieces);
     // What came before the end is shown before anything is said about it.
     let _ = written.await;
     drop(raw);
     match end {
-        Ok(End::Command(Ended::Code(code)))
-            if code == i32::from(Exit::Stopping.code()) && last.tell_refusal() =>
-        {
-            Err(target.not_let_in())
-        }
+        Ok(End::Command(Ended::Code(code))) if entrance.was_closed(code) => Err(target.not_let_in()),
         Ok(End::Command(ended)) => target.code(cluster.ui, ended),
         Ok(End::Signal(number)) => Ok(BY_SIGNAL + number),
         Err(lost) => Err(target.lost(&lost)),
@@ -99,14 +103,14 @@ async fn carry(
     mut incoming: Incoming,
     pieces: &mpsc::Sender<Piece>,
     mut signals: Option<Signals>,
-    mut is_shown: impl FnMut(bool, &[u8]) -> bool,
+    mut shown: impl FnMut(bool, Bytes) -> Bytes,
 ) -> std::result::Result<End, Lost> {
     loop {
         tokio::select! {
             message = incoming.next() => match message? {
                 Some((channel @ (STDOUT | STDERR), bytes)) => {
                     let to_stderr = channel == STDERR;
-                    if is_shown(to_stderr, &bytes) && pieces.send((to_stderr, bytes)).await.is_err() {
+                    if pieces.send((to_stderr, shown(to_stderr, bytes))).await.is_err() {
                         // Nobody reads what it writes: it ends as it would here.
                         return Ok(End::Signal(SIGPIPE));
                     }
