@@ -10,6 +10,14 @@ pub fn slow(name: &str, seconds: u32) -> String {
     derivation(name, &script)
 }
 
+/// The same, silent until [`crate::builder::Builder::let_builds_end`].
+#[must_use]
+pub fn until_told(name: &str) -> String {
+    let script = "read id </proc/sys/kernel/random/uuid; mkfifo until-told; echo begun $id; read line <until-told; \
+                  echo $id > $out; echo ended";
+    derivation(name, script)
+}
+
 /// Writes a line to its log and another to its output.
 #[must_use]
 pub fn quick(name: &str, content: &str) -> String {

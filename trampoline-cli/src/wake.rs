@@ -51,8 +51,20 @@ pub(crate) fn absent(context: &Context) -> CliError {
     )
 }
 
-/// Starts it from wherever it stands, which was looked at under the lock, and waits until it is ready.
-pub(crate) async fn start(context: &Context, mut observed: Observed, lock: &Lock) -> Result<Observed> {
+/// Starts it from wherever it stands, which was looked at under the lock, and waits until it is ready; again where it was about
+/// to end, which one of its agents had heard of and others not yet.
+pub(crate) async fn start(context: &Context, observed: Observed, lock: &Lock) -> Result<Observed> {
+    let ran = observed.phase() == PodPhase::Running;
+    match start_once(context, observed, lock).await {
+        Err(error) if ran && error.exit == Exit::Stopping => {
+            let observed = context.engine.wanted(&context.name).await?;
+            start_once(context, observed, lock).await
+        }
+        started => started,
+    }
+}
+
+async fn start_once(context: &Context, mut observed: Observed, lock: &Lock) -> Result<Observed> {
     if let Some(killed) = observed.killed() {
         let (name, what) = (&context.name, &killed.name);
         context.ui.say(format!("the {what} container of builder {name} was killed; starting it again"));

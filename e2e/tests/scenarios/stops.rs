@@ -2,7 +2,7 @@
 
 use contract::exit::Exit;
 use e2e::builder::Builder;
-use e2e::nix_files::{quick, slow};
+use e2e::nix_files::{quick, until_told};
 use e2e::setting::setting;
 
 use crate::ssh::ssh;
@@ -65,10 +65,10 @@ fn vanished_pod_is_made_again_from_its_volumes() {
     assert_eq!(tree.cli(["shell", "--", "cat", path.text()]).run().ok().text(), "still here");
 }
 
-/// A build that has begun, in a builder of its own.
-fn building(seconds: u32) -> (Builder, e2e::checkout::Checkout, e2e::process::Live, String) {
+/// A build that has begun, in a builder of its own, and ends when it is told to.
+fn building() -> (Builder, e2e::checkout::Checkout, e2e::process::Live, String) {
     let builder = Builder::set_up(&[]);
-    let tree = builder.pushed("busy", &[("default.nix", &*slow("t-busy", seconds))]);
+    let tree = builder.pushed("busy", &[("default.nix", &*until_told("t-busy"))]);
     let mut build = tree.cli(["build"]).start();
     let begun = build.line("begun ");
     let id = begun.trim().rsplit_once(' ').expect("begun NUMBER").1.to_owned();
@@ -76,15 +76,18 @@ fn building(seconds: u32) -> (Builder, e2e::checkout::Checkout, e2e::process::Li
 }
 
 fn down_waits_for_a_running_build_and_keeps_its_result() {
-    let (builder, tree, build, id) = building(5);
-    builder.cli(["down"]).run().ok();
+    let (builder, tree, build, id) = building();
+    let mut down = builder.cli(["down"]).start();
+    down.line("waiting for ");
+    builder.let_builds_end();
+    down.output().ok();
     let build = build.output().ok();
     assert!(build.stdout.starts_with("/nix/store/"), "{build}");
     assert_eq!(tree.cli(["shell", "--", "cat", "result"]).run().ok().text(), id);
 }
 
 fn whoever_comes_while_down_waits_is_served_after_the_stop() {
-    let (builder, tree, build, _) = building(8);
+    let (builder, tree, build, _) = building();
     // What it needs of the builder is asked for now.
     let by_ssh = ssh(&builder, "echo by ssh");
     let life = builder.status()["pod"]["life"].clone();
@@ -93,6 +96,7 @@ fn whoever_comes_while_down_waits_is_served_after_the_stop() {
     let by_ssh = by_ssh.start();
     let by_shell = builder.cli(["shell", "--", "echo", "by shell"]).start();
     let again = tree.cli(["build"]).start();
+    builder.let_builds_end();
     let first = build.output().ok();
     down.output().ok();
     assert_eq!(by_ssh.output().ok().text(), "by ssh");
@@ -104,7 +108,7 @@ fn whoever_comes_while_down_waits_is_served_after_the_stop() {
 }
 
 fn command_that_ends_during_a_stop_is_not_run_again() {
-    let (builder, _, build, _) = building(8);
+    let (builder, _, build, _) = building();
     // As `ssh` in it would end, and podman where a container has gone.
     let line = "echo run >>runs; echo begun; read -r end; exit 255";
     let mut session = builder.cli(["shell", "--", "sh", "-c", line]).start_typing();
@@ -114,6 +118,7 @@ fn command_that_ends_during_a_stop_is_not_run_again() {
     session.type_in(b"end\n");
     let ended = session.output().ended(255);
     assert!(ended.stderr.contains("the command has run, and builder"), "{ended}");
+    builder.let_builds_end();
     drop(build.output().ok());
     down.output().ok();
     assert_eq!(builder.shell("cat runs").ok().text(), "run");
@@ -144,7 +149,7 @@ fn command_that_is_killed_before_it_is_let_in_runs_after_all() {
 }
 
 fn down_now_ends_the_build_and_says_why() {
-    let (builder, tree, build, _) = building(100);
+    let (builder, tree, build, _) = building();
     builder.cli(["down", "--now"]).within(40).run().ok();
     let build = build.output();
     assert!(build.code != 0, "{build}");
@@ -157,7 +162,7 @@ fn down_now_ends_the_build_and_says_why() {
 }
 
 fn down_ends_a_container_that_has_not_heard_of_it() {
-    let (builder, _tree, build, _) = building(100);
+    let (builder, _tree, build, _) = building();
     let engine = setting().engine;
     let mut down = builder.cli(["down"]).within(60).start();
     down.line("waiting for ");
@@ -170,8 +175,14 @@ fn down_ends_a_container_that_has_not_heard_of_it() {
 }
 
 fn terminated_pod_lets_the_build_end() {
-    let (builder, tree, build, id) = building(5);
-    setting().engine.terminate(builder.name());
+    let (builder, tree, build, id) = building();
+    let engine = setting().engine;
+    engine.terminate(builder.name());
+    // It has heard of that, and waits for the build.
+    engine
+        .as_root(builder.name(), "until grep -q draining /run/trampoline/daemon/status.json; do :; done")
+        .ok();
+    builder.let_builds_end();
     builder.wait_stopped(60);
     drop(build.output());
     let status = builder.status();

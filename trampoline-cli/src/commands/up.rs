@@ -1,6 +1,6 @@
 //! `up`, and the stop that `down` and `setup` share.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use clap::Args;
 
@@ -42,6 +42,7 @@ impl Up {
 /// Stops the pod and waits for it; says what it waits for. The lock must be held.
 pub(crate) async fn drain(context: &Context, observed: &Observed, now: bool) -> Result<()> {
     let mut step = context.ui.step(format!("stopping builder {}", context.name));
+    let asked = SystemTime::now();
     context.engine.stop(observed).await?;
     if now {
         // Asked twice, agents do not wait for work.
@@ -54,7 +55,11 @@ pub(crate) async fn drain(context: &Context, observed: &Observed, now: bool) -> 
         tokio::select! {
             result = &mut stopped => { result?; break; }
             () = tokio::time::sleep(LOOK) => {
-                told = context.engine.stop_revived(told).await?;
+                let Some(known) = context.engine.stop_revived(told, asked).await? else {
+                    step.done(&format!("builder {} has stopped, and was started again since", context.name));
+                    return Ok(());
+                };
+                told = known;
                 if let Some(work) = waits_for(context).await {
                     step.at(&format!("waiting for {work} (`down --now` does not wait)"));
                 }

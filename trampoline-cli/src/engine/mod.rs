@@ -9,7 +9,7 @@ pub(crate) mod podman;
 
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use contract::handshake::{Isolation, LastStop};
@@ -270,9 +270,9 @@ pub(crate) trait Engine: Send + Sync {
     async fn stop(&self, observed: &Observed) -> Result<()>;
 
     /// Asks containers that run again since `told` was observed: one that was between two lives when the others were asked has not
-    /// heard it. What is known of them now.
-    async fn stop_revived(&self, told: Observed) -> Result<Observed> {
-        Ok(told)
+    /// heard it. What is known of them now; none: all had ended, and somebody has started the builder again since it was `asked`.
+    async fn stop_revived(&self, told: Observed, _asked: SystemTime) -> Result<Option<Observed>> {
+        Ok(Some(told))
     }
 
     /// Returns when no container runs any more.

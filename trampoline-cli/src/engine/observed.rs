@@ -138,6 +138,17 @@ impl Observed {
         self.containers.iter().find(|c| ended(c) && serves(c)).filter(|_| kept)
     }
 
+    /// Whether it ends because somebody has asked it to, whether it was ready or not.
+    pub(crate) fn was_asked_to_leave(&self) -> bool {
+        match self.told {
+            Some(phase) => matches!(phase, PodPhase::Stopping | PodPhase::Stopped),
+            None => {
+                matches!(self.phase(), PodPhase::Stopping | PodPhase::Stopped)
+                    && self.containers.iter().all(|c| c.running || c.exit_code == 0)
+            }
+        }
+    }
+
     /// The first container that ended in failure. A signal from outside (a reboot, `podman kill`) is none.
     pub(crate) fn failed(&self) -> Option<&ContainerState> {
         self.containers
@@ -169,19 +180,21 @@ mod tests {
         let killed = container("daemon", false, false, 137);
         let failed = container("daemon", false, false, 78);
         let fresh = container("user", false, true, 0);
-        for (containers, phase, fails) in [
-            (vec![], PodPhase::Absent, false),
-            (vec![up.clone(), user.clone()], PodPhase::Running, false),
-            (vec![up.clone(), user, done], PodPhase::Running, false),
-            (vec![up.clone(), left.clone()], PodPhase::Stopping, false),
-            (vec![user_up.clone(), killed.clone()], PodPhase::Stopping, false),
-            (vec![left, killed], PodPhase::Stopped, false),
-            (vec![failed], PodPhase::Stopped, true),
-            (vec![up, fresh], PodPhase::Broken, false),
+        for (containers, phase, fails, asked) in [
+            (vec![], PodPhase::Absent, false, false),
+            (vec![up.clone(), user.clone()], PodPhase::Running, false, false),
+            (vec![up.clone(), user, done], PodPhase::Running, false, false),
+            (vec![up.clone(), left.clone()], PodPhase::Stopping, false, true),
+            (vec![user_up.clone(), killed.clone()], PodPhase::Stopping, false, false),
+            (vec![left.clone(), killed], PodPhase::Stopped, false, false),
+            (vec![left], PodPhase::Stopped, false, true),
+            (vec![failed], PodPhase::Stopped, true, false),
+            (vec![up, fresh], PodPhase::Broken, false, false),
         ] {
             let observed = Observed { containers, ..Observed::default() };
             assert_eq!(observed.phase(), phase);
             assert_eq!(observed.failed().is_some(), fails);
+            assert_eq!(observed.was_asked_to_leave(), asked);
         }
     }
 

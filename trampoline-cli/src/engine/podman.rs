@@ -13,6 +13,7 @@ mod remembered;
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
+use std::time::SystemTime;
 
 use async_trait::async_trait;
 use contract::config::IsolationChoice;
@@ -123,8 +124,8 @@ impl Engine for Podman {
         pods::stop(self, observed).await
     }
 
-    async fn stop_revived(&self, told: Observed) -> Result<Observed> {
-        pods::stop_revived(self, &told).await
+    async fn stop_revived(&self, told: Observed, asked: SystemTime) -> Result<Option<Observed>> {
+        pods::stop_revived(self, &told, asked).await
     }
 
     async fn stopped(&self, observed: &Observed) -> Result<()> {

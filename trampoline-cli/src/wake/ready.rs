@@ -194,6 +194,13 @@ async fn broken(context: &Context) -> Result<Option<CliError>> {
         PodPhase::Absent => {
             Ok(Some(CliError::engine(format!("the pod of builder {} was removed", context.name))))
         }
+        _ if observed.was_asked_to_leave() => Ok(Some(
+            CliError::new(
+                Exit::Stopping,
+                format!("builder {} was asked to stop before it was ready", context.name),
+            )
+            .hint("`trampoline-cli up` starts it again"),
+        )),
         _ => {
             let culprit = observed
                 .failed()

@@ -1,6 +1,6 @@
 //! Making, stopping and removing a builder's pod and volumes.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use contract::places::Container;
 use tokio::task::JoinSet;
@@ -125,15 +125,49 @@ pub(super) async fn stop(podman: &Podman, observed: &Observed) -> Result<()> {
     if output.code == 0 || only_ended { Ok(()) } else { Err(command::failure(&args, &output)) }
 }
 
-/// OnFailure starts a container again that ended by itself just before the signal came, and it would stay for ever.
-pub(super) async fn stop_revived(podman: &Podman, told: &Observed) -> Result<Observed> {
+/// OnFailure starts a container again that ended by itself just before the signal came, and it would stay for ever. What another
+/// client has started again since, on a pod that had ended, is not touched: an infra container outlives all others of its life.
+pub(super) async fn stop_revived(
+    podman: &Podman,
+    told: &Observed,
+    asked: SystemTime,
+) -> Result<Option<Observed>> {
     let (now, _) = observe::one(podman.ui, &told.builder).await?;
     let heard = |container: &ContainerState| {
         told.containers.iter().any(|known| known.name == container.name && known.pid == container.pid)
     };
-    let revived = now.containers.iter().filter(|container| container.running && !heard(container));
-    stop(podman, &Observed { containers: revived.cloned().collect(), ..told.clone() }).await?;
-    Ok(now)
+    let revived: Vec<_> =
+        now.containers.iter().filter(|container| container.running && !heard(container)).cloned().collect();
+    if revived.is_empty() {
+        return Ok(Some(now));
+    }
+    if infra_started(podman, &told.builder).await?.is_none_or(|started| started > asked) {
+        return Ok(None);
+    }
+    stop(podman, &Observed { containers: revived, ..told.clone() }).await?;
+    Ok(Some(now))
+}
+
+/// None where the pod has gone.
+async fn infra_started(podman: &Podman, builder: &str) -> Result<Option<SystemTime>> {
+    let Some(infra) = infra(podman, builder).await? else { return Ok(None) };
+    let args = ["container", "inspect", "--format", "{{.State.StartedAt.UnixMilli}}", &infra];
+    let text = podman.run(&args).await?;
+    let millis = String::from_utf8_lossy(&text).trim().parse().map_err(|_| {
+        CliError::engine(format!(
+            "podman does not tell when {infra} was started: {:?}",
+            String::from_utf8_lossy(&text)
+        ))
+    })?;
+    Ok(Some(SystemTime::UNIX_EPOCH + Duration::from_millis(millis)))
+}
+
+/// The pod's infra container; none where there is no pod.
+async fn infra(podman: &Podman, builder: &str) -> Result<Option<String>> {
+    let args = ["pod", "inspect", "--format", "{{.InfraContainerID}}", &pod_name(builder)];
+    let output = command::output(podman.ui, &args, None).await?;
+    let name = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    Ok(Some(name).filter(|name| output.code == 0 && !name.is_empty()))
 }
 
 /// podman tells when each has ended.
@@ -153,9 +187,8 @@ pub(super) async fn stopped(podman: &Podman, observed: &Observed) -> Result<()> 
 /// which happens on a busy machine, it would stay for ever, and is ended here. False where one of the others runs again.
 async fn infra_ended(podman: &Podman, builder: &str) -> Result<bool> {
     let pod = pod_name(builder);
-    let infra = podman.run(&["pod", "inspect", "--format", "{{.InfraContainerID}}", &pod]).await?;
-    let infra = String::from_utf8_lossy(&infra).trim().to_owned();
     // Gone already if somebody removed the pod meanwhile.
+    let Some(infra) = infra(podman, builder).await? else { return Ok(true) };
     let wait = ["wait", &infra];
     if let Ok(ended) = tokio::time::timeout(INFRA, command::output(podman.ui, &wait, None)).await {
         return ended.map(|_| true);
