@@ -81,6 +81,9 @@ async fn start_once(context: &Context, mut observed: Observed, lock: &Lock) -> R
     match observed.phase() {
         PodPhase::Running | PodPhase::Starting => {}
         PodPhase::Stopped if port_is_ours(&observed) => {
+            if observed.lingers {
+                context.engine.stopped(&observed).await?;
+            }
             context.engine.start(&context.name).await?;
             if context.engine.is_here() {
                 ready(context, &format!("starting builder {}", context.name)).await?;

@@ -38,6 +38,8 @@ pub(crate) struct Observed {
     pub(crate) isolation: Option<Isolation>,
     /// The engine could not be asked, and need not be.
     pub(crate) unseen: bool,
+    /// All of its containers have ended, and its pod has not: what joins it now may lose its network.
+    pub(crate) lingers: bool,
 }
 
 /// Where in a cluster.

@@ -222,6 +222,7 @@ impl Seen {
             pending: self.pending(),
             isolation: self.isolation(),
             unseen: false,
+            lingers: false,
         }
     }
 

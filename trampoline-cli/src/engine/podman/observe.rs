@@ -31,6 +31,8 @@ struct Ps {
     image_id: Option<String>,
     #[serde(default)]
     ports: Option<Vec<Port>>,
+    #[serde(default)]
+    is_infra: bool,
 }
 
 #[derive(Deserialize)]
@@ -53,7 +55,7 @@ pub(super) type Owners = HashMap<String, Option<String>>;
 /// One builder, empty if there is none; then also every volume of this machine. Where there is a pod, its volumes are there as well:
 /// podman gives none away that a container uses, and to ask it costs as much as all the rest.
 pub(super) async fn one(ui: Ui, builder: &str) -> Result<(Observed, Option<Owners>)> {
-    let mut found = containers(ui, &labelled(builder)).await?;
+    let mut found = containers(ui, &of_pod(builder)).await?;
     if let Some(observed) = found.remove(builder) {
         return Ok((Observed { volumes: Volume::ALL.to_vec(), ..observed }, None));
     }
@@ -63,7 +65,7 @@ pub(super) async fn one(ui: Ui, builder: &str) -> Result<(Observed, Option<Owner
 
 /// The same, and every volume of this machine, for who will need them: it is asked for both at once.
 pub(super) async fn whole(ui: Ui, builder: &str) -> Result<(Observed, Owners)> {
-    let (found, owners) = with_volumes(ui, &labelled(builder)).await?;
+    let (found, owners) = with_volumes(ui, &of_pod(builder)).await?;
     Ok((taken(found, builder), owners))
 }
 
@@ -83,6 +85,11 @@ pub(super) fn labelled(builder: &str) -> String {
     format!("label={}={builder}", label::BUILDER)
 }
 
+/// Its pod's infra container carries no label, and nothing is listed where there is no such pod.
+fn of_pod(builder: &str) -> String {
+    format!("pod={}", pod_name(builder))
+}
+
 fn taken(mut found: BTreeMap<String, Observed>, builder: &str) -> Observed {
     found.remove(builder).unwrap_or_else(|| Observed { builder: builder.to_owned(), ..Observed::default() })
 }
@@ -97,10 +104,13 @@ async fn with_volumes(ui: Ui, filter: &str) -> Result<(BTreeMap<String, Observed
 async fn containers(ui: Ui, filter: &str) -> Result<BTreeMap<String, Observed>> {
     let lines = command::listed(ui, &["ps", "--all", "--filter", filter, "--format", "json"]).await?;
     let mut found = BTreeMap::new();
+    let mut lingers = false;
     for line in parse::<Ps>(&lines)? {
+        lingers |= line.is_infra && line.state == "running";
         add_container(&mut found, line);
     }
     for observed in found.values_mut() {
+        observed.lingers = lingers && observed.containers.iter().all(|container| !container.running);
         observed.containers.sort_by_key(|container| {
             Container::ALL.iter().position(|known| known.name() == container.name).unwrap_or(usize::MAX)
         });

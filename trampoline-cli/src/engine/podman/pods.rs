@@ -85,11 +85,12 @@ pub(super) async fn write_config(podman: &Podman, rendering: &Rendering) -> Resu
 }
 
 /// Brings up the containers of a pod that is there. One that the agents left a moment ago may yet have its infra container, which is
-/// on its way out: who joins it then finds it gone.
+/// on its way out: who joins it then finds it gone, or gets a pod whose port podman takes down after it has come up. Such a one is
+/// ended whole, and started again.
 pub(super) async fn start(podman: &Podman, builder: &str) -> Result<()> {
     match start_containers(podman, builder).await {
         Err(error) if ON_ITS_WAY_OUT.iter().any(|words| error.message.contains(words)) => {
-            infra_ended(podman, builder).await?;
+            podman.run(&["pod", "stop", &pod_name(builder)]).await?;
             start_containers(podman, builder).await
         }
         started => started,
