@@ -18,6 +18,7 @@ mod prepare;
 mod push;
 mod remote;
 mod render;
+mod resolve;
 mod settings;
 mod signing;
 mod sshconfig;

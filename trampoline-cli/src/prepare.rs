@@ -44,6 +44,7 @@ async fn with_limits(
         ssh_port: port(context, observed)?,
         limits: resolved,
         isolation: Isolation::Privileged,
+        hosts: &context.engine.hosts(config).await?,
     };
     let isolated = context.engine.isolation(&sources, observed).await?;
     let sources = Sources { isolation: isolated.isolation, ..sources };

@@ -77,7 +77,10 @@ fn patterns_match_what_is_accepted_and_not_all_that_is_refused() {
                 Text::ObjectName => (&["a", "fast.ssd-1"], "-a"),
                 Text::Listen => (&["0.0.0.0:9464", "[::]:9464"], "9464"),
                 Text::Port => (&["9100", "65535", "metrics"], "Metrics"),
-                Text::Network => (&["10.0.0.0/8", "::/0", "2001:db8::/32"], "cache.example/32"),
+                Text::Egress => (
+                    &["10.0.0.0/8", "::/0", "192.0.2.7", "2001:db8::1", "cache.example.org", "substituters"],
+                    "cache.example/32",
+                ),
                 Text::Feature => (&["kvm", "gccarch-x86-64-v3", "a_b+c.1"], "big parallel"),
                 Text::Resource => (&["devices.kubevirt.io/kvm", "a/B_c.d-1"], "kvm"),
                 Text::Hours => {

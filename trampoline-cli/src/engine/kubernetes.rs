@@ -40,6 +40,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use async_trait::async_trait;
+use contract::config::Config;
 use contract::handshake::LastStop;
 use contract::places::Container;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
@@ -52,6 +53,7 @@ use super::{
 };
 use crate::error::Result;
 use crate::render::{Rendering, Sources, diff::Difference};
+use crate::resolve::{self, Hosts};
 use crate::ui::{Step, Ui};
 
 use client::Cluster;
@@ -149,6 +151,10 @@ impl Engine for Kubernetes {
                 None => isolation::choose(self.cluster().await?, sources, observed).await,
             },
         }
+    }
+
+    async fn hosts(&self, config: &Config) -> Result<Hosts> {
+        resolve::hosts(config).await
     }
 
     async fn render(&self, sources: &Sources<'_>) -> Result<Rendering> {

@@ -12,6 +12,7 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
+use contract::config::Config;
 use contract::handshake::{Isolation, LastStop};
 use contract::places::Container;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -23,6 +24,7 @@ pub(crate) use observed::{ContainerState, Observed, Place, PodPhase, Published};
 
 use crate::error::{CliError, Result};
 use crate::render::{Rendering, Sources, diff::Difference};
+use crate::resolve::Hosts;
 use crate::ui::{Step, Ui};
 
 /// As engines say that a port of this machine is in use.
@@ -41,6 +43,8 @@ pub(crate) mod label {
     pub(crate) const DIGEST: &str = "io.trampoline.digest";
     /// Version of the client that made it.
     pub(crate) const VERSION: &str = "io.trampoline.version";
+    /// Of the NetworkPolicy: hosts with the addresses that stand for them in it.
+    pub(crate) const EGRESS: &str = "io.trampoline.egress";
 }
 
 /// Name of a builder's pod, and the beginning of the names of all that belongs to it.
@@ -202,6 +206,11 @@ pub(crate) trait Engine: Send + Sync {
 
     /// What keeps builds apart from the machine: as the configuration says, or what fits the engine and the builder that is there.
     async fn isolation(&self, sources: &Sources<'_>, observed: &Observed) -> Result<Isolated>;
+
+    /// Addresses of the hosts that the pod may speak to, where the engine is told of them.
+    async fn hosts(&self, _config: &Config) -> Result<Hosts> {
+        Ok(Hosts::new())
+    }
 
     /// The pod and volumes as they should be.
     async fn render(&self, sources: &Sources<'_>) -> Result<Rendering>;

@@ -77,7 +77,14 @@ pub(crate) fn render(sources: &Sources<'_>, namespace: Option<&str>) -> Result<R
     let files = sources.files();
     let mut template = pod::template(&common, sources, &surface)?;
     let digest = stamp(&mut template)?;
-    let made = objects::Made { common: &common, config, files: &files, template: &template, digest: &digest };
+    let made = objects::Made {
+        common: &common,
+        config,
+        hosts: sources.hosts,
+        files: &files,
+        template: &template,
+        digest: &digest,
+    };
     let objects = template::objects()?
         .into_iter()
         .filter_map(|object| made.object(object).transpose())

@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::error::{CliError, Result};
+use crate::resolve::Hosts;
 use limits::Resolved;
 
 /// File of the configuration volume that agents read.
@@ -57,6 +58,8 @@ pub(crate) struct Sources<'a> {
     pub(crate) limits: &'a Resolved,
     /// What keeps builds apart from the machine.
     pub(crate) isolation: Isolation,
+    /// Of those that `[kubernetes] egress` names.
+    pub(crate) hosts: &'a Hosts,
 }
 
 impl Sources<'_> {

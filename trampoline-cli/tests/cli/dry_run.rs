@@ -98,6 +98,25 @@ fn the_objects_of_a_cluster_are_as_they_were() {
 }
 
 #[test]
+fn hosts_stand_with_their_addresses_and_one_without_is_refused() {
+    let sandbox = Sandbox::new();
+    let cluster =
+        "builder.engine = \"kubernetes\"\nkubernetes.egress = [\"cache.example\", \"substituters\"]\n";
+    let alias = "kubernetes.host-aliases = { \"cache.example\" = \"192.0.2.7\" }\n";
+    let caches = |url: &str| format!("{cluster}{alias}daemon.substituters = [\"{url}\"]\n");
+    sandbox.write("trampoline.toml", caches("http://localhost:8080"));
+    let run = sandbox.cli(["setup", "--dry-run"]);
+    assert_eq!(run.code, 0, "{run:?}");
+    assert!(run.stdout.contains("io.trampoline.egress: \"cache.example: 192.0.2.7; localhost: "), "{run:?}");
+    // A name that nobody can have.
+    sandbox.write("trampoline.toml", caches("https://cache.invalid"));
+    let run = sandbox.cli(["setup", "--dry-run"]);
+    run.refused(78, "trampoline.toml:4: daemon.substituters: host cache.invalid: ");
+    run.hints("host-aliases");
+    sandbox.cli(["--engine", "podman", "setup", "--dry-run"]).refused(72, "podman is not installed");
+}
+
+#[test]
 fn an_isolation_that_was_given_is_not_explained() {
     let sandbox = Sandbox::new();
     for (isolation, privileged) in [("userns", false), ("privileged", true)] {

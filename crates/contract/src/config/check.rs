@@ -1,8 +1,8 @@
 //! Strings with a form of their own.
 
 use super::calendar;
+use super::egress;
 use super::listen;
-use super::network::Network;
 use super::share::Share;
 use super::window;
 use crate::base64;
@@ -41,8 +41,8 @@ pub enum Text {
     ObjectName,
     /// A port of the pod, by number or name.
     Port,
-    /// A network, by address.
-    Network,
+    /// Whom the pod may speak to.
+    Egress,
     /// A seccomp profile.
     Seccomp,
     /// What a derivation may ask for by `requiredSystemFeatures`.
@@ -119,7 +119,9 @@ impl Text {
                 "1 to 253 lower-case letters, digits, hyphens and dots, with a letter or digit at both ends"
             }
             Self::Port => "a port from 1 to 65535, or the name of one",
-            Self::Network => "a network such as \"10.0.0.0/8\" or \"2001:db8::/32\"",
+            Self::Egress => {
+                "a network such as \"10.0.0.0/8\", an address, the name of a host such as \"cache.example.org\", or \"substituters\""
+            }
             Self::Calendar => {
                 "\"daily\", \"weekly\", or a time with the days on which it counts such as \"Sun 03:00\" or \"Mon-Fri 22:30\""
             }
@@ -157,7 +159,7 @@ impl Text {
             Self::Context => r"^\S(.*\S)?$",
             Self::ObjectName => "^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$",
             Self::Port => "^([1-9][0-9]{0,4}|[a-z0-9-]{1,15})$",
-            Self::Network => "^[0-9A-Fa-f.:]+/[0-9]{1,3}$",
+            Self::Egress => "^([0-9A-Fa-f.:]+/[0-9]{1,3}|[0-9A-Fa-f.:]+|[a-z0-9.-]+)$",
             Self::Feature => "^[A-Za-z0-9][A-Za-z0-9._+-]*$",
             Self::Resource => "^[a-z0-9][a-z0-9.-]{0,252}/[A-Za-z0-9][A-Za-z0-9._-]{0,62}$",
             Self::Calendar => r"^(daily|weekly|([A-Za-z,\- ]+ )?[0-9]{2}:[0-9]{2})$",
@@ -227,7 +229,7 @@ impl Text {
             Self::Namespace => dns_name(text, 63, false),
             Self::ObjectName => dns_name(text, 253, true),
             Self::Port => port(text),
-            Self::Network => text.parse::<Network>().map(|_| ()),
+            Self::Egress => text.parse::<egress::Entry>().map(drop),
             Self::Seccomp => seccomp(text),
             Self::Feature => {
                 starts(text, |c| c.is_ascii_alphanumeric())?;

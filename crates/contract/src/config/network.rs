@@ -1,6 +1,7 @@
 //! Networks by address, as a NetworkPolicy names them.
 
-use std::net::IpAddr;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 /// `ADDRESS/LENGTH`, without bits beyond the length.
@@ -15,12 +16,12 @@ impl FromStr for Network {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let Some((address, length)) = text.split_once('/') else {
-            return Err("no length such as \"/24\"; a single address has \"/32\", or \"/128\"".to_owned());
+            return Err("no length such as \"/24\"".to_owned());
         };
         let address: IpAddr = address
             .parse()
-            .map_err(|_| format!("{address:?} is no address; names of hosts are not known there"))?;
-        let bits = if address.is_ipv4() { 32 } else { 128 };
+            .map_err(|_| format!("{address:?} is no address, and nothing else has a length"))?;
+        let bits = bits(address);
         let length = match length.parse::<u8>() {
             // Kubernetes takes neither a sign nor zeros in front.
             Ok(number) if number <= bits && number.to_string() == length => number,
@@ -35,21 +36,42 @@ impl FromStr for Network {
     }
 }
 
+/// Of this address alone.
+impl From<IpAddr> for Network {
+    fn from(address: IpAddr) -> Self {
+        Self { address, length: bits(address) }
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.length)
+    }
+}
+
 impl Network {
+    /// All addresses there are.
+    pub const EVERYWHERE: [Self; 2] = [
+        Self { address: IpAddr::V4(Ipv4Addr::UNSPECIFIED), length: 0 },
+        Self { address: IpAddr::V6(Ipv6Addr::UNSPECIFIED), length: 0 },
+    ];
+
     /// Whether the address is in it, and is not all of it.
     #[must_use]
     pub fn surrounds(self, address: IpAddr) -> bool {
-        let whole = if address.is_ipv4() { 32 } else { 128 };
         self.address.is_ipv4() == address.is_ipv4()
-            && self.length < whole
+            && self.length < bits(address)
             && self.prefix(address) == number(self.address)
     }
 
     fn prefix(self, address: IpAddr) -> u128 {
-        let whole = if address.is_ipv4() { 32 } else { 128 };
-        let beyond = u32::from(whole - self.length);
+        let beyond = u32::from(bits(address) - self.length);
         number(address).checked_shr(beyond).unwrap_or(0).checked_shl(beyond).unwrap_or(0)
     }
+}
+
+fn bits(address: IpAddr) -> u8 {
+    if address.is_ipv4() { 32 } else { 128 }
 }
 
 fn number(address: IpAddr) -> u128 {

@@ -34,6 +34,16 @@ pub(super) fn check(config: &Config) -> Vec<ConfigError> {
             nearest: None,
         });
     }
+    if let Some(url) = config.hostless_substituter() {
+        errors.push(ConfigError {
+            line: config.line("kubernetes.egress").unwrap_or(0),
+            key: "kubernetes.egress".to_owned(),
+            problem: format!("\"substituters\" cannot stand for {url:?}, which names no host"),
+            accepted: "`endpoint=HOST` in its URL, or networks and hosts in place of \"substituters\""
+                .to_owned(),
+            nearest: None,
+        });
+    }
     if config.daemon.isolation == IsolationChoice::Privileged && config.daemon.seccomp_profile().is_some() {
         errors.push(ConfigError {
             line: config.line("daemon.seccomp").unwrap_or(0),

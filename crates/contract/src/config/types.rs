@@ -110,7 +110,7 @@ pub struct Kubernetes {
     pub dns: Option<serde_json::Value>,
     /// Ports that may be reached besides SSH, by number or name.
     pub open_ports: Vec<String>,
-    /// Networks that may be reached. Absent: all but the address of clouds' credentials.
+    /// What may be reached, as [`super::Config::reach`] reads it. Absent: all but the address of clouds' credentials.
     pub egress: Option<Vec<String>>,
     /// `Volume`s, each with where it is mounted.
     pub extra_volumes: Option<serde_json::Value>,

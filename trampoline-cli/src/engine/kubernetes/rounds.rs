@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use contract::config::Config;
 use contract::handshake::Isolation;
 use serde_json::{Value, json};
 use tokio::time::timeout;
@@ -43,6 +42,7 @@ async fn what_does_not_depend_on_an_answer_is_asked_side_by_side() {
         ssh_port: 22_222,
         limits: &Resolved::default(),
         isolation: Isolation::Userns,
+        hosts: &Hosts::new(),
     };
     let rendering = crate::render::kubernetes::render(&sources, None).unwrap();
     // Of a claim nothing is applied that is there.

@@ -22,11 +22,14 @@ use super::{Common, egress, pod, template};
 use crate::engine::{Volume, label};
 use crate::error::{CliError, Result};
 use crate::render::metrics_port;
+use crate::resolve::Hosts;
 
 /// What the objects are made from.
 pub(super) struct Made<'a> {
     pub(super) common: &'a Common,
     pub(super) config: &'a Config,
+    /// Resolved.
+    pub(super) hosts: &'a Hosts,
     /// Of the configuration.
     pub(super) files: &'a BTreeMap<String, String>,
     /// The pod.
@@ -131,8 +134,12 @@ impl Made<'_> {
             rule.ports.get_or_insert_default().extend(open);
         }
         let open = self.config.daemon.node_credentials;
-        match &self.config.kubernetes.egress {
-            Some(networks) => spec.egress = Some(egress::rules(networks, open)),
+        match self.config.reach() {
+            Some(reach) => {
+                spec.egress = Some(egress::rules(&reach, self.hosts, open));
+                let note = egress::note(&reach, self.hosts).map(|note| (label::EGRESS.to_owned(), note));
+                policy.metadata.annotations.get_or_insert_default().extend(note);
+            }
             None if open => spec.egress = Some(egress::open()),
             None => {}
         }

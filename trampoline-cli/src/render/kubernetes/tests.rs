@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::render::limits::Resolved;
 use crate::render::strict;
+use crate::resolve::Hosts;
 
 /// The rendering of this trampoline.toml, privileged.
 fn rendered(builder: &str, text: &str) -> Result<Rendering> {
@@ -22,8 +23,18 @@ fn isolated(builder: &str, text: &str, isolation: Isolation) -> Result<Rendering
         ssh_port: 22_222,
         limits: &Resolved::default(),
         isolation,
+        hosts: &hosts(),
     };
     render(&sources, config.kubernetes.namespace.as_deref())
+}
+
+/// As if somebody had resolved them.
+fn hosts() -> Hosts {
+    let addresses = |list: &[&str]| list.iter().map(|address| address.parse().unwrap()).collect();
+    Hosts::from([
+        ("cache.example".to_owned(), addresses(&["192.0.2.7", "2001:db8::7"])),
+        ("proxy.example".to_owned(), addresses(&["10.0.0.8", "192.0.2.7"])),
+    ])
 }
 
 fn right(text: &str) -> Rendering {

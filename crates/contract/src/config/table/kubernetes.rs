@@ -87,11 +87,12 @@ pub(super) static KUBERNETES: [Opt; 23] = options! {
     "open-ports", open_ports: Kind::List(Text::Port),
         "",
         "Ports of the pod that may be reached besides SSH, by number or name.";
-    "egress", egress: Kind::List(Text::Network),
-        "[\"10.0.0.0/8\", \"192.0.2.7/32\"]",
-        "All networks that may be reached from the pod, besides name servers on port 53. That of the API \
-        server must be among them, or the builder cannot stop itself. Not set: everything but the address \
-        at which clouds hand out a node's credentials. For hosts by name see docs/kubernetes.md.";
+    "egress", egress: Kind::List(Text::Egress),
+        "[\"10.0.0.0/8\", \"192.0.2.7\", \"substituters\"]",
+        "All that may be reached from the pod, besides name servers on port 53: networks, addresses, and hosts, for which \
+        `setup` puts the addresses that they have on this machine at that moment (docs/kubernetes.md). \"substituters\" \
+        are the hosts of all caches under [daemon] and of `proxy`. The API server's network must be among them, or the builder \
+        cannot stop itself. Not set: everything but the address at which clouds hand out a node's credentials.";
     "extra-volumes", extra_volumes: Kind::ApiTables("Volume"),
         "[{ name = \"src\", mountPath = \"/src\", persistentVolumeClaim = { claimName = \"src\" } }]",
         "Further volumes. Besides the fields of a volume each has `mountPath`, and may have `subPath`, \

@@ -181,6 +181,31 @@ fn networks_that_are_named_are_all_that_can_be_reached() {
 }
 
 #[test]
+fn hosts_that_are_named_are_their_addresses() {
+    let policy = |text: &str| object(&right(text), "NetworkPolicy", "");
+    let note = |policy: &Value| policy["metadata"]["annotations"]["io.trampoline.egress"].clone();
+    let cidrs = |policy: &Value| {
+        values(&policy["spec"]["egress"][1], "to/*/ipBlock/cidr").into_iter().cloned().collect::<Vec<_>>()
+    };
+    let both = policy("kubernetes.egress = [\"proxy.example\", \"10.0.0.8/32\", \"cache.example\"]");
+    assert_eq!(cidrs(&both), ["10.0.0.8/32", "192.0.2.7/32", "2001:db8::7/128"], "each once, in one order");
+    assert_eq!(note(&both), "cache.example: 192.0.2.7, 2001:db8::7; proxy.example: 10.0.0.8, 192.0.2.7");
+    let substituters =
+        "kubernetes.egress = [\"substituters\"]\ndaemon.substituters = [\"https://cache.example\"]\n";
+    let cache = policy(substituters);
+    assert_eq!(cidrs(&cache), ["192.0.2.7/32", "2001:db8::7/128"]);
+    assert_eq!(note(&cache), "cache.example: 192.0.2.7, 2001:db8::7");
+    let and_proxy = policy(&format!("{substituters}daemon.proxy = \"http://proxy.example:3128\""));
+    assert_eq!((cidrs(&and_proxy), note(&and_proxy)), (cidrs(&both), note(&both)));
+    // What was resolved for others opens nothing, and what was not is closed.
+    for text in ["kubernetes.egress = [\"other.example\"]", "kubernetes.egress = []"] {
+        let closed = policy(text);
+        assert_eq!(values(&closed["spec"], "egress/*").len(), 1, "name servers: {closed}");
+        assert_eq!(note(&closed), Value::Null);
+    }
+}
+
+#[test]
 fn the_service_leads_to_sshd() {
     let rendering = right("");
     let service = object(&rendering, "Service", "");
