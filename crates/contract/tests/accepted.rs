@@ -43,14 +43,14 @@ emptyDir = {}
 substituters = []
 extra-substituters = ["https://cache.example/main?priority=10", "/var/cache/nix"]
 trusted-public-keys = ["cache.example-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY="]
-proxy = "http://user:secret@proxy.example:3128"
+proxy = "http://user@proxy.example:3128"
 ca-bundle = "certs/corporate ca.pem"
 
 [daemon.nix]
 keep-outputs = true
 http-connections = 50
 system-features = ["kvm", "big-parallel"]
-access-tokens = "example.org=1234"
+netrc-file = "/run/netrc/netrc"
 
 [user]
 authorized-keys = [

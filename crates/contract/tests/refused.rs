@@ -55,9 +55,17 @@ fn each_error_names_its_line_and_what_is_accepted() {
 
 #[test]
 fn secrets_are_not_repeated() {
-    for (file, secret) in
-        [("trusted-key-secret", "AAAA"), ("ssh-key-private", "OPENSSH"), ("proxy-with-password", "password@")]
-    {
+    for (file, secret) in [
+        ("trusted-key-secret", "AAAA"),
+        ("ssh-key-private", "OPENSSH"),
+        ("proxy-with-password", "t0psecret"),
+        ("proxy-with-password-and-no-scheme", "t0psecret"),
+        ("substituter-with-password", "t0psecret"),
+        ("nix-with-password", "t0psecret"),
+        ("nix-access-tokens", "t0psecret"),
+        ("k8s-env-with-password", "t0psecret"),
+        ("k8s-pod-patch-password", "t0psecret"),
+    ] {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/refused");
         let text = std::fs::read_to_string(folder.join(file).with_extension("toml")).unwrap();
         assert!(text.contains(secret));

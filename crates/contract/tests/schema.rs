@@ -60,7 +60,7 @@ fn patterns_match_what_is_accepted_and_not_all_that_is_refused() {
                 Text::Project => (&["a", "Web.Site_2", "0-1"], ".git"),
                 Text::Substituter => (&["https://c.example?priority=1", "ssh-ng://a@b", "/a"], "c.example"),
                 Text::TrustedKey => (&["c-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY="], "c-1"),
-                Text::Proxy => (&["http://u:p@h:1", "socks5h://h"], "h:1"),
+                Text::Proxy => (&["http://u@h:1", "socks5h://h"], "h:1"),
                 Text::NoProxy => (&["localhost", ".example", "::1", "10.0.0.0/8"], "a,b"),
                 Text::Seccomp => {
                     (&["unset", "localhost/a.json", "localhost/profiles/a-1.json"], "Unconfined")

@@ -3,6 +3,7 @@
 use super::calendar;
 use super::egress;
 use super::listen;
+use super::secret;
 use super::share::Share;
 use super::window;
 use crate::base64;
@@ -95,7 +96,7 @@ impl Text {
                 "a string of 1 to 64 letters, digits, dots, hyphens and underscores that begins with a letter or digit"
             }
             Self::Substituter => {
-                "the URL of a binary cache (https, http, s3, file, ssh, ssh-ng, unix) or an absolute path, without spaces"
+                "the URL of a binary cache (https, http, s3, file, ssh, ssh-ng, unix) or an absolute path, without spaces and without a password"
             }
             Self::TrustedKey => {
                 "a public key of the form \"NAME:BASE64\" (32 bytes), as `nix key convert-secret-to-public` prints it"
@@ -104,7 +105,7 @@ impl Text {
                 "the name of a user of the builder such as \"nix\", or \"@\" and the name of a group"
             }
             Self::Proxy => {
-                "a URL such as \"http://proxy.example:3128\" (http, https, socks4, socks4a, socks5, socks5h)"
+                "a URL without a password such as \"http://proxy.example:3128\" (http, https, socks4, socks4a, socks5, socks5h)"
             }
             Self::NoProxy => "a host, domain or address without spaces and commas",
             Self::Path => "the path of a file",
@@ -176,9 +177,9 @@ impl Text {
         match self {
             Self::TrustedKey => format!("{}:…", text.split_once(':').map_or("", |(name, _)| name)),
             Self::SshKey if text.contains("PRIVATE") => "…".to_owned(),
-            Self::Proxy => match (text.find("://"), text.rfind('@')) {
-                (Some(start), Some(end)) if start < end => format!("{}…{}", &text[..start + 3], &text[end..]),
-                (None, Some(end)) => format!("…{}", &text[end..]),
+            // As curl takes it, which is no URL.
+            Self::Proxy => match text.rfind('@') {
+                Some(end) if !text.contains("://") => format!("…{}", &text[end..]),
                 _ => text.to_owned(),
             },
             _ => text.to_owned(),
@@ -216,10 +217,16 @@ impl Text {
                 only(text, |c| c.is_ascii_alphanumeric() || "._-".contains(c))
             }
             Self::Substituter if text.starts_with('/') => only(text, |c| !c.is_whitespace() && c != '#'),
-            Self::Substituter => url(text, &SUBSTITUTER_SCHEMES),
+            Self::Substituter => url(text, &SUBSTITUTER_SCHEMES)
+                .and_then(|()| secret::refuse(text, "a netrc file of the daemon's can hold it (docs/operating.md)")),
             Self::TrustedKey => trusted_key(text),
             Self::NixUser => nix_user(text),
-            Self::Proxy => url(text, &PROXY_SCHEMES),
+            Self::Proxy => url(text, &PROXY_SCHEMES).and_then(|()| {
+                secret::refuse(
+                    text,
+                    "let a forwarder that asks for none hold it, or the proxy admit the pod by its address (docs/operating.md)",
+                )
+            }),
             Self::NoProxy => only(text, |c| !c.is_whitespace() && c != ','),
             Self::Path | Self::Context if text.trim() != text => {
                 Err("begins or ends with a space".to_owned())

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use super::check::{dns_name, only, starts};
+use super::secret;
 
 /// What the keys and values of a table of strings are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,7 +93,7 @@ impl Keyed {
             Self::Labels | Self::NodeLabels => part(value),
             Self::Annotations => Ok(()),
             Self::Environment if value.contains('\0') => Err("holds a zero byte".to_owned()),
-            Self::Environment => Ok(()),
+            Self::Environment => secret::refuse(value, "a Secret that is mounted as a file can hold it"),
             Self::Hosts if value.parse::<IpAddr>().is_ok() => Ok(()),
             Self::Hosts => Err("not an address".to_owned()),
         }

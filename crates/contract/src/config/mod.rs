@@ -21,6 +21,7 @@ mod read;
 mod rules;
 mod scalar;
 mod schema;
+mod secret;
 mod share;
 mod table;
 mod types;

@@ -1,5 +1,7 @@
 //! Which settings of nix.conf `[daemon.nix]` passes on.
 
+use super::secret;
+
 /// What a value may be, for messages and docs.
 pub(crate) const VALUE_FORM: &str =
     "a string on one line without `#`, a whole number, a boolean, or a list of strings without spaces";
@@ -45,9 +47,12 @@ const OURS: [(&str, &str); 16] = [
     ("include", "it is no setting, and would read another file"),
 ];
 
+/// Settings that hold secrets: everybody in the builder reads nix.conf.
+const SECRET: [&str; 2] = ["access-tokens", "extra-access-tokens"];
+
 /// Every setting that is not passed on.
 pub(crate) fn refused() -> Vec<&'static str> {
-    ELSEWHERE.iter().chain(&OURS).map(|(name, _)| *name).collect()
+    ELSEWHERE.iter().chain(&OURS).map(|(name, _)| *name).chain(SECRET).collect()
 }
 
 /// Why a setting is not passed on.
@@ -78,6 +83,12 @@ pub(crate) fn check_key(key: &str) -> Result<(), Refusal> {
             accepted: "any setting of nix.conf that the builder does not rely on".to_owned(),
         });
     }
+    if SECRET.contains(&key) {
+        return Err(Refusal {
+            problem: "is not passed on: everybody in the builder reads its nix.conf".to_owned(),
+            accepted: "~/.config/nix/nix.conf in the builder, or a Secret (docs/operating.md)".to_owned(),
+        });
+    }
     Ok(())
 }
 
@@ -86,8 +97,8 @@ pub(crate) fn check_value(text: &str) -> Result<(), String> {
     if text.contains('#') {
         return Err("nix.conf takes the rest of the line for a comment".to_owned());
     }
-    match text.chars().find(|c| c.is_control()) {
-        Some(c) => Err(format!("holds the control character U+{:04X}", u32::from(c))),
-        None => Ok(()),
+    if let Some(c) = text.chars().find(|c| c.is_control()) {
+        return Err(format!("holds the control character U+{:04X}", u32::from(c)));
     }
+    secret::refuse(text, "a netrc file can hold it (docs/operating.md)")
 }

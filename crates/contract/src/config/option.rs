@@ -54,16 +54,15 @@ impl Opt {
         }
     }
 
-    /// The same for a log, without what may be secret: the password of a proxy, and the values of tables, one of
-    /// which may be an access token.
+    /// The same for a log, without what may be secret: the values of tables, of whose keys we know
+    /// nothing.
     #[must_use]
     pub fn logged(&self, config: &Config) -> Option<String> {
-        match (self.kind, self.value(config)) {
-            (Kind::Text(form), Value::Text(text)) => Value::Text(form.presentable(&text)).to_toml(),
-            (_, Value::Map(settings)) => {
+        match self.value(config) {
+            Value::Map(settings) => {
                 Value::Map(settings.into_keys().map(|key| (key, "…".to_owned())).collect()).to_toml()
             }
-            (_, Value::Json(_)) => Value::Text("…".to_owned()).to_toml(),
+            Value::Json(_) => Value::Text("…".to_owned()).to_toml(),
             _ => self.shown(config),
         }
     }

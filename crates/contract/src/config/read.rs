@@ -12,6 +12,7 @@ use super::nearest::nearest;
 use super::nix_settings;
 use super::option::{Kind, Opt};
 use super::scalar::{nix_setting, scalar, string, what};
+use super::secret;
 use super::table::{TABLES, options};
 use super::value::{Value, key_text};
 
@@ -241,7 +242,19 @@ impl Reader<'_> {
     fn json(&mut self, path: &str, value: &Spanned<DeValue<'_>>) -> serde_json::Value {
         use serde_json::Value as Json;
         match value.get_ref() {
-            DeValue::String(text) => Json::from(text.as_ref()),
+            DeValue::String(text) => {
+                if let Err(why) = secret::refuse(text, "a Secret can hold it") {
+                    let problem = format!("{} is refused: {why}", string(text));
+                    self.refuse(
+                        value.span(),
+                        path,
+                        problem,
+                        "a reference to a Secret, or a file of one",
+                        None,
+                    );
+                }
+                Json::from(text.as_ref())
+            }
             DeValue::Boolean(value) => Json::from(*value),
             DeValue::Integer(number) => match i64::from_str_radix(number.as_str(), number.radix()) {
                 Ok(number) => Json::from(number),

@@ -4,10 +4,11 @@ use toml::de::DeValue;
 
 use super::nix_settings;
 use super::option::Kind;
+use super::secret;
 use super::units::{self, Size};
 use super::value::Value;
 
-/// The value as it was written, shortened, with its type.
+/// The value as it was written, shortened and without passwords, with its type.
 pub(super) fn what(value: &DeValue<'_>) -> String {
     match value {
         DeValue::String(text) => string(text),
@@ -21,6 +22,7 @@ pub(super) fn what(value: &DeValue<'_>) -> String {
 }
 
 pub(super) fn string(text: &str) -> String {
+    let text = secret::hidden(text);
     let short: String = text.chars().take(60).collect();
     let more = if short.len() < text.len() { "…" } else { "" };
     format!("the string {short:?}{more}")

@@ -169,7 +169,8 @@ pub(super) static DAEMON: [Opt; 18] = [
         key: "proxy",
         kind: Kind::Text(Text::Proxy),
         example: "\"http://proxy.example:3128\"",
-        doc: "Proxy for http and https, of the daemon, of its builds that have the network, and of the user.",
+        doc: "Proxy for http and https, of the daemon, of its builds that have the network, and of the user. \
+              One that asks for a password is reached by way of a forwarder that asks for none.",
         readers: &[Reader::Daemon, Reader::User],
         effect: Effect::Restart,
         field: field!(daemon.proxy),
