@@ -64,6 +64,7 @@ fn secrets_are_not_repeated() {
         ("nix-with-password", "t0psecret"),
         ("nix-access-tokens", "t0psecret"),
         ("k8s-env-with-password", "t0psecret"),
+        ("k8s-annotation-with-password", "t0psecret"),
         ("k8s-pod-patch-password", "t0psecret"),
     ] {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/refused");

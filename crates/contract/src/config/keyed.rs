@@ -91,7 +91,7 @@ impl Keyed {
         match self {
             Self::Labels | Self::NodeLabels if value.is_empty() => Ok(()),
             Self::Labels | Self::NodeLabels => part(value),
-            Self::Annotations => Ok(()),
+            Self::Annotations => secret::refuse(value, "whoever may read the objects could as well"),
             Self::Environment if value.contains('\0') => Err("holds a zero byte".to_owned()),
             Self::Environment => secret::refuse(value, "a Secret that is mounted as a file can hold it"),
             Self::Hosts if value.parse::<IpAddr>().is_ok() => Ok(()),
