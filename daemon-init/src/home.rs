@@ -22,15 +22,33 @@ use crate::volume::{lock, mark};
 const FILE: &str = ".trampoline-home";
 /// Hex digits of an identity.
 const LENGTH: usize = 32;
+/// Users write there.
+const FLAGS: i32 = OFlag::O_NOFOLLOW.union(OFlag::O_NONBLOCK).bits();
 
 /// The identity of the mounted home volume, made on first sight.
 ///
 /// # Errors
 /// When the home cannot be read or written.
 pub fn identity(paths: &Paths) -> Result<String, StoreError> {
+    if let Some(known) = known(paths) {
+        return Ok(known);
+    }
     let path = paths.home.join(FILE);
-    let flags = (OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits();
-    let opened = OpenOptions::new().read(true).custom_flags(flags).open(&path);
+    let made = mark::fresh()?.store_id;
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o444).custom_flags(FLAGS).open(&path);
+    match file {
+        Ok(mut file) => file.write_all(made.as_bytes()).context("write", &path)?,
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(e) => return Err(StoreError::io("create", &path, e)),
+    }
+    Ok(made)
+}
+
+/// The same, where it was seen before and can be read.
+#[must_use]
+pub fn known(paths: &Paths) -> Option<String> {
+    let path = paths.home.join(FILE);
+    let opened = OpenOptions::new().read(true).custom_flags(FLAGS).open(&path);
     let mut known = String::new();
     match opened {
         Ok(file) => {
@@ -42,17 +60,8 @@ pub fn identity(paths: &Paths) -> Result<String, StoreError> {
         Err(error) => tracing::warn!(%error, path = %path.display(), "the home's identity cannot be read"),
     }
     let known = known.trim_end();
-    if known.len() == LENGTH && known.bytes().all(|b| b.is_ascii_hexdigit()) {
-        return Ok(known.to_owned());
-    }
-    let made = mark::fresh()?.store_id;
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o444).custom_flags(flags).open(&path);
-    match file {
-        Ok(mut file) => file.write_all(made.as_bytes()).context("write", &path)?,
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-        Err(e) => return Err(StoreError::io("create", &path, e)),
-    }
-    Ok(made)
+    let is_one = known.len() == LENGTH && known.bytes().all(|b| b.is_ascii_hexdigit());
+    is_one.then(|| known.to_owned())
 }
 
 /// Whether roots of the store may point into another home than this one.

@@ -67,19 +67,34 @@ pub fn prepare(paths: &Paths) -> Result<(), Error> {
     }
 }
 
+/// As much of it as root can do that has no power over others' files: from then on nobody but root makes a folder on the run volume,
+/// and root's own is there. [`prepare`] does the rest when the daemon container starts.
+///
+/// # Errors
+/// See [`Error`].
+pub fn ahead(paths: &Paths) -> Result<(), Error> {
+    let dir = take_run_volume(&paths.run)?;
+    writer_folder(&paths.run, &dir, Container::Daemon)
+}
+
 /// One folder per writer. A memory emptyDir starts as 0777, a tmpfs volume as we asked for it; either way it must be root's, or
 /// whoever owns it could replace what root publishes.
 fn run_volume(run: &Path) -> Result<(), Error> {
+    let dir = take_run_volume(run)?;
+    for container in Container::ALL {
+        writer_folder(run, &dir, container)?;
+    }
+    Ok(())
+}
+
+fn take_run_volume(run: &Path) -> Result<OwnedFd, Error> {
     let dir = open_dir(run)?;
     let owner = fstat(&dir).map_err(|e| change(run, e))?.st_uid;
     if owner != me() {
         return Err(Error::Owner { path: run.to_owned(), uid: owner });
     }
     fchmod(&dir, mode(0o755)).map_err(|e| change(run, e))?;
-    for container in Container::ALL {
-        writer_folder(run, &dir, container)?;
-    }
-    Ok(())
+    Ok(dir)
 }
 
 /// Made under another name and renamed: whoever waits for its folder finds it complete.

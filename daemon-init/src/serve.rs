@@ -132,13 +132,13 @@ fn steps(
     let settings = config.config().daemon.clone();
     let store = match isolation {
         Isolation::Privileged => {
-            let store = store::open(paths, settings.copy_threads, adopt, &home, signals, reporter)?;
+            let store = store::open(paths, settings.copy_threads, adopt, Some(&home), signals, reporter)?;
             bind::bind(&paths.volume(), &paths.nix)?;
             store
         }
         Isolation::Userns => {
             proof::of_the_pod(paths)?;
-            let store = store::seeded_ahead(paths, signals, reporter)?;
+            let store = store::seeded_ahead(paths, &home, signals, reporter)?;
             proof::ids::prove_on(&paths.mark_dir())?;
             store
         }
@@ -198,15 +198,25 @@ fn steps(
 }
 
 /// The run volume, the configuration, and which home this is.
-pub(crate) fn begin(paths: &Paths, reporter: &mut Reporter) -> Result<(Watched, String), Error> {
+fn begin(paths: &Paths, reporter: &mut Reporter) -> Result<(Watched, String), Error> {
+    let config = configured(paths, reporter, prepare::prepare)?;
+    let home = home::identity(paths)?;
+    Ok((config, home))
+}
+
+/// The run volume, as far as this container prepares it, and the configuration.
+pub(crate) fn configured(
+    paths: &Paths,
+    reporter: &mut Reporter,
+    prepare: impl FnOnce(&Paths) -> Result<(), prepare::Error>,
+) -> Result<Watched, Error> {
     // First of all, before anything can fail: a ready file of a daemon that was killed must not stand.
     files::withdraw(&paths.run_dir(Container::Daemon).join(file::READY)).map_err(Error::Withdraw)?;
-    prepare::prepare(paths)?;
+    prepare(paths)?;
     let config = Watched::load(&paths.config)?;
     log::init(&config.config().log);
     reporter.config(config.digest(), None);
-    let home = home::identity(paths)?;
-    Ok((config, home))
+    Ok(config)
 }
 
 /// What killed seedings left behind goes when the builder serves.

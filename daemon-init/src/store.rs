@@ -36,7 +36,8 @@ pub struct Store {
     pub checkpoints: Checkpoints,
 }
 
-/// Opens the volume and brings the image's paths onto it. SIGTERM ends it, and the next start goes on from there.
+/// Opens the volume and brings the image's paths onto it. SIGTERM ends it, and the next start goes on from there. `home` is the
+/// mounted one, if that is known.
 ///
 /// # Errors
 /// See [`StoreError`].
@@ -44,7 +45,7 @@ pub fn open(
     paths: &Paths,
     threads: u32,
     adopt: bool,
-    home: &str,
+    home: Option<&str>,
     signals: &Signals,
     reporter: &mut Reporter,
 ) -> Result<Store, StoreError> {
@@ -57,17 +58,24 @@ pub fn open(
             volume::open(&Open { root: &paths.volume_root, image: &image, adopt, abort: &abort })?;
         let checkpoints = checkpoints(paths, &volume)?;
         verify(&mut volume, &image, &checkpoints, reporter, &abort)?;
-        let options =
-            Options { threads: fitting(threads), may_collect: !home::is_another(volume.mark(), home) };
+        // One that cannot be told is no home of this store's.
+        let may_collect = !home::is_another(volume.mark(), home.unwrap_or_default());
+        let options = Options { threads: fitting(threads), may_collect };
         let seeded = seed::run(&mut volume, &image, options, &watch)?;
         checkpoints.begin()?;
         Ok((volume, seeded, checkpoints))
     })?;
     report(seeded, &image);
-    if volume.mark().is_some_and(|mark| mark.home_id.is_empty()) {
-        volume.remember_home(home)?;
+    if let Some(home) = home {
+        remember(&mut volume, home)?;
     }
     Ok(Store { volume, image, checkpoints })
+}
+
+/// The first home is the store's.
+fn remember(volume: &mut Volume, home: &str) -> Result<(), StoreError> {
+    let is_first = volume.mark().is_some_and(|mark| mark.home_id.is_empty());
+    if is_first { volume.remember_home(home) } else { Ok(()) }
 }
 
 /// Opens a volume that `prepare --seed` has made ready: mounted at `/nix` it covers the image's own store, so nothing can be brought
@@ -75,7 +83,12 @@ pub fn open(
 ///
 /// # Errors
 /// [`StoreError::NotSeeded`] where it is not this image's; else as [`open`].
-pub fn seeded_ahead(paths: &Paths, signals: &Signals, reporter: &mut Reporter) -> Result<Store, StoreError> {
+pub fn seeded_ahead(
+    paths: &Paths,
+    home: &str,
+    signals: &Signals,
+    reporter: &mut Reporter,
+) -> Result<Store, StoreError> {
     let image = load(paths)?;
     let abort = Abort::new();
     let not_seeded = |found: &str| StoreError::NotSeeded { path: paths.volume(), found: found.to_owned() };
@@ -93,7 +106,10 @@ pub fn seeded_ahead(paths: &Paths, signals: &Signals, reporter: &mut Reporter) -
         })?;
     }
     match volume.mark() {
-        Some(_) if volume.holds(&image) => Ok(Store { volume, image, checkpoints }),
+        Some(_) if volume.holds(&image) => {
+            remember(&mut volume, home)?;
+            Ok(Store { volume, image, checkpoints })
+        }
         Some(mark) if mark.image.is_empty() => Err(not_seeded("a store that is not whole")),
         Some(_) => Err(not_seeded("the store of another image")),
         None => Err(not_seeded("nothing")),

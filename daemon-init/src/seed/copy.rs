@@ -1,5 +1,6 @@
 //! Copies store paths with the metadata that Nix gives them: owner root, modes 0444 and 0555, time 1.
 
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, FileTimes, OpenOptions};
 use std::io::{Read, Write};
@@ -25,6 +26,8 @@ const SYNC_EVERY: u64 = 32 << 20;
 const TELL_EVERY: u64 = 4 << 20;
 /// Larger buffers made no difference.
 const BUFFER: usize = 128 << 10;
+/// Of a folder in the store.
+const SEALED: u32 = 0o555;
 /// Files of one folder that a thread takes at once.
 const CHUNK: usize = 32;
 
@@ -36,7 +39,7 @@ enum Task {
     Leaves(Arc<(PathBuf, PathBuf)>, Vec<(OsString, bool)>),
 }
 
-/// Copies each `(from, to)`; `to` must not exist. Nothing is durable yet on return. `volume` is what the side
+/// Copies each `(from, to)`; `to` must not exist, and is what [`place`] takes. Nothing is durable yet on return. `volume` is what the side
 /// thread makes durable meanwhile, `total` the expected bytes.
 pub(super) fn copy(
     trees: Vec<(PathBuf, PathBuf)>,
@@ -46,8 +49,11 @@ pub(super) fn copy(
     watch: &Watch<'_>,
 ) -> Result<(), StoreError> {
     let (wake, woken) = sync_channel(1);
-    let (done, folders, masked) = (AtomicU64::new(0), Mutex::new(Vec::new()), is_masked());
-    let copier = Copier { watch, wake, total, done, folders, masked };
+    let status = fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
+    let folder_mode = if overrides(&status) { SEALED } else { 0o755 };
+    let tops: HashSet<PathBuf> = trees.iter().map(|(_, to)| to.clone()).collect();
+    let (done, folders, masked) = (AtomicU64::new(0), Mutex::new(Vec::new()), is_masked(&status));
+    let copier = Copier { watch, wake, total, done, folders, folder_mode, masked };
     let tasks = trees.into_iter().map(|(from, to)| Task::Tree(from, to)).collect();
     std::thread::scope(|scope| {
         scope.spawn(move || {
@@ -75,6 +81,9 @@ pub(super) fn copy(
         )?;
         // Last: each entry made below a folder changes its time.
         for folder in copier.folders.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            if folder_mode != SEALED && !tops.contains(&folder) {
+                seal(&folder)?;
+            }
             set_time(&folder)?;
         }
         watch.observer.progress(total, total);
@@ -88,6 +97,8 @@ struct Copier<'a> {
     total: u64,
     done: AtomicU64,
     folders: Mutex<Vec<PathBuf>>,
+    /// That folders are made with.
+    folder_mode: u32,
     /// A file does not get the mode that it is made with.
     masked: bool,
 }
@@ -104,9 +115,10 @@ impl Copier<'_> {
         if !kind.is_dir() {
             return self.leaf(&from, &to, kind.is_symlink(), buffer);
         }
-        DirBuilder::new().mode(0o555).create(&to).context("make", &to)?;
+        DirBuilder::new().mode(self.folder_mode).create(&to).context("make", &to)?;
         if self.masked {
-            fs::set_permissions(&to, fs::Permissions::from_mode(0o555)).context("set the mode of", &to)?;
+            let mode = fs::Permissions::from_mode(self.folder_mode);
+            fs::set_permissions(&to, mode).context("set the mode of", &to)?;
         }
         let mut leaves = Vec::new();
         let folders = Arc::new((from, to));
@@ -183,14 +195,30 @@ impl Copier<'_> {
     }
 }
 
+/// Moves what was copied to where it belongs. A folder can only be moved by whoever may write to it, so that it may get its mode last.
+pub(super) fn place(from: &Path, to: &Path) -> Result<(), StoreError> {
+    fs::rename(from, to).context("move into place", to)?;
+    let stat = fs::symlink_metadata(to).context("look at", to)?;
+    if stat.is_dir() && stat.mode() & 0o7777 != SEALED { seal(to) } else { Ok(()) }
+}
+
+fn seal(folder: &Path) -> Result<(), StoreError> {
+    fs::set_permissions(folder, fs::Permissions::from_mode(SEALED)).context("set the mode of", folder)
+}
+
 fn set_time(path: &Path) -> Result<(), StoreError> {
     let time = TimeSpec::new(1, 0);
     utimensat(AT_FDCWD, path, &time, &time, UtimensatFlags::NoFollowSymlink).context("set the time of", path)
 }
 
+/// Whether modes keep us from nothing (CAP_DAC_OVERRIDE, capability 1): else whoever fills a folder must be able to write to it.
+fn overrides(status: &str) -> bool {
+    let held = status_field(status, "CapEff").and_then(|held| u64::from_str_radix(held, 16).ok());
+    held.is_some_and(|held| held & (1 << 1) != 0)
+}
+
 /// Whether this process's umask takes away one of the bits that we need. Unknown counts as yes: it costs time only.
-fn is_masked() -> bool {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = status_field(&status, "Umask");
+fn is_masked(status: &str) -> bool {
+    let mask = status_field(status, "Umask");
     mask.and_then(|mask| u32::from_str_radix(mask, 8).ok()).is_none_or(|mask| mask & 0o555 != 0)
 }

@@ -1,6 +1,7 @@
 //! The folders of a store, as Nix itself makes them.
 
 use std::fs::{OpenOptions, Permissions};
+use std::io::ErrorKind;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown, symlink};
 
 use nix::fcntl::OFlag;
@@ -32,7 +33,11 @@ pub(super) fn make(volume: &Volume, image: &Image) -> Result<(), StoreError> {
             .custom_flags((OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW).bits())
             .open(&store)
             .context("open", &store)?;
-        fchown(&dir, Some(0), Some(group)).context("set the group of", &store)?;
+        match fchown(&dir, Some(0), Some(group)) {
+            // Root without that power: nix-daemon gives it its group when it opens the store.
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {}
+            done => done.context("set the group of", &store)?,
+        }
         dir.set_permissions(Permissions::from_mode(0o1775)).context("set the mode of", &store)?;
     }
     for (folder, mode) in FOLDERS {

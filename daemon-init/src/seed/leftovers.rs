@@ -1,8 +1,9 @@
 //! What killed runs leave behind: renamed aside at once, deleted only when the builder is ready. ext4 looks long for
 //! inodes that were not just deleted, so deleting first makes the next copy many times slower.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::ErrorKind;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::abort::Abort;
@@ -50,7 +51,14 @@ pub(crate) fn move_aside(mark_dir: &Path, path: &Path) -> Result<Option<PathBuf>
         .map(|n| leftovers.join(format!("{n}-{name}")))
         .find(|to| fs::symlink_metadata(to).is_err_and(|e| e.kind() == ErrorKind::NotFound));
     let Some(to) = free else { return Ok(None) };
-    fs::rename(path, &to).context("move aside", path)?;
+    match fs::rename(path, &to) {
+        // Whoever moves a folder must be able to write to it, be it root, unless that may override anything.
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            fs::set_permissions(path, Permissions::from_mode(0o755)).context("open for moving", path)?;
+            fs::rename(path, &to).context("move aside", path)?;
+        }
+        moved => moved.context("move aside", path)?,
+    }
     Ok(Some(to))
 }
 

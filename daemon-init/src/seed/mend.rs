@@ -86,7 +86,7 @@ fn restore(volume: &Volume, image: &Image, entry: &Entry<'_>, watch: &Watch<'_>)
     }
     watch.durability.filesystem(volume.dir()).context("make durable what was copied to", volume.path())?;
     set_aside(&volume.mark_dir(), volume.path(), &[entry.path])?;
-    fs::rename(&made, &place).context("move into place", &place)?;
+    copy::place(&made, &place)?;
     leftovers::remove_staging(&staging)
 }
 

@@ -137,7 +137,7 @@ fn bring(
     for name in &plan.names {
         let to = volume.store_path(name);
         // Nobody else writes here, and what was in the way is aside.
-        std::fs::rename(staging.join(name), &to).context("move into place", &to)?;
+        copy::place(&staging.join(name), &to)?;
     }
     let store = volume.path().join("store");
     File::open(&store).and_then(|dir| watch.durability.file(&dir)).context("make durable", &store)?;

@@ -113,7 +113,9 @@ impl NixStore {
         };
         let held = |path: &Path| held().map_err(|e: std::io::Error| StoreError::io("start", path, e));
         let mut command = Command::new(&self.program);
-        clean(command.args(["--store", &self.store]).args(args)).stderr(Stdio::piped());
+        // Nothing is built, and without build users it leaves the store folder's group, which not every root may change, alone.
+        let options = ["--store", &self.store, "--option", "build-users-group", ""];
+        clean(command.args(options).args(args)).stderr(Stdio::piped());
         if input.is_some() {
             command.stdin(Stdio::piped()).stdout(held(&self.program)?);
         } else {

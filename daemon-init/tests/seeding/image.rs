@@ -22,10 +22,11 @@ pub(crate) struct StorePath {
     shared: bool,
 }
 
-/// `nix-store` of this machine on the store below `root`.
+/// `nix-store` of this machine on the store below `root`, also by a root that may not give the store folder another group.
 pub(crate) fn nix_store(root: &Path, args: &[&str]) -> Command {
     let mut command = Command::new("nix-store");
-    command.env_remove("NIX_REMOTE").arg("--store").arg(format!("local?root={}", root.display())).args(args);
+    command.env_remove("NIX_REMOTE").arg("--store").arg(format!("local?root={}", root.display()));
+    command.args(["--option", "build-users-group", ""]).args(args);
     command
 }
 

@@ -12,7 +12,7 @@ use daemon_init::seed::error::StoreError;
 use daemon_init::seed::verify::{self, Verified};
 use daemon_init::seed::watch::{Observer, Unwatched, Watch};
 use daemon_init::seed::{Image, delete_leftovers};
-use daemon_init::volume::{self, Open};
+use daemon_init::volume::{self, Open, Volume};
 
 use crate::image::{Scratch, add_users_path, nix_store_output};
 use crate::mounts::Memory;
@@ -44,14 +44,20 @@ impl Scene {
     }
 
     pub(crate) fn verify(&self, since: i64, named: &[String]) -> Verified {
+        let (volume, verified) = self.found(since, named);
+        delete_leftovers(&volume, &Abort::new()).unwrap();
+        verified
+    }
+
+    /// The same; what was damaged lies aside.
+    pub(crate) fn found(&self, since: i64, named: &[String]) -> (Volume, Verified) {
         let abort = Abort::new();
         let mut volume =
             volume::open(&Open { root: &self.root, image: &self.image, adopt: false, abort: &abort })
                 .unwrap();
         let verified =
             verify::since(&mut volume, &self.image, since, named, &Watch::new(&Unwatched, &abort)).unwrap();
-        delete_leftovers(&volume, &abort).unwrap();
-        verified
+        (volume, verified)
     }
 
     /// Where a store path lies.

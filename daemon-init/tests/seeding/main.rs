@@ -12,6 +12,7 @@ mod losses;
 mod merging;
 mod mounts;
 mod power_cuts;
+mod powerless;
 mod random;
 mod refusals;
 mod repairs;

@@ -74,7 +74,7 @@ fn a_changed_database_of_the_image_is_not_copied() {
 }
 
 /// Names, types, modes, owners, times, contents.
-fn assert_same_tree(a: &Path, b: &Path) {
+pub(crate) fn assert_same_tree(a: &Path, b: &Path) {
     let list = |dir: &Path| {
         let output = std::process::Command::new("find")
             .current_dir(dir)

@@ -29,6 +29,9 @@ pub(super) fn apply(spec: &mut PodSpec, config: &Config) {
 }
 
 fn prepare(container: &mut Container) {
+    // The daemon's container does later what wants more. Root is nobody outside of the pod, and here not even over the user's files.
+    let drop = Some(vec!["ALL".to_owned()]);
+    container.security_context.get_or_insert_default().capabilities = Some(Capabilities { drop, add: None });
     container.command.get_or_insert_default().push(SEED.to_owned());
     container.volume_mounts.get_or_insert_default().push(VolumeMount {
         name: Volume::Config.name().to_owned(),

@@ -30,6 +30,10 @@ fn all_but_the_daemon_meet_restricted() {
                 volume.as_object().unwrap().keys().filter(|key| *key != "name").collect();
             assert!(kinds.iter().all(|kind| VOLUME_TYPES.contains(&kind.as_str())), "{volume}");
         }
+        // In a user namespace of its own "restricted" lets it be root, from version 1.35 on, if it is nothing else.
+        let found = violations(&container(&pod, "prepare"), &OF_A_CONTAINER);
+        let as_root = |found: &String| found.contains("Non-root");
+        assert_eq!(found.iter().all(as_root), pod["hostUsers"] == false, "{found:?}");
         // The list itself finds what is wrong.
         assert!(!violations(&container(&pod, "daemon"), &OF_A_CONTAINER).is_empty());
     }
