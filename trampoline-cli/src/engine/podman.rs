@@ -137,9 +137,7 @@ impl Engine for Podman {
     }
 
     async fn delete_pod(&self, builder: &str) -> Result<()> {
-        self.run(&["pod", "rm", "--force", "--ignore", "--time", "0", &super::pod_name(builder)])
-            .await
-            .map(drop)
+        pods::delete(self, builder).await
     }
 
     async fn delete_volumes(&self, builder: &str, volumes: &[Volume]) -> Result<()> {

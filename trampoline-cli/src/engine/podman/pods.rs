@@ -17,6 +17,9 @@ const INFRA: Duration = Duration::from_secs(15);
 /// What podman says of a pod whose infra container is ending: to whoever would join it, and to whoever would start it.
 const ON_ITS_WAY_OUT: [&str; 2] = ["cannot get namespace path", "tarting some container dependencies"];
 
+/// What podman says of a pod whose infra container has gone meanwhile.
+const NO_INFRA: &str = "no infra container";
+
 /// Volumes first: `kube play` of podman 4.3 refuses an existing volume in a manifest, and would let podman copy the
 /// image's `/nix` into an empty one.
 pub(super) async fn apply(podman: &Podman, rendering: &Rendering, ui: Ui) -> Result<()> {
@@ -207,6 +210,18 @@ fn names(observed: &Observed, wanted: impl Fn(bool) -> bool) -> Vec<String> {
         .filter(|known| observed.containers.iter().any(|c| c.name == known.name() && wanted(c.running)))
         .map(|known| container_name(&observed.builder, known))
         .collect()
+}
+
+/// With all of its containers. The cleanup of the last one ends the infra container by itself; where podman's removal meets it, that
+/// ends with an error, and leaves a pod without containers, to be removed once more.
+pub(super) async fn delete(podman: &Podman, builder: &str) -> Result<()> {
+    let pod = pod_name(builder);
+    let args = ["pod", "rm", "--force", "--ignore", "--time", "0", &pod];
+    match podman.run(&args).await {
+        Err(error) if error.message.contains(NO_INFRA) => podman.run(&args).await,
+        removed => removed,
+    }
+    .map(drop)
 }
 
 /// Only those that carry the builder's label.
