@@ -96,6 +96,9 @@ pub trait Engine: Debug + Sync {
     /// What the engine still holds of a builder: pods, containers, volumes, by name.
     fn left(&self, builder: &str) -> Vec<String>;
 
+    /// What all containers of a builder's pod have said, as far as the engine has it, by one command.
+    fn logs(&self, builder: &str) -> Output;
+
     /// Whether the logs of a stopped builder can still be read.
     fn keeps_logs(&self) -> bool {
         true

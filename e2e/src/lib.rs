@@ -15,6 +15,7 @@ pub mod person;
 pub mod podman;
 pub mod process;
 pub mod processes;
+pub mod secrets;
 pub mod setting;
 pub mod terminal;
 pub mod volume;

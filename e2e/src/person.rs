@@ -81,6 +81,19 @@ impl Person {
         let _ = std::fs::remove_dir_all(self.root.path());
     }
 
+    /// Files of theirs that hold private keys: the client's, of each of their builders, and their own.
+    ///
+    /// # Panics
+    /// If a folder of theirs cannot be read.
+    #[must_use]
+    pub fn secret_files(&self) -> Vec<PathBuf> {
+        let builders = std::fs::read_dir(self.path("state/trampoline/builders"));
+        let builders = builders.into_iter().flatten().map(|entry| entry.expect("a folder of ours").path());
+        let files =
+            builders.flat_map(|builder| ["signing-key", "ssh/id_ed25519"].map(|file| builder.join(file)));
+        files.chain([self.path("home/.ssh/id_ed25519")]).filter(|file| file.is_file()).collect()
+    }
+
     fn path(&self, name: &str) -> PathBuf {
         self.root.path().join(name)
     }

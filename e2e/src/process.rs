@@ -10,6 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::output::Output;
+use crate::{secrets, setting};
 
 /// Time for what a killed program leaves in its pipes.
 const LEFT: Duration = Duration::from_secs(5);
@@ -41,11 +42,20 @@ pub struct Live {
     status: Option<ExitStatus>,
 }
 
-fn follow(pipe: impl Read + Send + 'static, sender: Sender<Event>, event: fn(Vec<u8>) -> Event) {
+/// `client`: its command line, if it is the client.
+fn follow(
+    pipe: impl Read + Send + 'static,
+    sender: Sender<Event>,
+    event: fn(Vec<u8>) -> Event,
+    client: Option<String>,
+) {
     std::thread::spawn(move || {
         let mut pipe = BufReader::new(pipe);
         let mut line = Vec::new();
         while pipe.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
+            if let (Some(client), Ok(line)) = (&client, std::str::from_utf8(&line)) {
+                secrets::search(client, line, &[]);
+            }
             if sender.send(event(std::mem::take(&mut line))).is_err() {
                 return;
             }
@@ -64,8 +74,11 @@ impl Live {
     ) -> Self {
         let pid = Pid::from_raw(i32::try_from(child.id()).expect("pids fit"));
         let (sender, events) = channel();
-        follow(child.stdout.take().expect("it is piped"), sender.clone(), Event::Out);
-        follow(child.stderr.take().expect("it is piped"), sender.clone(), Event::Err);
+        let (stdout, stderr) = (child.stdout.take().expect("it is piped"), child.stderr.take());
+        let is_client = setting::read().is_ok_and(|setting| what.contains(&*setting.cli.to_string_lossy()));
+        let client = is_client.then(|| what.clone());
+        follow(stdout, sender.clone(), Event::Out, client.clone());
+        follow(stderr.expect("it is piped"), sender.clone(), Event::Err, client);
         std::thread::spawn(move || drop(sender.send(Event::Ended(child.wait()))));
         let until = Instant::now() + deadline;
         Live { what, pid, events, stdin, until, out: Vec::new(), err: Vec::new(), open: 2, status: None }

@@ -167,6 +167,11 @@ impl Engine for Cluster {
         get.stdout.lines().map(|line| line.rsplit('/').next().unwrap_or(line).to_owned()).collect()
     }
 
+    fn logs(&self, builder: &str) -> Output {
+        // `prepare` is one of all; one that has not begun yet keeps nobody from the others.
+        kubectl(["logs", &only_pod(builder), "--all-containers", "--ignore-errors"]).run()
+    }
+
     fn keeps_logs(&self) -> bool {
         // They go with the pod.
         false

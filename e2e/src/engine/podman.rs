@@ -139,6 +139,10 @@ impl Engine for Podman {
         names.lines().filter(of_it).map(str::to_owned).collect()
     }
 
+    fn logs(&self, builder: &str) -> Output {
+        self.podman().args(["pod", "logs", &pod_name(builder)]).run()
+    }
+
     fn pods(&self, builder: &str) -> usize {
         // One that was made halfway has not all of its containers, and one that was made twice has more.
         self.left(builder).iter().filter(|name| name.ends_with("-daemon")).count()

@@ -6,6 +6,7 @@ pub(crate) mod exhaust;
 pub(crate) mod files;
 pub(crate) mod links;
 pub(crate) mod processes;
+pub(crate) mod secrets;
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;

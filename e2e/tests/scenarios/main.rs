@@ -37,7 +37,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use e2e::engine::Need;
-use e2e::setting;
+use e2e::{secrets, setting};
 use libtest_mimic::{Arguments, Trial};
 
 /// A rule, and what shows that it holds.
@@ -90,6 +90,7 @@ fn main() -> ExitCode {
         attack::processes::SCENARIOS,
         attack::daemon::SCENARIOS,
         attack::links::SCENARIOS,
+        attack::secrets::SCENARIOS,
         attack::exhaust::SCENARIOS,
         ssh::SCENARIOS,
         transfers::SCENARIOS,
@@ -128,9 +129,10 @@ fn main() -> ExitCode {
     });
     let conclusion = libtest_mimic::run(&arguments, trials.collect());
     if !arguments.list {
-        let told = shared::end(conclusion.has_failed());
+        shared::end(conclusion.has_failed());
+        let told = secrets::told();
         if !told.is_empty() {
-            say(format!("\nFAILED: secrets stand in the builder's logs: {told:?}\n"));
+            say(format!("\nFAILED: what must stay secret was told:\n{}\n", told.join("\n")));
             return ExitCode::FAILURE;
         }
     }

@@ -1,11 +1,17 @@
 //! One builder for all scenarios that leave it as they found it: each start costs seconds.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::OnceLock;
 
 use e2e::builder::Builder;
+use e2e::secrets::{self, Secret};
 use e2e::setting::setting;
 
 static SHARED: OnceLock<Builder> = OnceLock::new();
+
+/// The builder's own, with who may read them.
+pub(crate) const HOST_KEY: (&str, &str) = ("user", "/home/nix/.local/share/trampoline/ssh_host_ed25519_key");
+pub(crate) const SIGNING_KEY: (&str, &str) = ("daemon", "/nix/.trampoline/signing-key");
 
 /// The builder, set up by whoever needs it first.
 pub(crate) fn builder() -> &'static Builder {
@@ -13,40 +19,40 @@ pub(crate) fn builder() -> &'static Builder {
     SHARED.get_or_init(|| Builder::set_up(&[("maintenance.grace-window", "\"1h\"")]))
 }
 
-/// Takes it away; a static is never dropped. Gives what its logs have told that must stay secret.
-pub(crate) fn end(failed: bool) -> Vec<String> {
-    let Some(builder) = SHARED.get() else { return Vec::new() };
+/// Takes it away; a static is never dropped. Before, all that a whole run has left in its logs is searched for its secrets.
+pub(crate) fn end(failed: bool) {
+    let Some(builder) = SHARED.get() else { return };
     if failed {
         builder.keep_logs();
     }
-    let told = if failed { Vec::new() } else { secrets_told(builder) };
+    // It may be broken, and is taken away nevertheless.
+    if catch_unwind(AssertUnwindSafe(|| search(builder))).is_err() {
+        secrets::tell(format!("nobody knows: the secrets or the logs of {} cannot be read", builder.name()));
+    }
     let _ = builder.clean();
     builder.person().leave();
-    told
 }
 
-/// How private keys of SSH and tokens of a cluster begin, whoever's they are.
-const MARKS: [&str; 2] = ["PRIVATE KEY-----", "eyJhbGciOi"];
+/// Its secrets: its own, by the engine and not by the client, whose words are searched; and the client's.
+pub(crate) fn secrets(builder: &Builder) -> Vec<Secret> {
+    let own = [HOST_KEY, SIGNING_KEY].into_iter().flat_map(|(container, file)| {
+        let held = setting().engine.inside(builder.name(), container, &format!("cat {file}")).ok();
+        let secrets = Secret::in_file(file, &held.stdout);
+        assert!(!secrets.is_empty(), "no secret in {file}");
+        secrets
+    });
+    let clients = builder.secrets_of_the_client();
+    // One line for Nix, and several for ssh.
+    assert!(clients.len() > 3, "both of the client's keys: {}", clients.len());
+    own.chain(clients).collect()
+}
 
-/// Secrets that stand in what a whole run has left in the logs of its four containers, and in what `status` shows.
-fn secrets_told(builder: &Builder) -> Vec<String> {
-    let _ = builder.cli(["up"]).run();
-    let files = "cat /home/nix/.local/share/trampoline/ssh_host_ed25519_key \
-                 /trampoline/volume/nix/.trampoline/signing-key /nix/.trampoline/signing-key 2>/dev/null; true";
-    let held = setting().engine.as_root(builder.name(), files).stdout;
-    // Of a signing key only what stands behind its name is one; the rest are lines of base64.
-    let secrets: Vec<&str> = held
-        .lines()
-        .map(|line| line.split_once(':').map_or(line, |(_, secret)| secret))
-        .filter(|line| line.len() > 30 && !line.starts_with("-----"))
-        .chain(MARKS)
-        .collect();
-    let mut said = builder.cli(["status", "--json"]).run().stdout;
-    for container in ["daemon", "user", "maintenance", "shutdown-monitor"] {
-        let logs = builder.cli(["logs", container]).run();
-        said += &logs.stdout;
-        said += &logs.stderr;
-    }
-    assert!(secrets.len() > MARKS.len() + 1 && said.lines().count() > 8, "secrets and logs could be read");
-    secrets.into_iter().filter(|secret| said.contains(*secret)).map(str::to_owned).collect()
+fn search(builder: &Builder) {
+    builder.cli(["up"]).run().ok();
+    let secrets = secrets(builder);
+    let logs = builder.search_logs(&secrets).ok();
+    let both = format!("{}{}", logs.stdout, logs.stderr);
+    assert!(both.contains("session begins") && both.contains("ready nix="), "these are the logs: {logs}");
+    let status = builder.cli(["status", "--json"]).run().ok();
+    secrets::search(&status.what, &status.stdout, &secrets);
 }
