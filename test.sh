@@ -55,6 +55,7 @@ exec 7>"$cache/test.lock"
 flock -n 7 || { say 'another test run is under way on this machine; waiting for it'; flock 7; }
 take_target
 mkdir -p "$logs"
+: >"$logs/begun"
 
 # count LOG CODE: adds what the log's summaries say. A stage that failed without a failed test failed as a whole.
 count() {
@@ -444,12 +445,21 @@ leftovers() {
   done < <(podman volume ls --format '{{.Name}}' | grep -E '^trampoline-t-[0-9]+-[0-9]+-')
 } >/dev/null 2>&1 7>&- 8>&-
 
+# Whether a private key or a token stands in what this run has logged, of its own and of builders whose scenario failed. With what follows
+# a mark, which the source of tests that look for it, cited by a compiler, has not.
+no_secrets_logged() {
+  local told secret='BEGIN [A-Z ]*PRIVATE KEY-----|b3BlbnNzaC1rZXktdjE[A-Za-z0-9+/]{20}|eyJhbGciOi[A-Za-z0-9_-]{20}'
+  told=$(find "$logs" -type f -name '*log' -newer "$logs/begun" -exec grep -lE -e "$secret" {} +) || true
+  [[ -z $told ]] || { printf 'a private key or a token stands in\n%s\n' "$told"; return 1; }
+}
+
 # Everything of the stages that were not reached is not counted, so an early end must not look like a pass.
 finish() {
   trap - EXIT
   local number
   if ((${#pids[@]})); then kill "${pids[@]}" && wait; fi 2>/dev/null || true
   for number in "${own_numbers[@]}"; do TRAMPOLINE_LAB_NUMBER=$number "$own_cluster" down || failed=$((failed + 1)); done
+  checked no-secrets-logged no_secrets_logged
   if [[ -z $reached_end ]]; then
     failed=$((failed + 1))
     say 'stopped early'

@@ -31,7 +31,10 @@ impl Secret {
     #[must_use]
     pub fn in_file(what: &str, file: &str) -> Vec<Self> {
         let lines = file.lines().map(|line| line.split_once(':').map_or(line, |(_, secret)| secret));
-        let long = lines.filter(|line| line.len() > 30 && !line.starts_with("-----"));
+        // Lines that all keys have in common are the marks.
+        let common =
+            |line: &str| line.starts_with("-----") || MARKS.iter().any(|(_, mark)| line.contains(mark));
+        let long = lines.filter(|line| line.len() > 30 && !common(line));
         long.map(|line| Self::new(what, line)).collect()
     }
 }
