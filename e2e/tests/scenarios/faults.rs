@@ -13,11 +13,11 @@ crate::scenarios! {
     Any: [
         killed_daemon_container_comes_back,
         hostile_user_cannot_touch_what_others_publish,
+        fork_bomb_of_the_user_leaves_the_daemon_building,
     ],
     Root: [
         killed_nix_daemon_is_replaced_and_builds_go_on,
         ready_file_of_a_dead_daemon_is_not_believed,
-        fork_bomb_of_the_user_leaves_the_daemon_building,
     ],
 }
 

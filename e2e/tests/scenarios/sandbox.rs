@@ -13,9 +13,9 @@ crate::scenarios! {
         build_sees_neither_network_nor_processes_nor_run_volume,
         fixed_output_build_sees_the_network_and_nothing_else,
         build_has_namespaces_of_its_own,
+        user_cannot_switch_the_sandbox_off,
     ],
     Root: [
-        user_cannot_switch_the_sandbox_off,
         every_agent_checks_a_configuration,
     ],
 }

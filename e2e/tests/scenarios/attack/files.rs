@@ -2,19 +2,19 @@
 
 use std::collections::BTreeSet;
 
+use contract::places::Container;
 use e2e::builder::Builder;
+use e2e::secrets::{Secret, found};
 use e2e::setting::setting;
 
-use super::{all_fail, all_work_for_root, as_root, attempts};
-use crate::shared;
+use super::{all_fail, all_work_for_root, attempts};
+use crate::shared::{self, HOST_KEY, SIGNING_KEY};
 
 crate::scenarios! {
     Any: [
         store_and_database_are_the_daemons_alone,
         what_agents_publish_is_theirs_alone,
         image_and_configuration_cannot_be_changed,
-    ],
-    Root: [
         builders_see_nothing_of_each_other,
     ],
 }
@@ -114,12 +114,40 @@ fn image_and_configuration_cannot_be_changed() {
     assert_eq!(field("Seccomp:"), "2", "a filter: {status}");
 }
 
+/// Prints all files in sight that are called what secrets of a builder are, on every mount and by way of every process.
+const IN_SIGHT: &str = "\
+    find / /home/nix /nix/.trampoline /trampoline/volume/nix/.trampoline /run/trampoline /tmp -xdev \
+      -path /nix/store -prune -o \\( -name ssh_host_ed25519_key -o -name signing-key -o -name t-secret \\) -exec cat {} + 2>/dev/null; \
+    for root in /proc/[0-9]*/root; do \
+      cat $root/home/nix/t-secret $root/home/nix/.local/share/trampoline/ssh_host_ed25519_key \
+          $root/nix/.trampoline/signing-key $root/trampoline/volume/nix/.trampoline/signing-key; \
+    done 2>/dev/null; true";
+
 fn builders_see_nothing_of_each_other() {
     let (one, other) = (shared::builder(), Builder::set_up(&[]));
-    other.shell("echo theirs >~/t-secret").ok();
-    for (builder, not) in [(one, &other), (&other, one)] {
-        let mounts = builder.shell("cat /proc/self/mountinfo").ok();
-        assert!(!mounts.stdout.contains(not.name()), "{mounts}");
+    let with_home = |builder: &Builder, text: &str| {
+        builder.shell(&format!("echo {text} >~/t-secret")).ok();
+        [shared::secrets(builder), vec![Secret::new("~/t-secret", text)]].concat()
+    };
+    let (ones, others) = (with_home(one, "t-secret-of-one"), with_home(&other, "t-secret-of-the-other"));
+    for (builder, own, not, theirs) in [(one, &ones, &other, &others), (&other, &others, one, &ones)] {
+        for container in Container::ALL {
+            let inside = |line| setting().engine.inside(builder.name(), container.name(), line).ok();
+            let mounts = inside("cat /proc/self/mountinfo");
+            assert!(!mounts.stdout.contains(not.name()), "{mounts}");
+            let seen = inside(IN_SIGHT).stdout;
+            let marks = found(&seen, &[]);
+            assert_eq!(found(&seen, theirs), marks, "{} sees what is not its builder's", container.name());
+            // Its own is there to be found.
+            let own = found(&seen, own);
+            let wanted: &[&str] = match container {
+                Container::Daemon => &["~/t-secret", HOST_KEY.1, SIGNING_KEY.1],
+                Container::User => &["~/t-secret", HOST_KEY.1],
+                Container::Maintenance | Container::ShutdownMonitor => &[],
+            };
+            let missing: Vec<_> = wanted.iter().filter(|what| !own.iter().any(|own| own == *what)).collect();
+            assert!(missing.is_empty(), "{} does not see {missing:?}", container.name());
+        }
         // Each agent is there once, so these are one builder's.
         let agents = builder.shell("cat /proc/[0-9]*/comm; true").ok();
         let seen: Vec<&str> = agents.stdout.lines().filter(|name| name.ends_with("-init")).collect();
@@ -129,10 +157,5 @@ fn builders_see_nothing_of_each_other() {
         );
         assert_eq!(seen.iter().filter(|name| **name == "daemon-init").count(), 1, "{agents}");
     }
-    let left =
-        as_root(one, "find / -xdev -name t-secret 2>/dev/null; ls /home/nix/t-secret 2>/dev/null; true");
-    assert_eq!(left.stdout, "", "{left}");
-    // It is there to be found.
-    assert_eq!(other.shell("cat /home/nix/t-secret").ok().text(), "theirs");
-    drop(setting().engine.left(other.name()));
+    one.shell("rm ~/t-secret").ok();
 }

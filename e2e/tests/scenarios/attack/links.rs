@@ -4,6 +4,7 @@ use e2e::builder::Builder;
 use e2e::checkout::Checkout;
 use e2e::nix_files::quick;
 use e2e::setting::setting;
+use serde_json::Value;
 
 use super::{all_fail, as_root};
 use crate::shared;
@@ -148,20 +149,45 @@ fn swapping(line: &str) -> String {
     format!("cd ~ && touch t-swapping && echo begun && while [ -e t-swapping ]; do {line}; done")
 }
 
-/// Links that Nix follows as root at each collection.
-const ROOTS: &str = "ln -sfn /nix/store t-root; ln -sfn /etc t-root; ln -sfn t-root t-root; ln -sfn /proc/1/root t-root; \
-                     ln -sfn /nix/var/nix/profiles t-root; rm -f t-root; mkdir t-root; rmdir t-root; mkfifo t-root; rm -f t-root";
 /// The file in the user's folder that root reads and makes at each start.
 const IDENTITY: &str = "for target in /etc/shadow /nix/t-planted /trampoline/volume/nix/t-planted /etc/t-planted; do \
                           rm -rf .trampoline-home; ln -s $target .trampoline-home; \
                         done; rm -rf .trampoline-home; mkfifo .trampoline-home; rm -rf .trampoline-home; mkdir .trampoline-home";
 
+/// A folder of root's, with a link of the name of the user's: where it leads is nobody's business.
+const HIDDEN: &str = "/nix/.trampoline/t-hidden";
+
+/// What takes the place of a link that root looks at, one after another.
+fn targets(link: &str) -> String {
+    let links = ["/nix/store", "/etc", link, "/proc/1/root", "/nix/var/nix/profiles", HIDDEN];
+    let links: String = links.iter().map(|target| format!("ln -sfn {target} {link}; ")).collect();
+    format!("{links} rm -f {link}; mkdir {link}; rmdir {link}; mkfifo {link}; rm -f {link}")
+}
+
+/// A folder on the way to a link of the user's, which comes and goes, and leads where root alone may go.
+fn parent(folder: &str) -> String {
+    let swap = |target: &str| {
+        format!("mv {folder} {folder}.away; ln -s {target} {folder}; rm {folder}; mv {folder}.away {folder}")
+    };
+    [HIDDEN, "/nix/var/nix/profiles"].map(swap).join("; ")
+}
+
 fn links_that_change_while_root_looks_lead_nowhere() {
     let builder = Builder::set_up(&[]);
     let tree = builder.pushed("swapped", &[("default.nix", &*quick("t-swapped", "kept"))]);
     let path = tree.cli(["build"]).run().ok();
-    let seen =
-        || as_root(&builder, "cksum </etc/shadow; ls -a / /etc /nix /nix/var/nix/profiles").ok().stdout;
+    let path = path.text();
+    // Nothing else knows of what it names.
+    let hide = format!(
+        "mkdir {HIDDEN} && echo hidden >/tmp/t-hidden && path=$(NIX_REMOTE=daemon nix-store --add /tmp/t-hidden) && \
+         ln -s $path {HIDDEN}/result && ln -s $path /nix/var/nix/profiles/result && rm /tmp/t-hidden && echo $path"
+    );
+    let hidden = as_root(&builder, &hide).ok();
+    let hidden = hidden.text();
+    let seen = || {
+        let look = format!("cksum </etc/shadow; ls -a / /etc /nix /nix/var/nix/profiles; ls -l {HIDDEN}");
+        as_root(&builder, &look).ok().stdout
+    };
     let before = seen();
     let with = |line: &str, meanwhile: &dyn Fn()| {
         let mut swaps = builder.cli(["shell", "--", "sh", "-c", &swapping(line)]).start();
@@ -171,12 +197,32 @@ fn links_that_change_while_root_looks_lead_nowhere() {
         drop(swaps.output());
         assert_eq!(seen(), before, "{line}");
     };
-    let root = "cd ~; nix-store --add-root ~/t-root --realise";
-    builder.shell(&format!("{root} {}", path.text())).ok();
-    with(ROOTS, &|| {
+    let made = format!(
+        "set -e; cd ~; mkdir t-parent; \
+         for link in t-kept t-link t-parent/result; do nix-store --add-root ~/$link --realise {path}; done >&2; \
+         touch -h -d '100 days ago' t-parent/result; ls -d ~/.local/state/trampoline/jobs/*/result"
+    );
+    let job = builder.shell(&made).ok();
+    let workspace = tree.shell("[ -L result ] && echo $PWD/result").ok();
+    let all = ["/home/nix/t-link", "/home/nix/t-parent/result", job.text(), workspace.text()];
+    // As Nix does it for whoever asks; what it finds to lead nowhere it takes away again.
+    let enter = all.map(|link| format!("ln -sfn {link} /nix/var/nix/gcroots/auto/t-$((n+=1))")).join("; ");
+    // It tells of what the user's links name, and not of what another's of the same name does.
+    let look = || {
+        as_root(&builder, &enter).ok();
+        for _ in 0..3 {
+            let told = builder.cli(["roots", "ls", "--json"]).run().ok().json();
+            let told = told.as_array().expect("a list");
+            let in_home =
+                |root: &&Value| root["name"].as_str().is_some_and(|name| name.starts_with("/home/nix/"));
+            assert!(told.iter().filter(in_home).all(|root| root["path"] != hidden), "{told:?}");
+        }
         builder.cli(["maintenance"]).run().ok();
         builder.shell("nix-collect-garbage").ok();
-    });
+    };
+    with(&parent("t-parent"), &look);
+    with(&parent(job.text().strip_suffix("/result").expect("one job")), &look);
+    with(&all.map(targets).join("; "), &look);
     with(IDENTITY, &|| {
         let ready = builder.status()["pod"]["ready"].clone();
         setting().engine.crash(builder.name(), "daemon");
@@ -187,5 +233,5 @@ fn links_that_change_while_root_looks_lead_nowhere() {
     builder.shell("cd ~; rm -rf .trampoline-home").ok();
     let accepted = builder.cli(["maintenance", "--accept-home"]).run().ok();
     assert!(accepted.stdout.contains("paths deleted"), "{accepted}");
-    assert_eq!(tree.shell(&format!("cat {}", path.text())).ok().text(), "kept");
+    assert_eq!(builder.shell(&format!("cat {path}")).ok().text(), "kept");
 }
