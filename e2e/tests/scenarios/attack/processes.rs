@@ -14,8 +14,6 @@ crate::scenarios! {
         agents_take_no_signals_of_the_user,
         user_who_kills_all_that_is_theirs_comes_in_again,
         nothing_but_sshd_listens_where_builds_could_ask,
-    ],
-    Root: [
         credentials_of_the_machine_are_out_of_reach_where_the_pod_may_close_the_way,
     ],
 }
