@@ -10,6 +10,8 @@ kube_version=${KUBE_VERSION:-1.37.2}
 kube_version=${kube_version#v}
 containerd_version=2.4.2
 runc_version=1.5.2
+# The last that maps no users of a pod.
+old_runc_version=1.1.15
 # Fills the registry, from outside and from pods.
 crane_version=0.22.1
 
@@ -22,6 +24,7 @@ esac
 kube_bin=$binaries/kubernetes-$kube_version
 containerd_bin=$binaries/containerd-$containerd_version
 runc_bin=$binaries/runc-$runc_version
+old_runc_bin=$binaries/runc-$old_runc_version
 crane_bin=$binaries/crane-$crane_version
 pause_bin=$binaries/pause-2
 registry_bin=$binaries/registry-1
@@ -85,9 +88,10 @@ build_containerd() {
     $module/cmd/{containerd,containerd-shim-runc-v2,ctr}@v$containerd_version
 }
 
+# build_runc VERSION FOLDER
 build_runc() {
-  cd / && GOBIN=$1 CGO_ENABLED=1 go install -trimpath -ldflags '-s -w' -tags seccomp \
-    github.com/opencontainers/runc@v$runc_version
+  cd / && GOBIN=$2 CGO_ENABLED=1 go install -trimpath -ldflags '-s -w' -tags seccomp \
+    "github.com/opencontainers/runc@v$1"
 }
 
 # The library's own program lets everybody in.
@@ -131,17 +135,18 @@ need_go() {
 need_binaries() {
   local folder
   # Where the cache is warm, nothing is needed of the machine.
-  for folder in "$kube_bin" "$containerd_bin" "$runc_bin" "$crane_bin" "$registry_bin" "$pause_bin"; do
+  for folder in "$kube_bin" "$containerd_bin" "$runc_bin" "$old_runc_bin" "$crane_bin" "$registry_bin" "$pause_bin"; do
     [[ -d $folder ]] || { need_go; break; }
   done
   built_once "$pause_bin" build_pause
   built_once "$kube_bin" build_kubernetes
   built_once "$containerd_bin" build_containerd
-  if [[ ! -d $runc_bin ]]; then
+  if [[ ! -d $runc_bin || ! -d $old_runc_bin ]]; then
     need cc:gcc pkg-config:pkg-config
     [[ -e /usr/include/seccomp.h ]] || need seccomp.h:libseccomp-dev
   fi
-  built_once "$runc_bin" build_runc
+  built_once "$runc_bin" build_runc "$runc_version"
+  built_once "$old_runc_bin" build_runc "$old_runc_version"
   built_once "$crane_bin" build_crane
   built_once "$registry_bin" build_registry
   command -v etcd >/dev/null || built_once "$etcd_bin" fetch_etcd

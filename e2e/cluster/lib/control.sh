@@ -125,6 +125,10 @@ state = "/run/containerd"
       runtime_type = "io.containerd.runc.v2"
       [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc.options]
         BinaryName = "$runc_bin/runc"
+    [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.old-runc]
+      runtime_type = "io.containerd.runc.v2"
+      [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.old-runc.options]
+        BinaryName = "$old_runc_bin/runc"
   [plugins."io.containerd.cri.v1.runtime".cni]
     bin_dirs = ["$(cni_plugins)"]
     conf_dir = "$folder/cni"
