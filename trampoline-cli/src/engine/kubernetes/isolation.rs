@@ -205,11 +205,13 @@ fn no_place(builder: &str, able: &[String], lack: &str, cause: &str) -> CliError
 async fn nodes(cluster: &Cluster, pod: &PodSpec) -> Result<Nodes> {
     let api: Api<Node> = Api::all(cluster.client.clone());
     let all = ListParams::default();
-    let (listed, handler) =
-        tokio::join!(cluster.attempt(|| api.list(&all)), handler(cluster, pod.runtime_class_name.as_deref()));
+    let (listed, class) =
+        tokio::join!(cluster.attempt(|| api.list(&all)), class(cluster, pod.runtime_class_name.as_deref()));
+    let pod = nodes::placed(pod, &class);
+    let handler = class.handler;
     match listed {
         Ok(list) => {
-            let eligible = list.items.iter().filter(|node| nodes::eligible(node, pod));
+            let eligible = list.items.iter().filter(|node| nodes::eligible(node, &pod));
             Ok(Nodes::Seen(eligible.map(|node| (node.name_any(), nodes::lacks(node, &handler))).collect()))
         }
         Err(Failed::Error(kube::Error::Api(status))) if failure::is_denied(&status) => Ok(Nodes::Hidden),
@@ -217,10 +219,11 @@ async fn nodes(cluster: &Cluster, pod: &PodSpec) -> Result<Nodes> {
     }
 }
 
-/// What nodes call a runtime class. Classes are the whole cluster's, too; most are called as their handler.
-async fn handler(cluster: &Cluster, class: Option<&str>) -> String {
-    let Some(name) = class else { return String::new() };
+/// What nodes call a runtime class, and where it lets pods run. Classes are the whole cluster's, too; most are called as their
+/// handler, and leave nodes out of it.
+async fn class(cluster: &Cluster, name: Option<&str>) -> RuntimeClass {
+    let Some(name) = name else { return RuntimeClass::default() };
     let classes: Api<RuntimeClass> = Api::all(cluster.client.clone());
     let found = cluster.attempt(|| classes.get(name)).await;
-    found.map_or_else(|_| name.to_owned(), |class| class.handler)
+    found.unwrap_or_else(|_| RuntimeClass { handler: name.to_owned(), ..RuntimeClass::default() })
 }

@@ -47,17 +47,25 @@ fn config_hint(message: &str) -> String {
     }
 }
 
-/// Of a node that does not map users, which it says of every try.
+/// Of a node that does not map users, or not with the runtime that the pod asks for, which it says of every try.
 pub(super) fn without_users(seen: &Seen, pod: &Pod, facts: &Facts) -> Option<Verdict> {
     let uid = pod.uid().unwrap_or_default();
     let events = of(facts, &uid);
     let said = events.filter_map(|event| event.message.as_ref()).rfind(|said| said.contains(NO_USERS))?;
-    let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).unwrap_or_default();
+    let spec = pod.spec.clone().unwrap_or_default();
+    let node = spec.node_name.unwrap_or_default();
+    let other = match spec.runtime_class_name {
+        Some(class) => {
+            format!("`runtime-class` under [kubernetes] can name another than {class}, or none")
+        }
+        None => "`node-selector` under [kubernetes] chooses a node that has it".to_owned(),
+    };
     Some(Verdict::Fatal {
         exit: Exit::Unsupported,
         message: format!("node {node} cannot run the pod of builder {}: {}", seen.builder, last_cause(said)),
-        hint: "it needs containerd 2.0 or CRI-O 1.25: `node-selector` under [kubernetes] chooses a node that has it, \
-               `isolation = \"privileged\"` under [daemon] needs no user namespaces; then `trampoline-cli setup`"
-            .to_owned(),
+        hint: format!(
+            "it needs containerd 2.0 or CRI-O 1.25, with runc 1.2 or crun 1.9: {other}; `isolation = \"privileged\"` under [daemon] \
+             needs no user namespaces; then `trampoline-cli setup`"
+        ),
     })
 }

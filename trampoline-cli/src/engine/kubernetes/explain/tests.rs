@@ -212,22 +212,29 @@ fn a_runtime_without_user_namespaces_is_named_with_its_node() {
     (status.container_statuses, status.init_container_statuses) = (None, None);
     let event = facts.events.last_mut().unwrap();
     event.reason = Some("FailedCreatePodSandBox".to_owned());
-    // As a kubelet says it of containerd 1.
-    event.message = Some(
-        "Failed to create pod sandbox: can't set `spec.hostUsers: false`, runtime does not support user namespaces".to_owned(),
-    );
-    match judge(&seen, &facts) {
-        Verdict::Fatal { exit: Exit::Unsupported, message, hint } => {
-            assert!(
-                message.contains("node node-1 cannot run the pod") && message.contains("hostUsers"),
-                "{message}"
-            );
-            assert!(
-                hint.contains("containerd 2.0") && hint.contains("`isolation = \"privileged\"`"),
-                "{hint}"
-            );
+    // As a kubelet says it of containerd 1, and of a handler with an old runc.
+    for (class, said, hinted) in [
+        (None, "runtime does not support user namespaces", "`node-selector` under [kubernetes]"),
+        (
+            Some("old"),
+            "RuntimeClass handler \"old-runc\" does not support user namespaces",
+            "can name another than old",
+        ),
+    ] {
+        seen.pod.as_mut().unwrap().spec.as_mut().unwrap().runtime_class_name = class.map(str::to_owned);
+        facts.events.last_mut().unwrap().message =
+            Some(format!("Failed to create pod sandbox: can't set `spec.hostUsers: false`, {said}"));
+        match judge(&seen, &facts) {
+            Verdict::Fatal { exit: Exit::Unsupported, message, hint } => {
+                assert!(
+                    message.contains("node node-1 cannot run the pod") && message.contains(said),
+                    "{message}"
+                );
+                assert!(hint.contains("containerd 2.0") && hint.contains(hinted), "{hint}");
+                assert!(hint.contains("`isolation = \"privileged\"`"), "{hint}");
+            }
+            other => panic!("{other:?}"),
         }
-        other => panic!("{other:?}"),
     }
 }
 

@@ -3,6 +3,7 @@
 use k8s_openapi::api::core::v1::{
     Node, NodeSelectorRequirement, NodeSelectorTerm, NodeStatus, PodSpec, Taint,
 };
+use k8s_openapi::api::node::v1::RuntimeClass;
 use kube::ResourceExt;
 
 use crate::engine::kubernetes::explain::tolerated;
@@ -11,6 +12,15 @@ use crate::engine::kubernetes::explain::tolerated;
 const KUBELET: u32 = 33;
 /// The kubelet's own taints: states that pass.
 const PASSING: &str = "node.kubernetes.io/";
+
+/// The pod as the API server will have it of that class.
+pub(super) fn placed(pod: &PodSpec, class: &RuntimeClass) -> PodSpec {
+    let mut pod = pod.clone();
+    let scheduling = class.scheduling.clone().unwrap_or_default();
+    pod.node_selector.get_or_insert_default().extend(scheduling.node_selector.unwrap_or_default());
+    pod.tolerations.get_or_insert_default().extend(scheduling.tolerations.unwrap_or_default());
+    pod
+}
 
 /// Whether the scheduler may choose this node for the pod, as far as the node is concerned.
 pub(super) fn eligible(node: &Node, pod: &PodSpec) -> bool {
@@ -70,7 +80,7 @@ pub(super) fn lacks(node: &Node, handler: &str) -> Option<String> {
         Some(true) => None,
         _ if handler.is_empty() => Some(format!("its container runtime ({runtime}) has no user namespaces")),
         _ => Some(format!(
-            "its container runtime ({runtime}) has none for the runtime class of handler {handler}"
+            "its container runtime ({runtime}) has no user namespaces for the runtime class of handler {handler}"
         )),
     }
 }
@@ -198,6 +208,25 @@ mod tests {
             ),
         ] {
             assert_eq!(eligible(&node, &pod(&spec)), goes, "{spec} {:?}", node.spec);
+        }
+    }
+
+    #[test]
+    fn a_runtime_class_has_a_say_in_where_a_pod_goes() {
+        let of = |scheduling: &Value| -> RuntimeClass {
+            let class = json!({ "metadata": {}, "handler": "kata", "scheduling": scheduling });
+            serde_json::from_value(class).unwrap()
+        };
+        let taints = json!([{ "key": "kata", "effect": "NoSchedule" }]);
+        let tainted = node("a", "v1.37.2", &json!([]), &json!({ "disk": "nvme" }), &taints);
+        let tolerations = json!([{ "key": "kata", "operator": "Exists" }]);
+        for (scheduling, goes) in [
+            (json!(null), false),
+            (json!({ "tolerations": tolerations }), true),
+            (json!({ "tolerations": tolerations, "nodeSelector": { "kata": "yes" } }), false),
+        ] {
+            let pod = placed(&pod(&json!({ "nodeSelector": { "disk": "nvme" } })), &of(&scheduling));
+            assert_eq!(eligible(&tainted, &pod), goes, "{scheduling}");
         }
     }
 }
