@@ -19,25 +19,25 @@ crate::scenarios! {
     ],
 }
 
-const AUTO: (&str, &str) = ("daemon.isolation", "\"auto\"");
+pub(super) const AUTO: (&str, &str) = ("daemon.isolation", "\"auto\"");
 const USERNS: (&str, &str) = ("daemon.isolation", "\"userns\"");
 const PRIVILEGED: (&str, &str) = ("daemon.isolation", "\"privileged\"");
 
 /// Of this level, in its newest version.
-fn enforcing(level: &str) -> Namespace {
+pub(super) fn enforcing(level: &str) -> Namespace {
     Namespace::new(&json!({
         "pod-security.kubernetes.io/enforce": level,
         "pod-security.kubernetes.io/enforce-version": "latest",
     }))
 }
 
-fn in_namespace(namespace: &Namespace, options: &[(&str, &str)]) -> Builder {
+pub(super) fn in_namespace(namespace: &Namespace, options: &[(&str, &str)]) -> Builder {
     let option = namespace.option();
     Builder::new(Person::new(), &[&[("kubernetes.namespace", &*option)], options].concat())
 }
 
 /// What `setup` says that it has chosen.
-fn chosen(setup: &Output) -> &str {
+pub(super) fn chosen(setup: &Output) -> &str {
     let line = setup.stderr.lines().find(|line| line.contains("isolation: "));
     line.unwrap_or_else(|| panic!("nothing is chosen: {setup}"))
 }

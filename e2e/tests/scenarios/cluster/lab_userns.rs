@@ -7,6 +7,7 @@ use e2e::cluster::{self, Global, lab};
 use e2e::person::Person;
 use serde_json::json;
 
+use super::isolation::{AUTO, chosen, enforcing, in_namespace};
 use super::userns::{USERNS, builds_sandboxed, refused, status_line};
 
 crate::scenarios! {
@@ -14,6 +15,8 @@ crate::scenarios! {
         installed_profile_is_in_force_and_suffices,
         default_profile_of_the_node_is_named_and_the_installed_one_helps,
         volume_in_user_space_is_named,
+        runtime_that_maps_no_users_is_named,
+        auto_asks_the_handler_of_the_runtime_class,
     ],
 }
 
@@ -116,4 +119,58 @@ fn volume_in_user_space_is_named() {
         refused.stderr.contains("MOUNT_ATTR_IDMAP") && refused.stderr.contains("storage-class"),
         "{refused}"
     );
+}
+
+/// A class whose pods an old runc runs, on the second node alone. It is not called as its handler.
+fn old_runtime() -> Global {
+    Global::new(
+        "runtimeclass",
+        json!({
+            "apiVersion": "node.k8s.io/v1",
+            "kind": "RuntimeClass",
+            "metadata": {},
+            "handler": "old-runc",
+            "scheduling": { "nodeSelector": { "kubernetes.io/hostname": "node-2" } },
+        }),
+    )
+}
+
+fn runtime_that_maps_no_users_is_named() {
+    let class = old_runtime();
+    let option = format!("{:?}", class.name());
+    let builder = Builder::new(Person::new(), &[USERNS, ("kubernetes.runtime-class", &option)]);
+    let words = [
+        "node node-2 cannot run the pod",
+        "handler \"old-runc\" does not support user namespaces",
+        "with runc 1.2 or crun 1.9",
+        &format!("can name another than {}", class.name()),
+        "`isolation = \"privileged\"` under [daemon]",
+    ];
+    refused(&builder, 71, &words);
+    // What is to be done helps.
+    builder.configure(&[USERNS]);
+    builder.cli(["setup", "--yes"]).within(120).run().ok();
+    builds_sandboxed(&builder, "t-new-runtime");
+}
+
+fn auto_asks_the_handler_of_the_runtime_class() {
+    let class = old_runtime();
+    let option = format!("{:?}", class.name());
+    let of_class = ("kubernetes.runtime-class", &*option);
+    let why = "(node-2: its container runtime (containerd:";
+    let lack = "has no user namespaces for the runtime class of handler old-runc)";
+
+    let namespace = enforcing("baseline");
+    let builder = in_namespace(&namespace, &[AUTO, of_class]);
+    refused(&builder, 71, &["has no place", why, lack, "runc 1.2 or crun 1.9", "privileged=true"]);
+
+    let builder = Builder::new(Person::new(), &[AUTO]);
+    let setup = builder.cli(["setup", "--dry-run"]).run().ok();
+    assert!(chosen(&setup).contains("its nodes map users (node-1, node-2)"), "by default: {setup}");
+    builder.configure(&[AUTO, of_class]);
+    let setup = builder.cli(["setup", "--yes"]).within(120).run().ok();
+    let line = chosen(&setup);
+    assert!(line.contains("isolation: privileged") && line.contains(why) && line.contains(lack), "{line}");
+    assert_eq!(builder.status()["isolation"], "privileged");
+    builds_sandboxed(&builder, "t-old-runtime");
 }
