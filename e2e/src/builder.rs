@@ -10,8 +10,9 @@ use serde_json::Value;
 
 use crate::call::Call;
 use crate::checkout::Checkout;
+use crate::engine::Held;
 use crate::output::Output;
-use crate::person::Person;
+use crate::person::{Other, Person};
 use crate::secrets::{self, Secret};
 use crate::setting::setting;
 
@@ -26,6 +27,8 @@ const TOLD: Duration = Duration::from_secs(60);
 pub struct Builder {
     name: String,
     person: Arc<Person>,
+    /// Which of its volumes is small, and what that is on.
+    small: Option<(String, Held)>,
 }
 
 impl Builder {
@@ -33,7 +36,7 @@ impl Builder {
     #[must_use]
     pub fn new(person: Person, options: &[(&str, &str)]) -> Self {
         let name = format!("t-{}-{}", std::process::id(), BUILDERS.fetch_add(1, Ordering::Relaxed));
-        let builder = Self { name, person: Arc::new(person) };
+        let builder = Self { name, person: Arc::new(person), small: None };
         builder.configure(options);
         builder
     }
@@ -43,6 +46,14 @@ impl Builder {
     pub fn set_up(options: &[(&str, &str)]) -> Self {
         let builder = Self::new(Person::new(), options);
         builder.cli(["setup", "--yes"]).run().ok();
+        builder
+    }
+
+    /// Described, with one of its volumes on a file system in memory that has these options of `mount`.
+    #[must_use]
+    pub fn with_small(volume: &str, mount: &str, options: &[(&str, &str)]) -> Self {
+        let mut builder = Self::new(Person::new(), options);
+        builder.small = Some((volume.to_owned(), setting().engine.make_small(&builder.name, volume, mount)));
         builder
     }
 
@@ -249,22 +260,12 @@ impl Drop for Builder {
             if failed {
                 self.keep_logs();
             }
+            let volume = self.small.take().map(|(volume, _)| volume);
             let _ = self.clean();
+            // The client removes none of a builder that is not there.
+            if let Some(volume) = volume {
+                setting().engine.remove_volume(&self.name, &volume);
+            }
         }));
-    }
-}
-
-/// Somebody who uses a builder that another person has made.
-#[derive(Debug)]
-pub struct Other {
-    /// Who.
-    pub person: Person,
-}
-
-impl Other {
-    /// The client, run by them.
-    #[must_use]
-    pub fn cli<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Call {
-        self.person.cli().args(args)
     }
 }

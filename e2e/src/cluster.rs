@@ -81,16 +81,16 @@ pub fn make(namespace: &str, object: &Value) {
 }
 
 /// Makes a pod that sleeps in the builders' image, and waits until commands can be run in it. `spec` is all that it has
-/// besides its one container.
-pub fn make_sleeper(namespace: &str, name: &str, mounts: &Value, mut spec: Value) {
+/// besides its one container, and `container` what that has besides.
+pub fn make_sleeper(namespace: &str, name: &str, container: &Value, mut spec: Value) {
+    let mut container = container.clone();
+    container["name"] = "sleeper".into();
+    container["image"] = (&*setting().image).into();
+    container["imagePullPolicy"] = "IfNotPresent".into();
+    container["command"] =
+        json!(["/bin/sh", "-c", "PATH=/nix/var/nix/profiles/default/bin:/bin exec sleep 600"]);
     spec["terminationGracePeriodSeconds"] = 1.into();
-    spec["containers"] = json!([{
-        "name": "sleeper",
-        "image": setting().image,
-        "imagePullPolicy": "IfNotPresent",
-        "command": ["/bin/sh", "-c", "PATH=/nix/var/nix/profiles/default/bin:/bin exec sleep 600"],
-        "volumeMounts": mounts,
-    }]);
+    spec["containers"] = json!([container]);
     let pod = json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": name }, "spec": spec });
     make(namespace, &pod);
     kubectl_in(namespace, ["wait", "--for=condition=Ready", "pod", name, "--timeout=60s"]).run().ok();

@@ -26,6 +26,9 @@ pub enum Need {
     Lab,
 }
 
+/// What is unmounted when it is dropped: before the volume on it is removed, and when no builder starts on it any more.
+pub type Held = Box<dyn Debug + Send + Sync>;
+
 /// An engine that can run builders.
 pub trait Engine: Debug + Sync {
     /// Whether a scenario can run here.
@@ -81,6 +84,9 @@ pub trait Engine: Debug + Sync {
     /// Makes another volume of a builder that is yet to be set up; podman's alone.
     fn make_volume(&self, builder: &str, which: &str, options: &[String]);
 
+    /// Makes a volume of a builder that is yet to be set up, on a file system in memory with these options of `mount`.
+    fn make_small(&self, builder: &str, which: &str, options: &str) -> Held;
+
     /// Runs a shell line as root with the store volume of a stopped builder at `/volume`.
     fn with_store(&self, builder: &str, line: &str) -> Output;
 
@@ -110,7 +116,7 @@ pub trait Engine: Debug + Sync {
     /// Removes a store that was made by hand.
     fn remove_store(&self, builder: &str);
 
-    /// Removes a volume that [`Self::make_volume`] has made.
+    /// Removes a volume that [`Self::make_volume`] or [`Self::make_small`] has made.
     fn remove_volume(&self, builder: &str, which: &str);
 }
 

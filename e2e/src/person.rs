@@ -132,3 +132,18 @@ impl Default for Person {
         Self::new()
     }
 }
+
+/// Somebody who uses a builder that another person has made.
+#[derive(Debug)]
+pub struct Other {
+    /// Who.
+    pub person: Person,
+}
+
+impl Other {
+    /// The client, run by them.
+    #[must_use]
+    pub fn cli<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Call {
+        self.person.cli().args(args)
+    }
+}

@@ -1,13 +1,17 @@
 //! A cluster, by `kubectl` and as its administrator: the client's own user may be allowed less.
 
-use serde_json::json;
+mod small;
 
-use super::{Engine, Need, pod_name, store_volume, volume};
+use serde_json::{Value, json};
+
+use super::{Engine, Held, Need, pod_name, store_volume, volume};
 use crate::call::Call;
 use crate::cluster::{self, ADMIN, NAMESPACE, exec, kubectl};
 use crate::output::Output;
 use crate::processes;
 use crate::setting::variable;
+
+use small::Small;
 
 /// A program that brings an image of this machine's podman, named by its last argument, to the nodes.
 const LOAD: &str = "TRAMPOLINE_TEST_LOAD";
@@ -33,6 +37,26 @@ impl Cluster {
 
 fn only_pod(builder: &str) -> String {
     format!("{}-0", pod_name(builder))
+}
+
+/// A claim as the client would make it but for what `spec` adds.
+fn make_claim(builder: &str, which: &str, mut spec: Value) {
+    // No claim that is there already shrinks.
+    let size = if which == "build" { "20Gi" } else { "10Gi" };
+    spec["accessModes"] = json!(["ReadWriteOnce"]);
+    spec["resources"] = json!({ "requests": { "storage": size } });
+    cluster::make(
+        &cluster::namespace(),
+        &json!({
+            "apiVersion": "v1",
+            "kind": "PersistentVolumeClaim",
+            "metadata": {
+                "name": volume(builder, which),
+                "labels": { "io.trampoline.builder": builder, "app.kubernetes.io/name": "nix-trampoline" },
+            },
+            "spec": spec,
+        }),
+    );
 }
 
 impl Engine for Cluster {
@@ -108,18 +132,7 @@ impl Engine for Cluster {
 
     fn make_store(&self, builder: &str, options: &[String], line: &str) {
         assert!(options.is_empty(), "a cluster's claims take no options: {options:?}");
-        cluster::make(
-            &cluster::namespace(),
-            &json!({
-                "apiVersion": "v1",
-                "kind": "PersistentVolumeClaim",
-                "metadata": {
-                    "name": store_volume(builder),
-                    "labels": { "io.trampoline.builder": builder, "app.kubernetes.io/name": "nix-trampoline" },
-                },
-                "spec": { "accessModes": ["ReadWriteOnce"], "resources": { "requests": { "storage": "10Gi" } } },
-            }),
-        );
+        make_claim(builder, "store", json!({}));
         if !line.is_empty() {
             self.with_store(builder, line).ok();
         }
@@ -129,12 +142,20 @@ impl Engine for Cluster {
         panic!("the volume {which} of {builder} is the cluster's to make")
     }
 
+    fn make_small(&self, builder: &str, which: &str, options: &str) -> Held {
+        let small = Small::new(options);
+        make_claim(builder, which, json!({ "storageClassName": "", "volumeName": small.name() }));
+        let claim = format!("pvc/{}", volume(builder, which));
+        cluster::wait_for(&cluster::namespace(), &claim, ".status.phase", "Bound");
+        Box::new(small)
+    }
+
     fn with_store(&self, builder: &str, line: &str) -> Output {
         let name = format!("t-look-{builder}");
         cluster::make_sleeper(
             &cluster::namespace(),
             &name,
-            &json!([{ "name": "store", "mountPath": "/volume" }]),
+            &json!({ "volumeMounts": [{ "name": "store", "mountPath": "/volume" }] }),
             json!({ "volumes": [{
                 "name": "store",
                 "persistentVolumeClaim": { "claimName": store_volume(builder) },

@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
-use super::{Engine, Need, pod_name, store_volume, volume};
+use super::{Engine, Held, Need, pod_name, store_volume, volume};
 use crate::call::Call;
 use crate::output::Output;
+use crate::volume::Mount;
 
 /// The unprivileged user of the rootless engine.
 pub const ROOTLESS_USER: &str = "trampoline-test";
@@ -21,6 +22,11 @@ pub(super) struct Podman {
 impl Podman {
     fn podman(&self) -> Call {
         self.as_its_user(Path::new("podman")).in_dir("/")
+    }
+
+    fn folder(&self, volume: &str) -> String {
+        let format = ["volume", "inspect", "--format", "{{.Mountpoint}}", volume];
+        self.podman().args(format).run().ok().text().to_owned()
     }
 }
 
@@ -103,6 +109,22 @@ impl Engine for Podman {
         create.args(["--label", &label, &volume(builder, which)]).run().ok();
     }
 
+    fn make_small(&self, builder: &str, which: &str, options: &str) -> Held {
+        if !self.rootless {
+            let mount = Mount::new(options);
+            self.make_volume(builder, which, &mount.options());
+            return Box::new(mount);
+        }
+        // Their podman mounts no volume, but they may mount in podman's own namespaces.
+        self.make_volume(builder, which, &[]);
+        let folder = self.folder(&volume(builder, which));
+        self.podman()
+            .args(["unshare", "mount", "-t", "tmpfs", "-o", options, "t-volume", &folder])
+            .run()
+            .ok();
+        Box::new(Unshared(folder))
+    }
+
     fn with_store(&self, builder: &str, line: &str) -> Output {
         let mount = format!("{}:/volume", store_volume(builder));
         let image = &crate::setting::setting().image;
@@ -111,8 +133,7 @@ impl Engine for Podman {
     }
 
     fn store_folder(&self, builder: &str) -> String {
-        let format = ["volume", "inspect", "--format", "{{.Mountpoint}}", &store_volume(builder)];
-        self.podman().args(format).run().ok().text().to_owned()
+        self.folder(&store_volume(builder))
     }
 
     fn derive_image(&self, name: &str, from: &str, line: &str) {
@@ -154,6 +175,17 @@ impl Engine for Podman {
 
     fn remove_volume(&self, builder: &str, which: &str) {
         let _ = self.podman().args(["volume", "rm", "-f", &volume(builder, which)]).run();
+    }
+}
+
+/// A folder that is a mount in the namespaces of an ordinary user's podman.
+#[derive(Debug)]
+struct Unshared(String);
+
+impl Drop for Unshared {
+    fn drop(&mut self) {
+        let podman = Podman { rootless: true }.podman();
+        let _ = podman.args(["unshare", "umount", "-l", &self.0]).run();
     }
 }
 

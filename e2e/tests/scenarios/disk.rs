@@ -4,14 +4,12 @@ use contract::exit::Exit;
 use e2e::builder::Builder;
 use e2e::nix_client::NixClient;
 use e2e::nix_files::{derivation, quick, slow};
-use e2e::person::Person;
 use e2e::setting::setting;
-use e2e::volume::Mount;
 
 use crate::ssh::block;
 
 crate::scenarios! {
-    Podman: [
+    Any: [
         full_volume_refuses_builds_until_something_goes,
         build_that_meets_the_end_of_the_volume_is_told_what_was_freed,
         volume_without_inodes_heals_by_itself,
@@ -23,29 +21,23 @@ crate::scenarios! {
 }
 
 /// A builder whose store lies on a file system of its own, which is collected as by default.
-struct Small {
-    builder: Builder,
-    _mount: Mount,
-}
+struct Small(Builder);
 
 impl Small {
     fn new(options: &str) -> Self {
-        let engine = setting().engine;
-        let mount = Mount::new(options);
         let defaults = [
             ("maintenance.collect-below", "\"15%\""),
             ("maintenance.refuse-below", "\"5%\""),
             ("maintenance.grace-window", "\"1h\""),
         ];
-        let builder = Builder::new(Person::new(), &defaults);
-        engine.make_store(builder.name(), &mount.options(), "");
+        let builder = Builder::with_small("store", options, &defaults);
         builder.cli(["setup", "--yes"]).run().ok();
-        Self { builder, _mount: mount }
+        Self(builder)
     }
 
     /// A number that `df` tells of the store's file system: `avail` is of free kilobytes, `iavail` of free inodes.
     fn free(&self, of: &str) -> u64 {
-        let said = self.builder.shell(&format!("df --output={of} /nix | tail -n 1")).ok();
+        let said = self.0.shell(&format!("df --output={of} /nix | tail -n 1")).ok();
         said.text().trim().parse().expect("a number")
     }
 
@@ -54,19 +46,14 @@ impl Small {
         let line = format!(
             "set -e; head -c {kilobytes}K /dev/urandom >added; path=$(nix-store --add added); rm added; {then}; echo $path"
         );
-        let said = self.builder.shell(&line).ok();
+        let said = self.0.shell(&line).ok();
         said.text().lines().last().expect("its path").to_owned()
-    }
-
-    fn end(self) {
-        self.builder.clean().ok();
-        setting().engine.remove_store(self.builder.name());
     }
 }
 
 fn full_volume_refuses_builds_until_something_goes() {
     let small = Small::new("size=700m");
-    let builder = &small.builder;
+    let builder = &small.0;
     let tree = builder.pushed("full", &[("default.nix", &*quick("t-full", "built"))]);
     // All but 20 MiB, which somebody holds.
     let held =
@@ -79,26 +66,24 @@ fn full_volume_refuses_builds_until_something_goes() {
     builder.cli(["maintenance", "--older-than", "0s"]).run().ok();
     assert!(small.free("avail") > 100 << 10, "what went from the roots is still there");
     tree.cli(["build"]).run().ok();
-    small.end();
 }
 
 fn build_that_meets_the_end_of_the_volume_is_told_what_was_freed() {
     let small = Small::new("size=700m");
     let fill = "blob=0123456789abcdef; i=0; while [ $i -lt 16 ]; do blob=$blob$blob; i=$((i+1)); done; \
                 while printf %s \"$blob\"; do :; done >$out; exit 1";
-    let tree = small.builder.pushed("fills", &[("default.nix", &*derivation("t-fills", fill))]);
+    let tree = small.0.pushed("fills", &[("default.nix", &*derivation("t-fills", fill))]);
     // Enough stays free for nothing to be collected before.
     let litter = small.add(100 << 10, ":");
     let built = tree.cli(["build"]).run();
     assert_ne!(built.code, 0, "{built}");
     assert!(built.stderr.contains("the disk was full, 100."), "{built}");
-    small.builder.shell(&format!("! [ -e {litter} ]")).ok();
-    small.end();
+    small.0.shell(&format!("! [ -e {litter} ]")).ok();
 }
 
 fn volume_without_inodes_heals_by_itself() {
     let small = Small::new("size=1g,nr_inodes=40000");
-    let builder = &small.builder;
+    let builder = &small.0;
     let free = small.free("iavail");
     assert!((1000..100_000).contains(&free), "{free}");
     let files = format!(
@@ -114,7 +99,6 @@ fn volume_without_inodes_heals_by_itself() {
     // What is kept for a volume that has none left is there again.
     let kept = "ls /nix/.trampoline/reserve | wc -l";
     assert_eq!(setting().engine.as_root(builder.name(), kept).ok().text(), "16");
-    small.end();
 }
 
 /// More than any disk has.

@@ -10,9 +10,9 @@ use e2e::volume::{Mount, bind};
 crate::scenarios! {
     Any: [
         foreign_volume_is_refused_and_left_alone,
+        volume_without_room_is_refused,
     ],
     Podman: [
-        volume_without_room_is_refused,
         read_only_volume_is_refused,
         volume_of_a_running_builder_is_refused,
     ],
@@ -42,12 +42,7 @@ fn foreign_volume_is_refused_and_left_alone() {
 }
 
 fn volume_without_room_is_refused() {
-    let engine = setting().engine;
-    let mount = Mount::new("size=24m");
-    let builder = Builder::new(Person::new(), &[]);
-    engine.make_store(builder.name(), &mount.options(), "");
-    refused(&builder, Exit::NoRoom, "no room");
-    engine.remove_store(builder.name());
+    refused(&Builder::with_small("store", "size=24m", &[]), Exit::NoRoom, "no room");
 }
 
 fn read_only_volume_is_refused() {

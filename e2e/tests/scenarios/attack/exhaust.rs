@@ -2,10 +2,7 @@
 
 use e2e::builder::Builder;
 use e2e::nix_files::{derivation, quick, slow};
-use e2e::person::Person;
 use e2e::processes::PARENT;
-use e2e::setting::setting;
-use e2e::volume::Mount;
 
 use super::as_root;
 
@@ -13,14 +10,12 @@ crate::scenarios! {
     Any: [
         builder_whose_builds_fork_without_end_builds_again,
         what_a_build_leaves_running_is_ended,
-    ],
-    Root: [
-        builder_whose_memory_is_used_up_builds_again,
-    ],
-    Podman: [
         builds_that_fill_their_volume_leave_the_store_its_room,
         store_that_is_full_can_be_collected,
         store_without_inodes_can_be_collected,
+    ],
+    Root: [
+        builder_whose_memory_is_used_up_builds_again,
     ],
 }
 
@@ -114,10 +109,7 @@ fn what_a_build_leaves_running_is_ended() {
 
 /// No space is an error of the build, and of nobody else.
 fn builds_that_fill_their_volume_leave_the_store_its_room() {
-    let engine = setting().engine;
-    let mount = Mount::new("size=64m");
-    let builder = Builder::new(Person::new(), &[("builder.build-size", "\"64Mi\"")]);
-    engine.make_volume(builder.name(), "build", &mount.options());
+    let builder = Builder::with_small("build", "size=64m", &[]);
     builder.cli(["setup", "--yes"]).run().ok();
     let fill = "while echo xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx; do :; done >fill || echo full; exit 1";
     let tree = builder.pushed("fill", &[("default.nix", &*derivation("t-fill", fill))]);
@@ -135,16 +127,11 @@ fn builds_that_fill_their_volume_leave_the_store_its_room() {
         "n=0; while [ -e /trampoline/build/before-0 ]; do n=$((n+1)); [ $n -lt 100000 ] || exit 1; done",
     )
     .ok();
-    builder.clean().ok();
-    engine.remove_volume(builder.name(), "build");
 }
 
 /// Fills the store until nothing more can be added, and then collects.
 fn filled(options: &str, fill: &str) {
-    let engine = setting().engine;
-    let mount = Mount::new(options);
-    let builder = Builder::new(Person::new(), &[]);
-    engine.make_store(builder.name(), &mount.options(), "");
+    let builder = Builder::with_small("store", options, &[]);
     builder.cli(["setup", "--yes"]).run().ok();
     let full = builder
         .shell(&format!("cd ~; n=0; while {fill}; do n=$((n+1)); [ $n -lt 5000 ] || break; done; echo $n"));
@@ -158,8 +145,6 @@ fn filled(options: &str, fill: &str) {
     builder.cli(["maintenance"]).run().ok();
     builds(&builder, "after");
     assert_eq!(builder.broken(), "");
-    builder.clean().ok();
-    engine.remove_store(builder.name());
 }
 
 fn store_that_is_full_can_be_collected() {

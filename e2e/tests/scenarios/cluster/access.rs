@@ -85,7 +85,7 @@ fn client_in_a_pod_uses_the_pod_s_account() {
     let builder = Builder::new(Person::new(), &[("kubernetes.namespace", &namespace.option())]);
     builder.cli(["setup", "--yes"]).run().ok();
     drop(namespace.account("runner", &rules(&namespace, &builder), &builder.person().home()));
-    cluster::make_sleeper(namespace.name(), "runner", &json!([]), json!({ "serviceAccountName": "runner" }));
+    cluster::make_sleeper(namespace.name(), "runner", &json!({}), json!({ "serviceAccountName": "runner" }));
     let run = |line: &str| {
         let line = format!(
             "export PATH=/nix/var/nix/profiles/default/bin:/bin HOME=/tmp USER=runner; cd /tmp; {line}"
