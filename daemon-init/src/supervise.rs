@@ -320,8 +320,14 @@ impl Supervisor<'_> {
         let daemon = nix_daemon::start(self.paths, config)?;
         let nix_version = nix_daemon::await_answer(self.paths, &mut self.waiter, daemon, timeout)?;
         if self.on_trial {
-            trial::run(self.paths, &mut self.waiter, daemon)?;
-            self.on_trial = false;
+            match trial::run(self.paths, &mut self.waiter, daemon) {
+                Ok(()) => self.on_trial = false,
+                // Only what is served can be collected.
+                Err(error) if error.is_for_lack_of_room() => {
+                    tracing::warn!("no trial build in the sandbox: {}", agent::status::chain(&error));
+                }
+                Err(error) => return Err(error.into()),
+            }
         }
         let pid = nix::unistd::getpid().as_raw();
         let ready = Ready {

@@ -41,6 +41,9 @@ const TRIAL: Derivation<'static> = Derivation {
     ],
 };
 
+/// What Nix says of a volume that takes nothing more: the kernel's words, and SQLite's.
+const NO_ROOM: [&str; 2] = ["No space left on device", "database or disk is full"];
+
 /// Builds do not work.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -79,6 +82,13 @@ impl Error {
             Self::Terminated => Exit::Stopping,
             Self::Io(_) => Exit::Internal,
         }
+    }
+
+    /// It says nothing of the pod: the volume is full, in bytes or in inodes.
+    #[must_use]
+    pub fn is_for_lack_of_room(&self) -> bool {
+        matches!(self, Self::Failed(_) | Self::Ask(worker_protocol::Error::Daemon(_)))
+            && NO_ROOM.iter().any(|words| agent::status::chain(self).contains(words))
     }
 }
 
@@ -164,5 +174,8 @@ mod tests {
         let failed = judge(outcome(9, "unable to start any build", 0)).unwrap_err();
         assert!(failed.to_string().contains("failed: unable to start any build;"), "{failed}");
         assert_eq!(failed.exit(), Exit::Unsupported);
+        assert!(!failed.is_for_lack_of_room());
+        let full = judge(outcome(9, "writing to file: No space left on device", 0)).unwrap_err();
+        assert!(full.is_for_lack_of_room());
     }
 }
