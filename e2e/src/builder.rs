@@ -13,7 +13,7 @@ use crate::checkout::Checkout;
 use crate::engine::Held;
 use crate::output::Output;
 use crate::person::{Other, Person};
-use crate::secrets::{self, Secret};
+use crate::secrets;
 use crate::setting::setting;
 
 static BUILDERS: AtomicU32 = AtomicU32::new(0);
@@ -206,33 +206,10 @@ impl Builder {
         checkout
     }
 
-    /// Secrets of the client's own.
-    #[must_use]
-    pub fn secrets_of_the_client(&self) -> Vec<Secret> {
-        let files = self.person.secret_files().into_iter();
-        let read = |file: PathBuf| {
-            Secret::in_file(
-                &format!("{}", file.display()),
-                &std::fs::read_to_string(&file).unwrap_or_default(),
-            )
-        };
-        files.flat_map(read).collect()
-    }
-
-    /// Searches what its containers have said, as far as the engine still has it; `secrets` besides the client's own.
-    pub fn search_logs(&self, secrets: &[Secret]) -> Output {
-        let logs = setting().engine.logs(&self.name);
-        let secrets = [secrets, &self.secrets_of_the_client()].concat();
-        for text in [&logs.stdout, &logs.stderr] {
-            secrets::search(&format!("the logs of {}", self.name), text, &secrets);
-        }
-        logs
-    }
-
     /// Takes it away, with its volumes; what it has said is searched for secrets first.
     #[must_use]
     pub fn clean(&self) -> Output {
-        let _ = self.search_logs(&[]);
+        let _ = secrets::search_logs(&self.name, &self.person.secrets());
         self.cli(["clean", "--delete-store", "--yes"]).run()
     }
 

@@ -7,6 +7,7 @@ use tempfile::TempDir;
 
 use crate::call::Call;
 use crate::podman::Storage;
+use crate::secrets::Secret;
 use crate::setting::setting;
 
 static PEOPLE: AtomicU32 = AtomicU32::new(0);
@@ -92,6 +93,14 @@ impl Person {
         let files =
             builders.flat_map(|builder| ["signing-key", "ssh/id_ed25519"].map(|file| builder.join(file)));
         files.chain([self.path("home/.ssh/id_ed25519")]).filter(|file| file.is_file()).collect()
+    }
+
+    /// What stands in those.
+    #[must_use]
+    pub fn secrets(&self) -> Vec<Secret> {
+        let read = |file: &PathBuf| std::fs::read_to_string(file).unwrap_or_default();
+        let files = self.secret_files().into_iter();
+        files.flat_map(|file| Secret::in_file(&file.display().to_string(), &read(&file))).collect()
     }
 
     fn path(&self, name: &str) -> PathBuf {

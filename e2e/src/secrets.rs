@@ -3,6 +3,9 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use crate::output::Output;
+use crate::setting::setting;
+
 /// How secrets begin, whoever's they are: nobody need know them.
 const MARKS: [(&str, &str); 3] = [
     ("a private key", "PRIVATE KEY-----"),
@@ -59,6 +62,15 @@ pub fn search(place: &str, text: &str, secrets: &[Secret]) {
     if !found.is_empty() {
         tell(format!("{} in {}", found.join(", "), place.chars().take(300).collect::<String>()));
     }
+}
+
+/// Searches what the containers of a builder have said, as far as the engine still has it.
+pub fn search_logs(builder: &str, secrets: &[Secret]) -> Output {
+    let logs = setting().engine.logs(builder);
+    for text in [&logs.stdout, &logs.stderr] {
+        search(&format!("the logs of {builder}"), text, secrets);
+    }
+    logs
 }
 
 /// Keeps in mind a line for the end.

@@ -41,7 +41,7 @@ pub(crate) fn secrets(builder: &Builder) -> Vec<Secret> {
         assert!(!secrets.is_empty(), "no secret in {file}");
         secrets
     });
-    let clients = builder.secrets_of_the_client();
+    let clients = builder.person().secrets();
     // One line for Nix, and several for ssh.
     assert!(clients.len() > 3, "both of the client's keys: {}", clients.len());
     own.chain(clients).collect()
@@ -50,7 +50,7 @@ pub(crate) fn secrets(builder: &Builder) -> Vec<Secret> {
 fn search(builder: &Builder) {
     builder.cli(["up"]).run().ok();
     let secrets = secrets(builder);
-    let logs = builder.search_logs(&secrets).ok();
+    let logs = secrets::search_logs(builder.name(), &secrets).ok();
     let both = format!("{}{}", logs.stdout, logs.stderr);
     assert!(both.contains("session begins") && both.contains("ready nix="), "these are the logs: {logs}");
     let status = builder.cli(["status", "--json"]).run().ok();
