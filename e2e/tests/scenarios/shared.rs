@@ -52,7 +52,7 @@ fn search(builder: &Builder) {
     let secrets = secrets(builder);
     let logs = secrets::search_logs(builder.name(), &secrets).ok();
     let both = format!("{}{}", logs.stdout, logs.stderr);
-    assert!(both.contains("session begins") && both.contains("ready nix="), "these are the logs: {logs}");
+    assert!(both.contains("Server listening") && both.contains("ready nix="), "these are the logs: {logs}");
     let status = builder.cli(["status", "--json"]).run().ok();
     secrets::search(&status.what, &status.stdout, &secrets);
 }
