@@ -58,7 +58,7 @@ pub fn run(args: &Args) -> Exit {
         ("serve", ["--isolation", "userns"]) => {
             serve::serve(&paths.volume_at_nix(), Isolation::Userns, false)
         }
-        ("prepare", []) => once(prepare::prepare(&paths), prepare::Error::exit),
+        ("prepare", []) => once(prepare::before_others(&paths), prepare::Error::exit),
         ("prepare", ["--seed"]) => seed_ahead::seed(&paths, false),
         ("prepare", ["--seed", "--adopt-store"]) => seed_ahead::seed(&paths, true),
         ("leave", []) => once(leave::leave(&paths), leave::Error::exit),

@@ -77,6 +77,17 @@ pub fn ahead(paths: &Paths) -> Result<(), Error> {
     writer_folder(&paths.run, &dir, Container::Daemon)
 }
 
+/// All of it, or as much as this container may do.
+///
+/// # Errors
+/// See [`Error`].
+pub fn before_others(paths: &Paths) -> Result<(), Error> {
+    match prepare(paths) {
+        Err(Error::Change { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => ahead(paths),
+        done => done,
+    }
+}
+
 /// One folder per writer. A memory emptyDir starts as 0777, a tmpfs volume as we asked for it; either way it must be root's, or
 /// whoever owns it could replace what root publishes.
 fn run_volume(run: &Path) -> Result<(), Error> {

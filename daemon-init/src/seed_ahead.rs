@@ -8,7 +8,7 @@ use contract::exit::Exit;
 use contract::places::Container;
 
 use crate::serve::{self, Error};
-use crate::{home, prepare, store};
+use crate::{home, store};
 
 /// Takes the run volume and brings the image's store onto the store volume. Speaks, refuses and ends as
 /// `serve` does, whose container this stands in for until it ends.
@@ -17,7 +17,7 @@ pub fn seed(paths: &Paths, adopt: bool) -> Exit {
     let mut seeded = false;
     let exit =
         entry::serve(paths, Container::Daemon, env!("CARGO_PKG_VERSION"), |_life, signals, reporter| {
-            let config = serve::configured(paths, reporter, prepare::ahead)?;
+            let config = serve::configured(paths, reporter)?;
             let threads = config.config().daemon.copy_threads;
             let home = home::known(paths);
             store::open(paths, threads, adopt, home.as_deref(), signals, reporter).map_err(Error::Store)?;

@@ -127,7 +127,12 @@ fn steps(
     reporter: &mut Reporter,
     holds: impl FnOnce(),
 ) -> Result<Ended, Error> {
-    let (config, home) = begin(paths, reporter)?;
+    let config = configured(paths, reporter)?;
+    if isolation == Isolation::Userns {
+        proof::of_the_pod(paths)?;
+    }
+    prepare::prepare(paths)?;
+    let home = home::identity(paths)?;
     kvm::open_to_builds(config.config().offers_kvm(), KVM.as_ref(), &paths.proc)?;
     let settings = config.config().daemon.clone();
     let store = match isolation {
@@ -137,7 +142,6 @@ fn steps(
             store
         }
         Isolation::Userns => {
-            proof::of_the_pod(paths)?;
             let store = store::seeded_ahead(paths, &home, signals, reporter)?;
             proof::ids::prove_on(&paths.mark_dir())?;
             store
@@ -197,22 +201,11 @@ fn steps(
     })
 }
 
-/// The run volume, the configuration, and which home this is.
-fn begin(paths: &Paths, reporter: &mut Reporter) -> Result<(Watched, String), Error> {
-    let config = configured(paths, reporter, prepare::prepare)?;
-    let home = home::identity(paths)?;
-    Ok((config, home))
-}
-
-/// The run volume, as far as this container prepares it, and the configuration.
-pub(crate) fn configured(
-    paths: &Paths,
-    reporter: &mut Reporter,
-    prepare: impl FnOnce(&Paths) -> Result<(), prepare::Error>,
-) -> Result<Watched, Error> {
+/// What needs no power: the run volume becomes ours, and the configuration is read.
+pub(crate) fn configured(paths: &Paths, reporter: &mut Reporter) -> Result<Watched, Error> {
     // First of all, before anything can fail: a ready file of a daemon that was killed must not stand.
     files::withdraw(&paths.run_dir(Container::Daemon).join(file::READY)).map_err(Error::Withdraw)?;
-    prepare(paths)?;
+    prepare::ahead(paths)?;
     let config = Watched::load(&paths.config)?;
     log::init(&config.config().log);
     reporter.config(config.digest(), None);
