@@ -31,7 +31,7 @@ logs=$CARGO_TARGET_DIR/test-logs
 image=${TRAMPOLINE_TEST_IMAGE:-localhost/trampoline-test:current}
 rootless_user=trampoline-test
 # What is tried in a cluster with privilege as well; all of it at full length, since podman's pods have it.
-privileged_parts=sandbox
+privileged_parts='attack sandbox'
 passed=0 failed=0 skipped=0
 seven=(lint supply unit seeding cli podman kubernetes) wanted=()
 # What has made clusters that must be ended, their numbers, and what brings an image of podman's to nodes: LOADER load IMAGE.
