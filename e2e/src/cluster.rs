@@ -15,6 +15,8 @@ pub(crate) const NAMESPACE: &str = "TRAMPOLINE_TEST_NAMESPACE";
 pub(crate) const ADMIN: &str = "TRAMPOLINE_TEST_KUBECONFIG";
 /// The program that made the cluster, where parts of it may be stopped: nothing else runs there meanwhile.
 const LAB: &str = "TRAMPOLINE_TEST_LAB";
+/// A node's label that no other has the same of.
+pub const HOST: &str = "kubernetes.io/hostname";
 
 static THINGS: AtomicU32 = AtomicU32::new(0);
 
@@ -118,6 +120,26 @@ impl Global {
             .run()
             .ok();
         Self { kind, name }
+    }
+
+    /// A volume that is a folder of this host's (the node's label) alone: another would make an ordinary one of that name.
+    #[must_use]
+    pub fn volume(class: Option<&str>, folder: &Path, host: &str) -> Self {
+        let volume = json!({
+            "apiVersion": "v1",
+            "kind": "PersistentVolume",
+            "metadata": {},
+            "spec": {
+                "storageClassName": class,
+                "capacity": { "storage": "100Gi" },
+                "accessModes": ["ReadWriteOnce"],
+                "hostPath": { "path": folder, "type": "Directory" },
+                "nodeAffinity": { "required": { "nodeSelectorTerms": [{
+                    "matchExpressions": [{ "key": HOST, "operator": "In", "values": [host] }],
+                }] } },
+            },
+        });
+        Self::new("persistentvolume", volume)
     }
 
     /// Its name.

@@ -34,27 +34,9 @@ impl Small {
             }),
         );
         let node = cluster::field(&format!("pod/{pod}"), ".spec.nodeName");
-        let label = "kubernetes.io/hostname";
-        let host = cluster::field(
-            &format!("node/{node}"),
-            &format!(".metadata.labels.{}", label.replace('.', "\\.")),
-        );
-        let volume = Global::new(
-            "persistentvolume",
-            json!({
-                "apiVersion": "v1",
-                "kind": "PersistentVolume",
-                "metadata": {},
-                "spec": {
-                    "capacity": { "storage": "100Gi" },
-                    "accessModes": ["ReadWriteOnce"],
-                    "hostPath": { "path": folder, "type": "Directory" },
-                    "nodeAffinity": { "required": { "nodeSelectorTerms": [{
-                        "matchExpressions": [{ "key": label, "operator": "In", "values": [host] }],
-                    }] } },
-                },
-            }),
-        );
+        let label = format!(".metadata.labels.{}", cluster::HOST.replace('.', "\\."));
+        let host = cluster::field(&format!("node/{node}"), &label);
+        let volume = Global::volume(None, folder.as_ref(), &host);
         Self { pod, volume }
     }
 

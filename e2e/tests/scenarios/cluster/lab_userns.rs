@@ -77,26 +77,7 @@ impl InUserSpace {
     }
 
     fn volume(&self, class: &str, folder: &str) -> Global {
-        Global::new(
-            "persistentvolume",
-            json!({
-                "apiVersion": "v1",
-                "kind": "PersistentVolume",
-                "metadata": {},
-                "spec": {
-                    "storageClassName": class,
-                    "capacity": { "storage": "100Gi" },
-                    "accessModes": ["ReadWriteOnce"],
-                    "hostPath": { "path": self.0.join("merged").join(folder), "type": "Directory" },
-                    // Another node would make an ordinary folder of that name.
-                    "nodeAffinity": { "required": { "nodeSelectorTerms": [{
-                        "matchExpressions": [{
-                            "key": "kubernetes.io/hostname", "operator": "In", "values": ["node-1"],
-                        }],
-                    }] } },
-                },
-            }),
-        )
+        Global::volume(Some(class), &self.0.join("merged").join(folder), "node-1")
     }
 }
 
