@@ -35,6 +35,8 @@ mod wakes;
 
 use std::io::Write;
 use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 use e2e::engine::Need;
 use e2e::{secrets, setting};
@@ -58,6 +60,17 @@ macro_rules! scenarios {
     };
 }
 pub(crate) use scenarios;
+
+/// Seconds that each scenario has taken which passed.
+static TOOK: Mutex<Vec<(u64, &str)>> = Mutex::new(Vec::new());
+/// So many are named at the end.
+const LONGEST: usize = 15;
+
+fn longest() -> String {
+    let mut took = TOOK.lock().unwrap_or_else(PoisonError::into_inner);
+    took.sort_unstable_by(|a, b| b.cmp(a));
+    took.iter().take(LONGEST).map(|(seconds, name)| format!("{seconds:>5} s {name}\n")).collect()
+}
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
@@ -122,7 +135,9 @@ fn main() -> ExitCode {
         let name = scenario.name.trim_start_matches("scenarios::");
         let run = scenario.run;
         Trial::test(name, move || {
+            let begun = Instant::now();
             run();
+            TOOK.lock().unwrap_or_else(PoisonError::into_inner).push((begun.elapsed().as_secs(), name));
             Ok(())
         })
         .with_ignored_flag(!runs(scenario))
@@ -130,6 +145,7 @@ fn main() -> ExitCode {
     let conclusion = libtest_mimic::run(&arguments, trials.collect());
     if !arguments.list {
         shared::end(conclusion.has_failed());
+        say(format!("\nthe longest:\n{}", longest()));
         let told = secrets::told();
         if !told.is_empty() {
             say(format!("\nFAILED: what must stay secret was told:\n{}\n", told.join("\n")));
