@@ -138,6 +138,7 @@ fn verify(
         _ => i64::MAX,
     };
     let why = match before {
+        Before::LostSince(0) => "verifying the store: no checkpoint vouches for any of it",
         Before::LostSince(_) => "verifying what is new in the store: the machine went down under it",
         _ => "making damaged paths of the image anew",
     };

@@ -8,7 +8,7 @@ pub mod keeper;
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -144,12 +144,27 @@ impl Checkpoints {
         tracing::warn!(
             "no room for a checkpoint: should the machine go down, the next start verifies the whole store"
         );
-        match OpenOptions::new().write(true).truncate(true).open(&path) {
-            Ok(file) => self.durability.file(&file).context("write", &path),
+        match OpenOptions::new().write(true).open(&path) {
+            Ok(file) => {
+                let written = self.overwrite(&file).or_else(|_| file.set_len(0));
+                written.and_then(|()| self.durability.file(&file)).context("write", &path)
+            }
             // Nothing has vouched for anything yet.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(StoreError::io("write", &path, error)),
         }
+    }
+
+    /// In the room that the last one has: most file systems need no other. The start that follows in the same boot, as it does at once
+    /// in a user namespace, need not verify anything then.
+    fn overwrite(&self, file: &File) -> io::Result<()> {
+        let mut text = serde_json::to_vec(&Checkpoint { at: 0, boot: self.boot.clone(), clean: false })?;
+        let length = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
+        if length < text.len() {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        text.resize(length, b' ');
+        file.write_all_at(&text, 0)
     }
 
     /// Makes everything durable, however long it takes, and says so. `clean`: nobody writes any more.

@@ -1,7 +1,7 @@
 //! What a start makes of a store of which a part was lost, damaged on purpose.
 
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
@@ -248,6 +248,18 @@ fn a_checkpoint_vouches_for_its_boot_or_for_a_clean_end() {
     assert_eq!(two.before().unwrap(), Before::Kept, "it was left in order");
     two.begin().unwrap();
     assert!(matches!(one.before().unwrap(), Before::LostSince(_)));
+    // On a full volume nothing new is vouched for, and one that starts again in the same boot verifies nothing.
+    two.take(true).unwrap();
+    let filler = scene.root.join("nix/filler");
+    let mut full = fs::File::create(&filler).unwrap();
+    while full.write_all(&[0; 4096]).is_ok() {}
+    one.begin().unwrap();
+    assert_eq!(one.before().unwrap(), Before::Kept);
+    assert_eq!(two.before().unwrap(), Before::LostSince(0));
+    drop(full);
+    fs::remove_file(&filler).unwrap();
+    one.take(false).unwrap();
+    assert!(matches!(two.before().unwrap(), Before::LostSince(1..)));
     // Whatever cannot be read vouches for nothing.
     fs::write(&file, "{").unwrap();
     assert_eq!(two.before().unwrap(), Before::LostSince(0));
