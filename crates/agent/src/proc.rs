@@ -147,6 +147,12 @@ pub fn status_field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
     status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
 }
 
+/// Capabilities in force in a `status` file of `/proc`, a bit each by their numbers; none where it does not say.
+#[must_use]
+pub fn capabilities(status: &str) -> u64 {
+    status_field(status, "CapEff").and_then(|held| u64::from_str_radix(held, 16).ok()).unwrap_or(0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use agent::proc::status_field;
+use agent::proc::capabilities;
 
 use super::{Error, read};
 
@@ -17,8 +17,7 @@ pub(super) fn prove(proc: &Path) -> Result<(), Error> {
 }
 
 fn missing(status: &str) -> Vec<&'static str> {
-    let held =
-        status_field(status, "CapEff").and_then(|held| u64::from_str_radix(held, 16).ok()).unwrap_or(0);
+    let held = capabilities(status);
     NEEDED.iter().filter(|(_, bit)| held & (1 << bit) == 0).map(|(name, _)| *name).collect()
 }
 

@@ -11,7 +11,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use agent::proc::status_field;
+use agent::proc::{capabilities, status_field};
 use nix::fcntl::{AT_FDCWD, OFlag};
 use nix::sys::stat::{UtimensatFlags, utimensat};
 use nix::sys::time::TimeSpec;
@@ -213,8 +213,7 @@ fn set_time(path: &Path) -> Result<(), StoreError> {
 
 /// Whether modes keep us from nothing (CAP_DAC_OVERRIDE, capability 1): else whoever fills a folder must be able to write to it.
 fn overrides(status: &str) -> bool {
-    let held = status_field(status, "CapEff").and_then(|held| u64::from_str_radix(held, 16).ok());
-    held.is_some_and(|held| held & (1 << 1) != 0)
+    capabilities(status) & (1 << 1) != 0
 }
 
 /// Whether this process's umask takes away one of the bits that we need. Unknown counts as yes: it costs time only.

@@ -39,7 +39,7 @@ impl Up {
     }
 }
 
-/// Stops the pod and waits for it; says what it waits for. The lock must be held.
+/// Stops the pod and waits for it; says what it waits for. Without the lock somebody may start it again as soon as it has ended.
 pub(crate) async fn drain(context: &Context, observed: &Observed, now: bool) -> Result<()> {
     let mut step = context.ui.step(format!("stopping builder {}", context.name));
     let asked = SystemTime::now();

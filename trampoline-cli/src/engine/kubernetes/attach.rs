@@ -48,15 +48,8 @@ pub(super) async fn attach(
     read(input)?;
     let (pieces, written) = write()?;
     let mut entrance = Entrance::new(entry);
-    let end = carry(
-        incoming,
-        &pieces,
-        signals,
-        |to_stderr, bytes| {
-            if tty || to_stderr { entrance.pass(bytes) } else { bytes }
-        },
-    )
-    .await;
+    let shown = |to_stderr, bytes| if tty || to_stderr { entrance.pass(bytes) } else { bytes };
+    let end = carry(incoming, &pieces, signals, shown).await;
     // Nobody may be there to read it.
     let _ = pieces.send((!tty, entrance.rest())).await;
     drop(pieces);
