@@ -15,6 +15,6 @@ chown 1000:1000 /home/nix
 
 rm -f /nix/var/nix/daemon-socket/socket
 nix-daemon &
-until [ -S /nix/var/nix/daemon-socket/socket ]; do sleep 0.1; done
+until [ -S /nix/var/nix/daemon-socket/socket ]; do sleep "$LOOK"; done
 touch /run/trampoline/ready
 wait

@@ -3,7 +3,7 @@
 set -eu
 
 until [ -e /run/trampoline/ready ]; do
-  sleep 0.1
+  sleep "$LOOK"
 done
 
 mkdir -p /home/nix/.ssh
