@@ -12,7 +12,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use agent::proc::{capabilities, status_field};
-use nix::fcntl::{AT_FDCWD, OFlag};
+use nix::fcntl::{AT_FDCWD, OFlag, PosixFadviseAdvice, posix_fadvise};
+use nix::sys::sendfile::sendfile;
 use nix::sys::stat::{UtimensatFlags, utimensat};
 use nix::sys::time::TimeSpec;
 
@@ -24,12 +25,14 @@ use super::watch::Watch;
 const SYNC_EVERY: u64 = 32 << 20;
 /// Progress is told as often as this.
 const TELL_EVERY: u64 = 4 << 20;
-/// Larger buffers made no difference.
+/// Larger parts made no difference.
 const BUFFER: usize = 128 << 10;
 /// Of a folder in the store.
 const SEALED: u32 = 0o555;
-/// Files of one folder that a thread takes at once.
+/// Files of one folder that a thread takes at once, and has open.
 const CHUNK: usize = 32;
+/// Of all threads together: a process may mostly have 1024.
+const OPEN: usize = 512;
 
 /// One tree, or a part of one.
 enum Task {
@@ -53,7 +56,8 @@ pub(super) fn copy(
     let folder_mode = if overrides(&status) { SEALED } else { 0o755 };
     let tops: HashSet<PathBuf> = trees.iter().map(|(_, to)| to.clone()).collect();
     let (done, folders, masked) = (AtomicU64::new(0), Mutex::new(Vec::new()), is_masked(&status));
-    let copier = Copier { watch, wake, total, done, folders, folder_mode, masked };
+    let chunk = (OPEN / threads.max(1)).clamp(1, CHUNK);
+    let copier = Copier { watch, wake, total, done, folders, chunk, folder_mode, masked };
     let tasks = trees.into_iter().map(|(from, to)| Task::Tree(from, to)).collect();
     std::thread::scope(|scope| {
         scope.spawn(move || {
@@ -72,10 +76,7 @@ pub(super) fn copy(
                 watch.abort.check()?;
                 match task {
                     Task::Tree(from, to) => copier.tree(from, to, buffer, pool),
-                    Task::Leaves(folders, leaves) => leaves.iter().try_for_each(|(name, is_link)| {
-                        watch.abort.check()?;
-                        copier.leaf(&folders.0.join(name), &folders.1.join(name), *is_link, buffer)
-                    }),
+                    Task::Leaves(folders, leaves) => copier.leaves(&folders.0, &folders.1, &leaves, buffer),
                 }
             },
         )?;
@@ -97,6 +98,7 @@ struct Copier<'a> {
     total: u64,
     done: AtomicU64,
     folders: Mutex<Vec<PathBuf>>,
+    chunk: usize,
     /// That folders are made with.
     folder_mode: u32,
     /// A file does not get the mode that it is made with.
@@ -113,7 +115,10 @@ impl Copier<'_> {
     ) -> Result<(), StoreError> {
         let kind = fs::symlink_metadata(&from).context("look at", &from)?;
         if !kind.is_dir() {
-            return self.leaf(&from, &to, kind.is_symlink(), buffer);
+            return match kind.is_symlink() {
+                true => link(&from, &to),
+                false => self.file(&ask_for(&from)?, &from, &to, buffer),
+            };
         }
         DirBuilder::new().mode(self.folder_mode).create(&to).context("make", &to)?;
         if self.masked {
@@ -135,23 +140,38 @@ impl Copier<'_> {
         leaves.sort_unstable_by_key(|leaf| leaf.0);
         let mut leaves = leaves.into_iter().map(|(_, name, is_link)| (name, is_link)).peekable();
         while leaves.peek().is_some() {
-            pool.add(Task::Leaves(Arc::clone(&folders), leaves.by_ref().take(CHUNK).collect()));
+            pool.add(Task::Leaves(Arc::clone(&folders), leaves.by_ref().take(self.chunk).collect()));
         }
         let folder = folders.1.clone();
         self.folders.lock().unwrap_or_else(PoisonError::into_inner).push(folder);
         Ok(())
     }
 
-    fn leaf(&self, from: &Path, to: &Path, is_link: bool, buffer: &mut [u8]) -> Result<(), StoreError> {
-        if is_link {
-            let target = fs::read_link(from).context("read", from)?;
-            symlink(target, to).context("make", to)?;
-            return set_time(to);
+    /// All are asked for before the first is read: the disk goes on while that is written.
+    fn leaves(
+        &self,
+        from: &Path,
+        to: &Path,
+        leaves: &[(OsString, bool)],
+        buffer: &mut [u8],
+    ) -> Result<(), StoreError> {
+        let asked = |(name, is_link): &(OsString, bool)| match is_link {
+            true => Ok(None),
+            false => ask_for(&from.join(name)).map(Some),
+        };
+        let sources: Vec<Option<File>> = leaves.iter().map(asked).collect::<Result<_, _>>()?;
+        for ((name, _), source) in leaves.iter().zip(sources) {
+            self.watch.abort.check()?;
+            let (from, to) = (from.join(name), to.join(name));
+            match source {
+                Some(source) => self.file(&source, &from, &to, buffer)?,
+                None => link(&from, &to)?,
+            }
         }
-        // A file that is replaced by a link or a pipe meanwhile is not followed.
-        let flags = (OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits();
-        let mut source =
-            OpenOptions::new().read(true).custom_flags(flags).open(from).context("open", from)?;
+        Ok(())
+    }
+
+    fn file(&self, source: &File, from: &Path, to: &Path, buffer: &mut [u8]) -> Result<(), StoreError> {
         let stat = source.metadata().context("look at", from)?;
         if !stat.is_file() {
             return Err(StoreError::Image {
@@ -161,8 +181,7 @@ impl Copier<'_> {
         }
         // Final from the start: the file can be written through this handle all the same.
         let mode = if stat.mode() & 0o100 == 0 { 0o444 } else { 0o555 };
-        let mut copy =
-            OpenOptions::new().write(true).create_new(true).mode(mode).open(to).context("make", to)?;
+        let copy = OpenOptions::new().write(true).create_new(true).mode(mode).open(to).context("make", to)?;
         if self.masked {
             copy.set_permissions(fs::Permissions::from_mode(mode)).context("set the mode of", to)?;
         }
@@ -170,11 +189,19 @@ impl Copier<'_> {
         // By its size: reading on to the end would cost each small file a second call.
         while left > 0 {
             let want = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
-            let got = source.read(&mut buffer[..want]).context("read", from)?;
+            // Within the kernel. What that cannot do, or fails at, is told by the other way.
+            let got = match sendfile(&copy, source, None, want) {
+                Ok(got) if got > 0 => got,
+                _ => {
+                    let mut source = source;
+                    let got = source.read(&mut buffer[..want]).context("read", from)?;
+                    (&copy).write_all(&buffer[..got]).context("write", to)?;
+                    got
+                }
+            };
             if got == 0 {
                 return Err(StoreError::Image { path: from.into(), reason: "it shrank while read".into() });
             }
-            copy.write_all(&buffer[..got]).context("write", to)?;
             left -= got as u64;
             self.count(got as u64);
         }
@@ -200,6 +227,21 @@ pub(super) fn place(from: &Path, to: &Path) -> Result<(), StoreError> {
     fs::rename(from, to).context("move into place", to)?;
     let stat = fs::symlink_metadata(to).context("look at", to)?;
     if stat.is_dir() && stat.mode() & 0o7777 != SEALED { seal(to) } else { Ok(()) }
+}
+
+/// Opens a file and has the disk begin to read it. One that is replaced by a link or a pipe meanwhile is not followed.
+fn ask_for(path: &Path) -> Result<File, StoreError> {
+    let flags = (OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).context("open", path)?;
+    // Of what cannot do that, later is soon enough.
+    let _ = posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_WILLNEED);
+    Ok(file)
+}
+
+fn link(from: &Path, to: &Path) -> Result<(), StoreError> {
+    let target = fs::read_link(from).context("read", from)?;
+    symlink(target, to).context("make", to)?;
+    set_time(to)
 }
 
 fn seal(folder: &Path) -> Result<(), StoreError> {

@@ -63,7 +63,7 @@ pub(super) static DAEMON: [Opt; 18] = [
         key: "copy-threads",
         kind: Kind::Int(0, 64),
         example: "",
-        doc: "Threads that fill the volume from the image; 0: as many as the container has CPUs.",
+        doc: "Threads that fill the volume from the image; 0: as many as are useful.",
         readers: &[Reader::Daemon],
         effect: Effect::Restart,
         field: field!(daemon.copy_threads),
