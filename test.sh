@@ -14,17 +14,20 @@
 #              installed, else one of the tests' own, as root (e2e/cluster)
 #   soak       seeding, podman and kubernetes at full length; hours rather than minutes
 #
-# What is missing on a Debian machine is installed. Logs are kept in the folder that is named; of what failed, the
-# end is shown. The last line counts: N passed, N failed, N skipped.
+# What is missing on a Debian machine is installed. What root's tests make is on a file system of its own, in a file below
+# /var/tmp. Logs are kept in the folder that is named; of what failed, the end is shown. The last line counts: N passed,
+# N failed, N skipped.
 set -euo pipefail
 
 # shellcheck source=scripts/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/scripts/lib.sh"
+# shellcheck source=scripts/test-disk.sh
+. "$repo/scripts/test-disk.sh"
 
 # A hang must end, with whatever can be said of it, long before CI's own patience does.
 scenarios_seconds=${TRAMPOLINE_SCENARIOS_SECONDS:-1500}
 # Scenarios at a time, which wait more than they work: in a cluster, and under podman.
-threads=4 podman_threads=3
+threads=4 podman_threads=4
 # Lines of a failed stage that are shown; the rest is in its log.
 shown=150
 logs=$CARGO_TARGET_DIR/test-logs
@@ -218,9 +221,12 @@ stage_seeding() {
     skip 'seeding needs root: sudo ./test.sh seeding'
     return
   fi
+  disk_up
+  local place=()
+  if [[ -d $test_disk/tmp ]]; then place=(env TMPDIR="$test_disk/tmp"); fi
   # Release: it is the disk that is tested, and checking hashes in a debug build takes longer than that.
-  logged seeding cargo test --no-fail-fast --release -p daemon-init --test seeding
-  logged collections cargo test --no-fail-fast --release -p daemon-init --test collections
+  logged seeding "${place[@]}" cargo test --no-fail-fast --release -p daemon-init --test seeding
+  logged collections "${place[@]}" cargo test --no-fail-fast --release -p daemon-init --test collections
 }
 
 stage_cli() {
@@ -253,6 +259,7 @@ stage_podman() {
   need setpriv:util-linux rsync:rsync patchelf:patchelf mkfs.btrfs:btrfs-progs mkfs.ext4:e2fsprogs
   built agents build_agents
   built client build_client
+  disk_up
   podman_settings "$agents_dir" || { failed=$((failed + 1)); return; }
   leftovers
   built image container/build-image --agents "$agents_dir" --tag "$image" --base "${TRAMPOLINE_TEST_BASE:-auto}"
@@ -294,6 +301,10 @@ rootless() {
   chmod 0755 "$home"
   # Left to itself podman takes vfs, twenty times slower, where /dev/fuse is out of reach.
   printf '[storage]\ndriver = "overlay"\n' >"$home/storage.conf"
+  if mountpoint -q "$test_disk"; then
+    install -d -o "$rootless_user" -g "$rootless_user" "$test_disk/rootless"
+    printf 'graphroot = "%s"\n' "$test_disk/rootless" >>"$home/storage.conf"
+  fi
   if [[ -n ${CONTAINERS_CONF:-} ]]; then install -m 0644 "$CONTAINERS_CONF" "$home/containers.conf"; fi
   install -m 0755 "$CARGO_TARGET_DIR/release/trampoline-cli" "$home/trampoline-cli"
   podman save "$image" 2>/dev/null | as_rootless podman load >"$logs/rootless.log" 2>&1 || true
@@ -315,7 +326,7 @@ no_rootless_user() {
   # podman's own process that holds the user namespace.
   while read -r pid; do kill "$pid" || true; done < <(ps -u "$uid" -o pid=)
   userdel --remove "$rootless_user" || true
-  rm -rf "/tmp/podman-run-$uid" "/tmp/containers-user-$uid"
+  rm -rf "/tmp/podman-run-$uid" "/tmp/containers-user-$uid" "$test_disk/rootless"
 } >/dev/null 2>&1
 
 stage_kubernetes() {
@@ -324,6 +335,7 @@ stage_kubernetes() {
   need rsync:rsync curl:curl openssl:openssl fuse-overlayfs:fuse-overlayfs
   built agents build_agents
   built client build_client
+  disk_up
   podman_settings "$agents_dir" || { failed=$((failed + 1)); return; }
   built image container/build-image --agents "$agents_dir" --tag "$image" --base "${TRAMPOLINE_TEST_BASE:-auto}"
   cluster_up || return 0
@@ -465,6 +477,7 @@ finish() {
   if ((${#pids[@]})); then kill "${pids[@]}" && wait; fi 2>/dev/null || true
   for number in "${own_numbers[@]}"; do TRAMPOLINE_LAB_NUMBER=$number "$own_cluster" down || failed=$((failed + 1)); done
   checked no-secrets-logged no_secrets_logged
+  disk_down
   if [[ -z $reached_end ]]; then
     failed=$((failed + 1))
     say 'stopped early'

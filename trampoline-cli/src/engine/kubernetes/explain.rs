@@ -12,7 +12,7 @@ mod tests;
 use contract::exit::Exit;
 use contract::places::Container;
 use k8s_openapi::api::core::v1::{Event, Node, Pod};
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::api::{ListParams, LogParams};
 use kube::{Api, ResourceExt};
 
@@ -26,6 +26,10 @@ pub(super) use schedule::tolerated;
 
 /// Lines of a log that go into a message.
 const LAST_WORDS: i64 = 8;
+/// Clocks of client and cluster differ.
+const CLOCKS: SignedDuration = SignedDuration::from_secs(5);
+/// A kubelet says every ten seconds that it is there (`nodeStatusUpdateFrequency`); once it is heard, its pods follow on one of its next words.
+const HEARD_AGAIN: SignedDuration = SignedDuration::from_secs(45);
 
 /// What else is known of a builder that does not run.
 #[derive(Default)]
@@ -48,6 +52,12 @@ enum Verdict {
         message: String,
         hint: String,
     },
+    /// Its node does not answer; `lately`: it may yet.
+    Silent {
+        message: String,
+        hint: String,
+        lately: bool,
+    },
     /// A container ends again and again; its log says why.
     Crashes {
         container: String,
@@ -66,7 +76,7 @@ pub(super) async fn trouble(cluster: &Cluster, seen: &Seen, closely: bool) -> Re
         return Ok(Trouble::None);
     }
     // No API server keeps events in memory: each list reads all of a namespace.
-    let facts = if closely {
+    let facts = if closely || seen.out_of_reach() {
         facts(cluster, seen).await?
     } else {
         Facts { now: Timestamp::now(), ..Facts::default() }
@@ -75,6 +85,10 @@ pub(super) async fn trouble(cluster: &Cluster, seen: &Seen, closely: bool) -> Re
         Verdict::None => Trouble::None,
         Verdict::Waiting(line) => Trouble::Waiting(line),
         Verdict::Fatal { exit, message, hint } => Trouble::Fatal(CliError::new(exit, message).hint(hint)),
+        Verdict::Silent { message, hint, lately } => {
+            let error = CliError::engine(message).hint(hint);
+            if lately { Trouble::Silent(error) } else { Trouble::Fatal(error) }
+        }
         Verdict::Crashes { container, exit_code, reason, again } => {
             let ended = Ended { container: &container, exit_code, reason: reason.as_deref(), again };
             Trouble::Fatal(crash(cluster, seen, &ended).await)
@@ -170,23 +184,47 @@ async fn crash(cluster: &Cluster, seen: &Seen, ended: &Ended<'_>) -> CliError {
     }
 }
 
-/// Why a node cannot be relied on; none: it is ready.
-pub(super) fn not_ready(node: &Node) -> Option<String> {
-    let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref())?;
-    let ready = conditions.iter().find(|condition| condition.type_ == "Ready")?;
-    (ready.status != "True").then(|| {
-        let message = ready.message.clone().unwrap_or_default();
-        let since = ready.last_transition_time.as_ref().map(|time| time.0.to_string());
-        let since = since.map_or_else(String::new, |since| format!(", since {since}"));
-        format!(
-            "{}{since}",
-            if message.is_empty() {
-                "not ready".to_owned()
-            } else {
-                message.trim_end_matches('.').to_owned()
-            }
-        )
-    })
+/// A node that cannot be relied on.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Silence {
+    pub(super) why: String,
+    /// The cluster noticed then.
+    since: Option<Timestamp>,
+}
+
+impl Silence {
+    /// Of a node that says that it is not ready, or says nothing; none: it is ready.
+    pub(super) fn of(node: &Node) -> Option<Self> {
+        let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref())?;
+        let ready = conditions.iter().find(|condition| condition.type_ == "Ready")?;
+        if ready.status == "True" {
+            return None;
+        }
+        let message = ready.message.as_deref().unwrap_or_default().trim_end_matches('.');
+        let message = if message.is_empty() { "not ready" } else { message };
+        let since = ready.last_transition_time.as_ref().map(|time| time.0);
+        let why = since.map_or_else(|| message.to_owned(), |since| format!("{message}, since {since}"));
+        Some(Self { why, since })
+    }
+
+    /// What became of its pod, for who may not read nodes.
+    fn seen_in(pod: &Pod) -> Self {
+        let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_deref());
+        let ready = conditions.unwrap_or_default().iter().find(|condition| condition.type_ == "Ready");
+        Self {
+            why: "its pod is not ready, though all its containers were".to_owned(),
+            since: ready.and_then(|ready| Some(ready.last_transition_time.as_ref()?.0)),
+        }
+    }
+
+    /// Whether it may be over soon. Where the API server was away, all of its nodes have been silent.
+    pub(super) fn is_new(&self, now: Timestamp) -> bool {
+        self.since.is_some_and(|since| {
+            let age = now.duration_since(since);
+            // A time to come is of a clock that says nothing.
+            age >= -CLOCKS && age < HEARD_AGAIN
+        })
+    }
 }
 
 /// A pod on such a node neither serves nor ends.
