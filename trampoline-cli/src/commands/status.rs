@@ -94,9 +94,7 @@ pub(crate) async fn report(context: &Context, observed: &Observed) -> Result<Rep
         match context.engine.trouble(&context.name, true).await? {
             Trouble::None => {}
             Trouble::Waiting(line) => reason = reason.or(Some(line)),
-            Trouble::Silent(error) | Trouble::Fatal(error) => {
-                (state, reason) = ("failed", Some(error.message))
-            }
+            Trouble::Fatal(error) => (state, reason) = ("failed", Some(error.message)),
         }
     }
     Ok(Report {

@@ -153,8 +153,6 @@ pub(crate) enum Trouble {
     None,
     /// Something that passes, for the progress.
     Waiting(String),
-    /// Where it runs has fallen silent, so short a time ago that it may speak again by itself.
-    Silent(CliError),
     /// Something that does not pass by itself.
     Fatal(CliError),
 }

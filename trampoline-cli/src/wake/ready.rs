@@ -58,12 +58,6 @@ pub(crate) async fn ready_for(context: &Context, what: &str, keys: Option<&str>)
                 step.clear();
                 return Err(error);
             }
-            Trouble::Silent(error) => {
-                if closely {
-                    step.at(&format!("{}; waiting for it", error.message));
-                }
-                Told::Waits
-            }
             Trouble::Waiting(line) => {
                 if closely {
                     step.at(&line);

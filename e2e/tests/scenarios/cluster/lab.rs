@@ -24,7 +24,6 @@ crate::scenarios! {
         kubelet_that_starts_again_during_a_build,
         status_asks_no_node,
         lost_node_is_named_and_nothing_is_forced,
-        node_that_falls_silent_for_a_moment_is_waited_for,
     ],
 }
 
@@ -159,49 +158,28 @@ fn lost_node_is_named_and_nothing_is_forced() {
     builder.shell("echo kept >~/kept").ok();
     let (node, uid) = (node(&builder), || cluster::field(&pod(&builder), ".metadata.uid"));
     let before = uid();
-    let gone = silent(&builder);
+    let gone = Away::kubelet(&node);
+    let unknown = "--for=condition=Ready=Unknown";
+    cluster::kubectl(["wait", unknown, &format!("node/{node}"), "--timeout=90s"]).run().ok();
+    cluster::wait_for(
+        &cluster::namespace(),
+        &pod(&builder),
+        r#".status.conditions[?(@.type=="Ready")].status"#,
+        "False",
+    );
     let named = |words: &str| words.contains(&format!("node {node}, ")) && words.contains("does not answer");
     let status = builder.status();
     assert_eq!(status["state"], "failed", "{status}");
     assert!(status["reason"].as_str().is_some_and(named), "{status}");
     for command in [&["shell", "--", "true"][..], &["down"], &["setup", "--yes"]] {
-        // The first of them waits whether it comes back.
-        let output = builder.cli(command.iter().copied()).within(90).run();
+        let output = builder.cli(command.iter().copied()).within(60).run();
         assert!(output.code != 0 && named(&output.stderr), "{output}");
         assert!(output.stderr.contains("bring the node back"), "what to do: {output}");
         assert_eq!(uid(), before, "only a person may say that a pod is dead");
     }
     assert_eq!(setting().engine.pods(builder.name()), 1);
     drop(gone);
-    ready(&node, "True");
+    // The cluster need not know yet.
     assert_eq!(builder.shell("cat ~/kept").ok().text(), "kept");
     assert_eq!(builder.broken(), "", "of the store");
-}
-
-/// As after an API server was away: to it, all nodes have been silent.
-fn node_that_falls_silent_for_a_moment_is_waited_for() {
-    let builder = Builder::set_up(&[]);
-    let node = node(&builder);
-    let gone = silent(&builder);
-    let mut shell = builder.cli(["shell", "--", "echo", "in"]).start();
-    shell.line(&format!("node {node}, where builder {} is, does not answer", builder.name()));
-    drop(gone);
-    let shell = shell.output().ok();
-    assert_eq!(shell.text(), "in");
-    assert!(shell.stderr.contains("waiting for it"), "{shell}");
-}
-
-fn ready(node: &str, word: &str) {
-    let condition = format!("--for=condition=Ready={word}");
-    cluster::kubectl(["wait", &condition, &format!("node/{node}"), "--timeout=90s"]).run().ok();
-}
-
-/// Ends the builder's kubelet, and waits until the cluster knows.
-fn silent(builder: &Builder) -> Away {
-    let node = node(builder);
-    let gone = Away::kubelet(&node);
-    ready(&node, "Unknown");
-    let unready = r#".status.conditions[?(@.type=="Ready")].status"#;
-    cluster::wait_for(&cluster::namespace(), &pod(builder), unready, "False");
-    gone
 }

@@ -9,15 +9,18 @@ mod schedule;
 #[cfg(test)]
 mod tests;
 
+use std::time::Duration;
+
 use contract::exit::Exit;
 use contract::places::Container;
 use k8s_openapi::api::core::v1::{Event, Node, Pod};
-use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use k8s_openapi::jiff::Timestamp;
 use kube::api::{ListParams, LogParams};
 use kube::{Api, ResourceExt};
 
 use super::client::Cluster;
 use super::observe::Seen;
+use super::target::{KUBELET_PAUSE, REFUSED};
 use crate::engine::{Trouble, pod_name};
 use crate::error::{CliError, Result};
 
@@ -26,10 +29,8 @@ pub(super) use schedule::tolerated;
 
 /// Lines of a log that go into a message.
 const LAST_WORDS: i64 = 8;
-/// Clocks of client and cluster differ.
-const CLOCKS: SignedDuration = SignedDuration::from_secs(5);
-/// A kubelet says every ten seconds that it is there (`nodeStatusUpdateFrequency`); once it is heard, its pods follow on one of its next words.
-const HEARD_AGAIN: SignedDuration = SignedDuration::from_secs(45);
+/// A node that is asked answers within that.
+const ASKED: Duration = Duration::from_secs(5);
 
 /// What else is known of a builder that does not run.
 #[derive(Default)]
@@ -52,11 +53,10 @@ enum Verdict {
         message: String,
         hint: String,
     },
-    /// Its node does not answer; `lately`: it may yet.
+    /// The cluster has not heard of its node.
     Silent {
         message: String,
         hint: String,
-        lately: bool,
     },
     /// A container ends again and again; its log says why.
     Crashes {
@@ -85,9 +85,12 @@ pub(super) async fn trouble(cluster: &Cluster, seen: &Seen, closely: bool) -> Re
         Verdict::None => Trouble::None,
         Verdict::Waiting(line) => Trouble::Waiting(line),
         Verdict::Fatal { exit, message, hint } => Trouble::Fatal(CliError::new(exit, message).hint(hint)),
-        Verdict::Silent { message, hint, lately } => {
-            let error = CliError::engine(message).hint(hint);
-            if lately { Trouble::Silent(error) } else { Trouble::Fatal(error) }
+        Verdict::Silent { message, hint } => {
+            if answers(cluster, &super::pod_of(&seen.builder)).await {
+                Trouble::None
+            } else {
+                Trouble::Fatal(CliError::engine(message).hint(hint))
+            }
         }
         Verdict::Crashes { container, exit_code, reason, again } => {
             let ended = Ended { container: &container, exit_code, reason: reason.as_deref(), again };
@@ -184,47 +187,50 @@ async fn crash(cluster: &Cluster, seen: &Seen, ended: &Ended<'_>) -> CliError {
     }
 }
 
-/// A node that cannot be relied on.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Silence {
-    pub(super) why: String,
-    /// The cluster noticed then.
-    since: Option<Timestamp>,
+/// Why a node cannot be relied on; none: it is ready.
+pub(super) fn not_ready(node: &Node) -> Option<String> {
+    let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref())?;
+    let ready = conditions.iter().find(|condition| condition.type_ == "Ready")?;
+    (ready.status != "True").then(|| {
+        let message = ready.message.clone().unwrap_or_default();
+        let since = ready.last_transition_time.as_ref().map(|time| time.0.to_string());
+        let since = since.map_or_else(String::new, |since| format!(", since {since}"));
+        format!(
+            "{}{since}",
+            if message.is_empty() {
+                "not ready".to_owned()
+            } else {
+                message.trim_end_matches('.').to_owned()
+            }
+        )
+    })
 }
 
-impl Silence {
-    /// Of a node that says that it is not ready, or says nothing; none: it is ready.
-    pub(super) fn of(node: &Node) -> Option<Self> {
-        let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref())?;
-        let ready = conditions.iter().find(|condition| condition.type_ == "Ready")?;
-        if ready.status == "True" {
-            return None;
+/// Whether the node of a pod answers, whatever the cluster says of it: it is asked for a line of the pod's log. Where the API server has been
+/// away, kubelets and controllers look at it again after up to a minute, and until then all nodes are silent to it.
+pub(super) async fn answers(cluster: &Cluster, pod: &str) -> bool {
+    let params = LogParams {
+        container: Some(Container::User.name().to_owned()),
+        tail_lines: Some(1),
+        limit_bytes: Some(1),
+        ..LogParams::default()
+    };
+    let pods = cluster.api::<Pod>();
+    let asked = async {
+        loop {
+            match pods.logs(pod, &params).await {
+                Ok(_) => return true,
+                // A kubelet that starts again; no object of the cluster tells when it listens.
+                Err(kube::Error::Api(status)) if status.message.contains(REFUSED) => {
+                    tokio::time::sleep(KUBELET_PAUSE).await;
+                }
+                // A container without a log, and a pod that has ended meanwhile.
+                Err(kube::Error::Api(status)) => return matches!(status.code, 400 | 404),
+                Err(_) => return false,
+            }
         }
-        let message = ready.message.as_deref().unwrap_or_default().trim_end_matches('.');
-        let message = if message.is_empty() { "not ready" } else { message };
-        let since = ready.last_transition_time.as_ref().map(|time| time.0);
-        let why = since.map_or_else(|| message.to_owned(), |since| format!("{message}, since {since}"));
-        Some(Self { why, since })
-    }
-
-    /// What became of its pod, for who may not read nodes.
-    fn seen_in(pod: &Pod) -> Self {
-        let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_deref());
-        let ready = conditions.unwrap_or_default().iter().find(|condition| condition.type_ == "Ready");
-        Self {
-            why: "its pod is not ready, though all its containers were".to_owned(),
-            since: ready.and_then(|ready| Some(ready.last_transition_time.as_ref()?.0)),
-        }
-    }
-
-    /// Whether it may be over soon. Where the API server was away, all of its nodes have been silent.
-    pub(super) fn is_new(&self, now: Timestamp) -> bool {
-        self.since.is_some_and(|since| {
-            let age = now.duration_since(since);
-            // A time to come is of a clock that says nothing.
-            age >= -CLOCKS && age < HEARD_AGAIN
-        })
-    }
+    };
+    tokio::time::timeout(ASKED, asked).await.unwrap_or(false)
 }
 
 /// A pod on such a node neither serves nor ends.

@@ -16,11 +16,12 @@ use crate::render::PREPARE;
 
 /// The API server is given this long to say that a pod is there.
 const ALIVE: Duration = Duration::from_secs(5);
-/// A kubelet that starts again listens within that. Between two tries.
+/// A kubelet that starts again listens within that.
 const KUBELET: Duration = Duration::from_secs(10);
-const KUBELET_PAUSE: Duration = Duration::from_millis(300);
+/// Between two tries.
+pub(super) const KUBELET_PAUSE: Duration = Duration::from_millis(300);
 /// What an API server says of a kubelet that does not listen.
-const REFUSED: &str = "connection refused";
+pub(super) const REFUSED: &str = "connection refused";
 
 /// Which container of which builder.
 #[derive(Debug, Clone, PartialEq, Eq)]

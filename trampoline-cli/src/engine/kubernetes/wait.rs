@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use contract::exit::Exit;
 use futures_util::TryStreamExt;
 use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod};
-use k8s_openapi::jiff::Timestamp;
 use kube::api::{WatchEvent, WatchParams};
 use kube::core::NamespaceResourceScope;
 use kube::{Api, Resource, ResourceExt};
@@ -76,11 +75,10 @@ async fn lost_node(cluster: &Cluster, pod: &Pod) -> Result<()> {
     let nodes: Api<Node> = Api::all(cluster.client.clone());
     // Nodes are the whole cluster's: who may not read them waits until the deadline.
     let Ok(node) = cluster.attempt(|| nodes.get(&name)).await else { return Ok(()) };
-    match explain::Silence::of(&node) {
-        Some(silence) if !silence.is_new(Timestamp::now()) => {
-            Err(explain::lost(cluster, &name, &silence.why, &pod.name_any()))
-        }
-        _ => Ok(()),
+    match explain::not_ready(&node) {
+        None => Ok(()),
+        Some(_) if explain::answers(cluster, &pod.name_any()).await => Ok(()),
+        Some(why) => Err(explain::lost(cluster, &name, &why, &pod.name_any())),
     }
 }
 

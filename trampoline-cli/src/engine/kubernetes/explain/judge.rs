@@ -2,11 +2,14 @@
 
 use contract::exit::Exit;
 use k8s_openapi::api::core::v1::Event;
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
-use super::{CLOCKS, Facts, Silence, Verdict, containers, lost_hint, policy, schedule};
+use super::{Facts, Verdict, containers, lost_hint, not_ready, policy, schedule};
 use crate::engine::kubernetes::{WANTED_AT, observe::Seen};
+
+/// Clocks of client and cluster differ.
+const CLOCKS: SignedDuration = SignedDuration::from_secs(5);
 
 /// See the module.
 pub(super) fn judge(seen: &Seen, facts: &Facts) -> Verdict {
@@ -81,15 +84,14 @@ fn not_made(builder: &str, facts: &Facts, uid: &str, since: Option<Timestamp>) -
 fn lost_node(seen: &Seen, facts: &Facts) -> Option<Verdict> {
     let pod = seen.pod.as_ref()?;
     // Who may not read nodes still reads what became of the pod.
-    let silence = match &facts.node {
-        Some(node) => Silence::of(node),
-        None => seen.out_of_reach().then(|| Silence::seen_in(pod)),
-    }?;
+    let why = facts.node.as_ref().map_or_else(
+        || seen.out_of_reach().then(|| "its pod is not ready, though all its containers were".to_owned()),
+        not_ready,
+    )?;
     let name = pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).unwrap_or_default();
     let pod_name = pod.name_any();
     Some(Verdict::Silent {
-        message: format!("node {name}, where builder {} is, does not answer ({})", seen.builder, silence.why),
+        message: format!("node {name}, where builder {} is, does not answer ({why})", seen.builder),
         hint: lost_hint(&pod.namespace().unwrap_or_default(), &name, &pod_name),
-        lately: silence.is_new(facts.now),
     })
 }
