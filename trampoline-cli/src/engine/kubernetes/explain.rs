@@ -75,13 +75,7 @@ pub(super) async fn trouble(cluster: &Cluster, seen: &Seen, closely: bool) -> Re
     if seen.serves() {
         return Ok(Trouble::None);
     }
-    // No API server keeps events in memory: each list reads all of a namespace.
-    let facts = if closely || seen.out_of_reach() {
-        facts(cluster, seen).await?
-    } else {
-        Facts { now: Timestamp::now(), ..Facts::default() }
-    };
-    Ok(match judge::judge(seen, &facts) {
+    Ok(match verdict(cluster, seen, closely || seen.out_of_reach()).await? {
         Verdict::None => Trouble::None,
         Verdict::Waiting(line) => Trouble::Waiting(line),
         Verdict::Fatal { exit, message, hint } => Trouble::Fatal(CliError::new(exit, message).hint(hint)),
@@ -98,6 +92,20 @@ pub(super) async fn trouble(cluster: &Cluster, seen: &Seen, closely: bool) -> Re
         }
         Verdict::Prepares => prepare::told(cluster, &seen.builder).await,
     })
+}
+
+async fn verdict(cluster: &Cluster, seen: &Seen, closely: bool) -> Result<Verdict> {
+    // No API server keeps events in memory: each list reads all of a namespace.
+    if !closely {
+        let facts = Facts { now: Timestamp::now(), ..Facts::default() };
+        let verdict = judge::judge(seen, &facts);
+        // What ends a start is told with all that can be known of it.
+        if !matches!(verdict, Verdict::Fatal { .. }) {
+            return Ok(verdict);
+        }
+    }
+    let facts = facts(cluster, seen).await?;
+    Ok(judge::judge(seen, &facts))
 }
 
 async fn facts(cluster: &Cluster, seen: &Seen) -> Result<Facts> {
