@@ -1,8 +1,7 @@
 # shellcheck shell=bash disable=SC2154,SC2034
 # Sourced by run: from nothing that runs to the first finished build, the store being there already.
 
-# Seconds between two looks of the scripts: those that people come from look once a second (`sleep 1`), and nobody's do
-# oftener than ten times.
+# Seconds between two looks of the scripts: those that people come from look once a second (`sleep 1`), and few look ten times.
 looks=(1 0.1)
 
 measure_start() {
