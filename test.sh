@@ -223,7 +223,7 @@ stage_seeding() {
   fi
   disk_up
   local place=()
-  if [[ -d $test_disk/tmp ]]; then place=(env TMPDIR="$test_disk/tmp"); fi
+  if on_test_disk; then place=(env TMPDIR="$test_disk/tmp"); fi
   # Release: it is the disk that is tested, and checking hashes in a debug build takes longer than that.
   logged seeding "${place[@]}" cargo test --no-fail-fast --release -p daemon-init --test seeding
   logged collections "${place[@]}" cargo test --no-fail-fast --release -p daemon-init --test collections
@@ -301,7 +301,7 @@ rootless() {
   chmod 0755 "$home"
   # Left to itself podman takes vfs, twenty times slower, where /dev/fuse is out of reach.
   printf '[storage]\ndriver = "overlay"\n' >"$home/storage.conf"
-  if mountpoint -q "$test_disk"; then
+  if on_test_disk; then
     install -d -o "$rootless_user" -g "$rootless_user" "$test_disk/rootless"
     printf 'graphroot = "%s"\n' "$test_disk/rootless" >>"$home/storage.conf"
   fi

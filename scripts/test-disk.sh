@@ -17,6 +17,8 @@ disk_up() {
   export CONTAINERS_STORAGE_CONF=$test_disk/storage.conf TRAMPOLINE_LABS=$test_disk
 }
 
+on_test_disk() { [[ ${TRAMPOLINE_LABS:-} == "$test_disk" ]]; }
+
 disk_made() {
   local room
   need mkfs.ext4:e2fsprogs
@@ -34,7 +36,7 @@ disk_made() {
 
 # disk_down: with all that is on it. podman keeps its folder mounted on itself.
 disk_down() {
-  [[ ${TRAMPOLINE_LABS:-} == "$test_disk" ]] || return 0
+  on_test_disk || return 0
   if mountpoint -q "$test_disk"; then umount --recursive --lazy "$test_disk"; fi
   rm -rf --one-file-system "$test_disk" "$test_disk.img"
 }

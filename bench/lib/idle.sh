@@ -48,7 +48,7 @@ on_cpu() {
 idle_yardstick() {
   podman volume exists "$yardstick-store" || quietly yardstick_volumes || fail 76 'the yardstick cannot be made'
   podman pod exists "$yardstick" || quietly yardstick_play 1 || fail 76 'the yardstick cannot be started'
-  quietly yardstick_build 1 idle || fail 76 'the yardstick does not build'
+  quietly yardstick_build idle || fail 76 'the yardstick does not build'
 }
 
 idle_agent() {

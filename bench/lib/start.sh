@@ -27,7 +27,7 @@ measure_start() {
       sync
       clock "start-setup-$look" theirs yardstick_from_nothing "$look" "setup-$look-$n"
       quietly podman pod stop --time 1 "$yardstick" || fail 76 'the yardstick cannot be stopped'
-      clock "start-up-$look" theirs yardstick_from_stopped "$look" "up-$look-$n"
+      clock "start-up-$look" theirs yardstick_from_stopped "up-$look-$n"
       quietly yardstick_remove || fail 76 'the yardstick cannot be removed'
     done
   done
@@ -39,5 +39,5 @@ ours_from_nothing() { ours setup --yes && ours_build "$1"; }
 ours_from_stopped() { ours up && ours_build "$1"; }
 ours_build() { ours build -f build.nix -- --argstr salt "$1"; }
 
-yardstick_from_nothing() { yardstick_play "$1" && yardstick_key "$1" && yardstick_build "$@"; }
-yardstick_from_stopped() { podman pod start "$yardstick" && yardstick_build "$@"; }
+yardstick_from_nothing() { yardstick_play "$1" && yardstick_key && yardstick_build "$2"; }
+yardstick_from_stopped() { podman pod start "$yardstick" && yardstick_build "$1"; }

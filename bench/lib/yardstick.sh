@@ -22,22 +22,22 @@ yardstick_play() {
     sed "s|IMAGE|$image|; s|PORT|$yardstick_port|; s|value: \"LOOK\"|value: \"$1\"|" "$here/yardstick/pod.yaml" | podman kube play -
 }
 
-# yardstick_key LOOK: once SSH is served, whoever has this key may come in.
+# yardstick_key: once SSH is served, whoever has this key may come in.
 yardstick_key() {
   podman exec -i "$yardstick-user" /bin/sh -c '
-    until [ -e /home/nix/.ssh/host_key ]; do sleep "$0"; done
-    cat >/home/nix/.ssh/authorized_keys' "$1" <<<"$yardstick_public_key"
+    until [ -e /home/nix/.ssh/host_key ]; do sleep "$LOOK"; done
+    cat >/home/nix/.ssh/authorized_keys' <<<"$yardstick_public_key"
 }
 
 yardstick_remove() {
   podman pod rm --force --time 0 "$yardstick" && podman volume rm "$yardstick-run" "$yardstick-scripts"
 }
 
-# yardstick_build LOOK SALT: as such pods are used from scripts: once the daemon is up, build.
+# yardstick_build SALT: as such pods are used from scripts: once the daemon is up, build.
 yardstick_build() {
   podman exec "$yardstick-user" /bin/sh -c "
-    until [ -e /run/trampoline/ready ]; do sleep $1; done
-    nix build -f /scripts/build.nix --argstr salt $2 --print-out-paths --out-link /home/nix/result"
+    until [ -e /run/trampoline/ready ]; do sleep \"\$LOOK\"; done
+    nix build -f /scripts/build.nix --argstr salt $1 --print-out-paths --out-link /home/nix/result"
 }
 
 # ours ARGUMENT...: trampoline-cli on a builder of its own, away from the user's own files.

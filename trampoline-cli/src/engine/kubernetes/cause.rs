@@ -16,7 +16,7 @@ pub(super) enum Cause {
 
 impl Cause {
     pub(super) fn of(words: &str) -> Self {
-        const KNOWN: [(&str, Cause); 20] = [
+        const KNOWN: [(&str, Cause); 21] = [
             // It ended while it was entered; a file of `/proc` is then not found.
             ("unable to create new parent process", Cause::NotRunning),
             ("executable file not found", Cause::NotFound),
@@ -25,6 +25,8 @@ impl Cause {
             ("exec format error", Cause::NotRunnable),
             ("is a directory", Cause::NotRunnable),
             ("error dialing backend", Cause::NodeAway),
+            // A log that it did not get.
+            ("/containerLogs/", Cause::NodeAway),
             ("container not found", Cause::NotRunning),
             ("container is not created or running", Cause::NotRunning),
             ("is not in running state", Cause::NotRunning),

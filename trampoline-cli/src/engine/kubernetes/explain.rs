@@ -9,8 +9,6 @@ mod schedule;
 #[cfg(test)]
 mod tests;
 
-use std::time::Duration;
-
 use contract::exit::Exit;
 use contract::places::Container;
 use k8s_openapi::api::core::v1::{Event, Node, Pod};
@@ -20,7 +18,7 @@ use kube::{Api, ResourceExt};
 
 use super::client::Cluster;
 use super::observe::Seen;
-use super::target::{KUBELET_PAUSE, REFUSED};
+use super::target::Target;
 use crate::engine::{Trouble, pod_name};
 use crate::error::{CliError, Result};
 
@@ -29,8 +27,6 @@ pub(super) use schedule::tolerated;
 
 /// Lines of a log that go into a message.
 const LAST_WORDS: i64 = 8;
-/// A node that is asked answers within that.
-const ASKED: Duration = Duration::from_secs(5);
 
 /// What else is known of a builder that does not run.
 #[derive(Default)]
@@ -80,7 +76,7 @@ pub(super) async fn trouble(cluster: &Cluster, seen: &Seen, closely: bool) -> Re
         Verdict::Waiting(line) => Trouble::Waiting(line),
         Verdict::Fatal { exit, message, hint } => Trouble::Fatal(CliError::new(exit, message).hint(hint)),
         Verdict::Silent { message, hint } => {
-            if answers(cluster, &super::pod_of(&seen.builder)).await {
+            if Target::new(&seen.builder, Container::User).answers(cluster).await {
                 Trouble::None
             } else {
                 Trouble::Fatal(CliError::engine(message).hint(hint))
@@ -212,33 +208,6 @@ pub(super) fn not_ready(node: &Node) -> Option<String> {
             }
         )
     })
-}
-
-/// Whether the node of a pod answers, whatever the cluster says of it: it is asked for a line of the pod's log. Where the API server has been
-/// away, kubelets and controllers look at it again after up to a minute, and until then all nodes are silent to it.
-pub(super) async fn answers(cluster: &Cluster, pod: &str) -> bool {
-    let params = LogParams {
-        container: Some(Container::User.name().to_owned()),
-        tail_lines: Some(1),
-        limit_bytes: Some(1),
-        ..LogParams::default()
-    };
-    let pods = cluster.api::<Pod>();
-    let asked = async {
-        loop {
-            match pods.logs(pod, &params).await {
-                Ok(_) => return true,
-                // A kubelet that starts again; no object of the cluster tells when it listens.
-                Err(kube::Error::Api(status)) if status.message.contains(REFUSED) => {
-                    tokio::time::sleep(KUBELET_PAUSE).await;
-                }
-                // A container without a log, and a pod that has ended meanwhile.
-                Err(kube::Error::Api(status)) => return matches!(status.code, 400 | 404),
-                Err(_) => return false,
-            }
-        }
-    };
-    tokio::time::timeout(ASKED, asked).await.unwrap_or(false)
 }
 
 /// A pod on such a node neither serves nor ends.

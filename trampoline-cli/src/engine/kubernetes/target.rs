@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use contract::exit::Exit;
 use contract::places::Container;
 use k8s_openapi::api::core::v1::Pod;
+use kube::api::LogParams;
 
 use super::cause::Cause;
 use super::client::{Cluster, Failed};
@@ -16,12 +17,14 @@ use crate::render::PREPARE;
 
 /// The API server is given this long to say that a pod is there.
 const ALIVE: Duration = Duration::from_secs(5);
+/// A node that is asked answers within that.
+const ASKED: Duration = Duration::from_secs(5);
 /// A kubelet that starts again listens within that.
 const KUBELET: Duration = Duration::from_secs(10);
 /// Between two tries.
-pub(super) const KUBELET_PAUSE: Duration = Duration::from_millis(300);
+const KUBELET_PAUSE: Duration = Duration::from_millis(300);
 /// What an API server says of a kubelet that does not listen.
-pub(super) const REFUSED: &str = "connection refused";
+const REFUSED: &str = "connection refused";
 
 /// Which container of which builder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,6 +83,21 @@ impl Target {
                 Err(Lost(format!("the API server at {address} does not answer any more")))
             })
         })
+    }
+
+    /// Whether its node answers, whatever the cluster says of it: it is asked for a line of the log. Where the API server has been away,
+    /// kubelets and controllers look at it again after up to a minute, and until then all nodes are silent to it.
+    pub(super) async fn answers(&self, cluster: &Cluster) -> bool {
+        let (pods, pod) = (cluster.api::<Pod>(), pod_of(&self.builder));
+        let container = Some(self.container.to_owned());
+        let line = LogParams { container, tail_lines: Some(1), limit_bytes: Some(1), ..LogParams::default() };
+        let asked = self.reach(cluster, "cannot ask the node", || pods.logs(&pod, &line));
+        match tokio::time::timeout(ASKED, asked).await {
+            Ok(Ok(_)) => true,
+            // There is no log, or no pod any more: that is an answer.
+            Ok(Err(error)) => error.exit == Exit::Stopping,
+            Err(_) => false,
+        }
     }
 
     /// Opens a connection to it. A kubelet that starts again is waited for: nothing has been asked of the container by then, and no
@@ -145,6 +163,9 @@ mod tests {
         let refused = (500, "error dialing backend: dial tcp 10.0.0.1:10250: connect: connection refused");
         let (tries, error) = tried(&[refused, refused, (404, "pods \"trampoline-c-0\" not found")]).await;
         assert_eq!((tries, error.exit), (3, Exit::Stopping), "{error}");
+        let log = "Get \"https://10.0.0.1:10250/containerLogs/n/trampoline-c-0/user?tailLines=1\": dial tcp 10.0.0.1:10250: connect: \
+                   connection refused";
+        assert_eq!(tried(&[(500, log), (400, "container \"user\" is waiting to start")]).await.0, 2);
         let away = (500, "error dialing backend: dial tcp 10.0.0.1:10250: connect: no route to host");
         let (tries, error) = tried(&[away]).await;
         assert_eq!((tries, error.exit), (1, Exit::Engine));

@@ -4,6 +4,7 @@ use std::fmt::Debug;
 use std::time::{Duration, Instant};
 
 use contract::exit::Exit;
+use contract::places::Container;
 use futures_util::TryStreamExt;
 use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod};
 use kube::api::{WatchEvent, WatchParams};
@@ -12,6 +13,7 @@ use kube::{Api, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
 use super::client::Cluster;
+use super::target::Target;
 use super::{explain, pod_of, scale};
 use crate::engine::LOOK;
 use crate::error::{CliError, Result};
@@ -47,7 +49,7 @@ pub(super) async fn pod_gone(cluster: &Cluster, builder: &str, mut hurry: bool) 
         if std::mem::take(&mut hurry) && pod.uid() == uid {
             scale::shorten(cluster, builder, 1).await?;
         }
-        lost_node(cluster, &pod).await?;
+        lost_node(cluster, builder, &pod).await?;
         if Instant::now() >= deadline {
             return Err(CliError::new(
                 Exit::Deadline,
@@ -67,7 +69,7 @@ fn gone(event: &WatchEvent<Pod>, uid: Option<&str>) -> bool {
 }
 
 /// The kubelet alone ends a pod: one that does not answer ends none, and only a person may say that its containers are dead.
-async fn lost_node(cluster: &Cluster, pod: &Pod) -> Result<()> {
+async fn lost_node(cluster: &Cluster, builder: &str, pod: &Pod) -> Result<()> {
     let Some(name) = pod.spec.as_ref().and_then(|spec| spec.node_name.clone()) else { return Ok(()) };
     if pod.metadata.deletion_timestamp.is_none() {
         return Ok(());
@@ -77,7 +79,7 @@ async fn lost_node(cluster: &Cluster, pod: &Pod) -> Result<()> {
     let Ok(node) = cluster.attempt(|| nodes.get(&name)).await else { return Ok(()) };
     match explain::not_ready(&node) {
         None => Ok(()),
-        Some(_) if explain::answers(cluster, &pod.name_any()).await => Ok(()),
+        Some(_) if Target::new(builder, Container::User).answers(cluster).await => Ok(()),
         Some(why) => Err(explain::lost(cluster, &name, &why, &pod.name_any())),
     }
 }
