@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use super::{Repo, Source, not_started, read};
+use super::{Repo, Source, copy_index, not_started, read};
 use crate::context::scratch_dir;
 use crate::error::{CliError, OnPath, Result};
 
@@ -58,7 +58,7 @@ impl Repo {
         let index = self.git_path("index")?;
         let ours = scratch.join("index");
         if index.exists() {
-            std::fs::copy(&index, &ours).on("cannot copy", &index)?;
+            copy_index(&index, &ours)?;
         }
         let objects = scratch.join("objects");
         std::fs::create_dir(&objects).on("cannot create", &objects)?;

@@ -10,7 +10,7 @@ use contract::tree::{self, Entry, Kind};
 use super::attributes::{Attributes, all_cooked};
 use super::cooked::Cooked;
 use super::tree::{Origin, Tree};
-use super::{Repo, Source, objects, output};
+use super::{Repo, Source, copy_index, objects, output};
 use crate::context::scratch_dir;
 use crate::error::{CliError, OnPath, Result, While};
 
@@ -60,7 +60,7 @@ fn make_index(repo: &Repo, source: &Source, ours: &Path) -> Result<()> {
         output(command.arg(&source.tree).envs(source.env.iter().cloned()).env("GIT_INDEX_FILE", ours))
     };
     if theirs.exists() {
-        std::fs::copy(&theirs, ours).on("cannot copy", &theirs)?;
+        copy_index(&theirs, ours)?;
         if move_it().is_ok() {
             return Ok(());
         }

@@ -8,13 +8,15 @@ mod objects;
 mod tree;
 
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use contract::exit::Exit;
 
-use crate::error::{CliError, Result};
+use crate::error::{CliError, OnPath, Result};
 
 pub(crate) use tree::{Sink, Stopped, Tree};
 
@@ -127,6 +129,18 @@ fn command(dir: &Path) -> Command {
     // Messages are read; a pager or a question would hang.
     command.current_dir(dir).env("LC_ALL", "C").env("GIT_TERMINAL_PROMPT", "0").stdin(Stdio::null());
     command
+}
+
+/// Copies an index, and when it was written: git looks into files that are no older than their index and trusts the
+/// size and times of all others ("racily clean" in git's Documentation/technical/racy-git.txt). By a copy that is younger,
+/// what was saved in the second of a commit would count as unchanged.
+fn copy_index(from: &Path, to: &Path) -> Result<()> {
+    // One open file: git replaces the index by rename.
+    let mut index = File::open(from).on("cannot open", from)?;
+    let written = index.metadata().and_then(|meta| meta.modified()).on("cannot examine", from)?;
+    let mut copy = File::create_new(to).on("cannot create", to)?;
+    io::copy(&mut index, &mut copy).on("cannot copy", from)?;
+    copy.set_modified(written).on("cannot set the time of", to)
 }
 
 /// What it prints. It must succeed.

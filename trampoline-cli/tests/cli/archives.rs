@@ -1,11 +1,12 @@
 //! `push-tarball` up to the bytes that would be sent, which are held against `git archive`.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, SystemTime};
 
 use contract::tree::{self, Frame, Kind};
 use sha1::Sha1;
@@ -334,6 +335,27 @@ fn dirty_adds_the_working_tree_and_leaves_the_repository_alone() {
     assert_eq!(content("staged"), Some(b"2".to_vec()));
     assert_eq!(content("new file"), Some(b"n".to_vec()));
     assert_eq!((content("removed"), content("ignored")), (None, None));
+}
+
+#[test]
+fn what_was_saved_in_the_second_of_a_commit_is_sent() {
+    let sandbox = repository();
+    // A stand-in for two changes within one tick: what git compares of the file is the same before and after.
+    sandbox.git(["config", "core.trustctime", "false"]);
+    let then = SystemTime::now() - Duration::from_secs(3600);
+    let write = |content: &str| {
+        let file = sandbox.write("file", content);
+        File::options().write(true).open(file).unwrap().set_modified(then).unwrap();
+    };
+    write("1");
+    commit(&sandbox);
+    let index = sandbox.work().join(".git/index");
+    File::options().write(true).open(index).unwrap().set_modified(then).unwrap();
+    write("2");
+    let (_, bytes) = archive(&sandbox, &["--dirty"]);
+    assert_eq!(entries(&bytes)[&b"file"[..]].2, b"2");
+    // And what is committed, at once from the objects.
+    assert_exact(&sandbox);
 }
 
 #[test]
