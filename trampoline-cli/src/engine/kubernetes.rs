@@ -5,6 +5,7 @@ mod attach;
 mod cause;
 mod channel;
 mod client;
+mod connection;
 mod credentials;
 mod delete;
 mod exec;
@@ -33,6 +34,7 @@ mod target;
 mod tunnel;
 mod upgrade;
 mod wait;
+mod wire;
 
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;

@@ -21,7 +21,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use super::liveness::{Alive, Liveness, Lost, QUIET};
 
 /// What the other end may still say when we have ended ours and cannot tell it.
-const LINGER: Duration = Duration::from_secs(5);
+pub(super) const LINGER: Duration = Duration::from_secs(5);
 /// Payload of one message. The server copies in pieces of 32 KiB: larger ones are cut, smaller ones cost a system call each.
 pub(super) const FRAME: usize = 32 << 10;
 /// Messages on their way to the socket.

@@ -8,6 +8,7 @@ use kube::api::DynamicObject;
 use kube::core::NamespaceResourceScope;
 use kube::{Api, Client, Resource};
 
+use super::connection;
 use super::credentials::Plugin;
 use super::failure;
 use super::kubeconfig::{Resolved, Target};
@@ -62,8 +63,8 @@ impl Cluster {
         let address = config.cluster_url.to_string().trim_end_matches('/').to_owned();
         let proxy = config.proxy_url.as_ref().map(|url| without_password(&url.to_string()));
         let plugin = Plugin::of(&config.auth_info);
-        let client =
-            Client::try_from(config).map_err(|error| failure::unusable(&place, plugin.as_ref(), &error))?;
+        let client = connection::client(&config)
+            .map_err(|error| failure::unusable(&place, plugin.as_ref(), &error))?;
         ui.detail(format!("{place}, namespace {namespace}, {address}"));
         Ok(Self {
             client,

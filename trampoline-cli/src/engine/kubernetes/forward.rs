@@ -25,6 +25,7 @@ use super::spdy::{self, Event};
 use super::stream::{Feed, Input, Output};
 use super::target::Target;
 use super::tunnel::{self, Carrier};
+use super::wire::{self, Way, Wire};
 use crate::error::{CliError, Result};
 
 /// The channel of what the port says.
@@ -65,28 +66,39 @@ async fn open(cluster: &Cluster, target: &Target, port: u16) -> Result<Forward> 
     let name = pod_of(&target.builder);
     let url = Pod::url_path(&(), Some(&cluster.namespace));
     let client = &cluster.client;
-    let open = || async {
-        let request =
-            Request::new(url.as_str()).portforward(&name, &[port]).map_err(kube::Error::BuildRequest)?;
-        tunnel::connect(client, request).await
+    let request =
+        || Request::new(url.as_str()).portforward(&name, &[port]).map_err(kube::Error::BuildRequest);
+    let open = || {
+        let web_socket = || async { tunnel::connect(client, request()?).await };
+        wire::or(cluster, wire::PORT, &request, web_socket)
     };
     let doing = format!("cannot reach port {port} of pod {name}");
-    let (socket, carrier) = target.reach(cluster, &doing, open).await?;
-    let (incoming, input) = channel::split(socket, HalfClose::Untold, target.alive(cluster));
+    let way = target.reach(cluster, &doing, open).await?;
     let (feed, output) = Output::new();
-    let input = match carrier {
-        Carrier::Spdy => {
-            // A connection that is lost is told by whoever reads.
-            let _ = input.send(spdy::open_port(port)).await;
-            tokio::spawn(carry(
-                Frames { incoming, reader: spdy::Reader::default(), trouble: Vec::new() },
-                feed,
-            ));
-            Input::wrapped(input, spdy::data)
-        }
-        Carrier::Channels => {
-            tokio::spawn(carry(Channels { incoming, port, greeted: [false; 2] }, feed));
+    let alive = target.alive(cluster);
+    let input = match way {
+        Way::Spdy(socket) => {
+            let text = port.to_string();
+            let opened = Wire::open(socket, &spdy::port(&text), HalfClose::Untold, alive).await;
+            let (wire, input) = opened.map_err(|lost| target.lost(&lost))?;
+            tokio::spawn(carry(Frames { events: wire, trouble: Vec::new() }, feed));
             Input::new(input)
+        }
+        Way::WebSocket((socket, carrier)) => {
+            let (incoming, input) = channel::split(socket, HalfClose::Untold, alive);
+            match carrier {
+                Carrier::Spdy => {
+                    // A connection that is lost is told by whoever reads.
+                    let _ = input.send(spdy::open(&spdy::port(&port.to_string()))).await;
+                    let events = Tunnel { incoming, reader: spdy::Reader::default() };
+                    tokio::spawn(carry(Frames { events, trouble: Vec::new() }, feed));
+                    Input::wrapped(input, spdy::data)
+                }
+                Carrier::Channels => {
+                    tokio::spawn(carry(Channels { incoming, port, greeted: [false; 2] }, feed));
+                    Input::new(input)
+                }
+            }
         }
     };
     Ok(Forward { output, input })
@@ -138,18 +150,50 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Source for Channels<S> 
     }
 }
 
-struct Frames<S> {
+/// Where SPDY comes from.
+trait Events: Send {
+    /// The next that is no sign of life; nothing is the connection's end.
+    fn event(&mut self) -> impl Future<Output = std::result::Result<Option<Event>, Lost>> + Send;
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Events for Wire<S> {
+    async fn event(&mut self) -> std::result::Result<Option<Event>, Lost> {
+        Wire::event(self).await
+    }
+}
+
+/// SPDY within a WebSocket.
+struct Tunnel<S> {
     incoming: Incoming<S>,
     reader: spdy::Reader,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Events for Tunnel<S> {
+    async fn event(&mut self) -> std::result::Result<Option<Event>, Lost> {
+        loop {
+            match self.reader.next()? {
+                Some(Event::Ping(id)) => self.incoming.send(spdy::ping(id)).await,
+                Some(event) => return Ok(Some(event)),
+                None => match self.incoming.message().await? {
+                    Some(bytes) => self.reader.push(bytes),
+                    None => return Ok(None),
+                },
+            }
+        }
+    }
+}
+
+struct Frames<E> {
+    events: E,
     /// What is wrong, so far.
     trouble: Vec<u8>,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Source for Frames<S> {
+impl<E: Events> Source for Frames<E> {
     async fn part(&mut self) -> io::Result<Bytes> {
         let lost = |why: &str| Err(Lost(why.to_owned()).into());
         loop {
-            match self.reader.next()? {
+            match self.events.event().await? {
                 Some(Event::Data(spdy::DATA, bytes)) => return Ok(bytes),
                 Some(Event::Fin(spdy::DATA)) => return Ok(Bytes::new()),
                 // It is told before the data's stream is given up.
@@ -160,13 +204,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Source for Frames<S> {
                 Some(Event::Reset(spdy::DATA)) => {
                     return Err(io::Error::other(String::from_utf8_lossy(&self.trouble).into_owned()));
                 }
-                Some(Event::Ping(id)) => self.incoming.send(spdy::ping(id)).await,
                 Some(Event::GoAway) => return lost("the node ended it"),
-                Some(Event::Data(..) | Event::Fin(_) | Event::Reset(_) | Event::Reply(_)) => {}
-                None => match self.incoming.message().await? {
-                    Some(bytes) => self.reader.push(bytes),
-                    None => return lost("it was closed before the port had said all"),
-                },
+                Some(_) => {}
+                None => return lost("it was closed before the port had said all"),
             }
         }
     }
@@ -216,7 +256,7 @@ impl AsyncWrite for Forward {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::AsyncWriteExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio_tungstenite::WebSocketStream;
     use tokio_tungstenite::tungstenite::protocol::Role;
 
@@ -233,7 +273,21 @@ mod tests {
             theirs.write_all(message).await.expect("fits");
         }
         theirs.write_all(&[0x88, 2, 3, 0xe8]).await.expect("fits");
-        let mut source = Frames { incoming, reader: spdy::Reader::default(), trouble: Vec::new() };
+        all(Tunnel { incoming, reader: spdy::Reader::default() }).await
+    }
+
+    /// The same without a WebSocket.
+    async fn heard_bare(messages: &[&[u8]]) -> (Vec<u8>, Option<String>) {
+        let (ours, mut theirs) = tokio::io::duplex(1 << 16);
+        let opened = Wire::open(ours, &spdy::port("22"), HalfClose::Untold, always()).await;
+        let (wire, _input) = opened.expect("it takes them");
+        theirs.write_all(&messages.concat()).await.expect("fits");
+        theirs.shutdown().await.expect("it ends");
+        all(wire).await
+    }
+
+    async fn all(events: impl Events) -> (Vec<u8>, Option<String>) {
+        let mut source = Frames { events, trouble: Vec::new() };
         let mut bytes = Vec::new();
         loop {
             match source.part().await {
@@ -251,9 +305,33 @@ mod tests {
             (&[0, 0, 0, 3, 1, 0, 0, 0], &[0x80, 3, 0, 3, 0, 0, 0, 8, 0, 0, 0, 3, 0, 0, 0, 5]);
         let trouble: &[u8] = &[0, 0, 0, 1, 0, 0, 0, 3, b'b', b'a', b'd'];
         let said = |why: &str| (b"hi".to_vec(), Some(why.to_owned()));
-        assert_eq!(heard(&[hi, end]).await, (b"hi".to_vec(), None));
-        assert_eq!(heard(&[hi]).await, said("it was closed before the port had said all"));
-        assert_eq!(heard(&[hi, reset]).await, said("the node gave it up"));
-        assert_eq!(heard(&[hi, trouble, reset]).await, said("bad"));
+        for (messages, expected) in [
+            (&[hi, end][..], (b"hi".to_vec(), None)),
+            (&[hi], said("it was closed before the port had said all")),
+            (&[hi, reset], said("the node gave it up")),
+            (&[hi, trouble, reset], said("bad")),
+        ] {
+            assert_eq!(heard(messages).await, expected);
+            assert_eq!(heard_bare(messages).await, expected);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_port_goes_on_when_we_have_said_all_and_is_left_when_it_says_nothing() {
+        let (ours, mut theirs) = tokio::io::duplex(1 << 16);
+        let opened = Wire::open(ours, &spdy::port("22"), HalfClose::Untold, always()).await;
+        let (wire, input) = opened.expect("it takes them");
+        let mut source = Frames { events: wire, trouble: Vec::new() };
+        input.send(channel::frame(0, b"ab")).await.expect("is taken");
+        drop(input);
+        theirs.write_all(&[0, 0, 0, 3, 0, 0, 0, 2, b'h', b'i']).await.expect("fits");
+        assert_eq!(source.part().await.expect("is said"), Bytes::from_static(b"hi"));
+        let error = source.part().await.expect_err("it has not ended");
+        assert_eq!(error.to_string(), "it was closed before the port had said all");
+        drop(source);
+        let mut sent = Vec::new();
+        theirs.read_to_end(&mut sent).await.expect("it is closed");
+        let said = &sent[spdy::open(&spdy::port("22")).len()..];
+        assert_eq!(said, [0, 0, 0, 3, 0, 0, 0, 2, b'a', b'b'], "and no end of it");
     }
 }

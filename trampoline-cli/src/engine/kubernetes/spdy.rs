@@ -9,7 +9,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 /// The stream of what is wrong, in words; the first of a client.
 pub(super) const ERROR: u32 = 1;
-/// The stream of the port's data.
+/// That of a port's data, or of a command's input.
 pub(super) const DATA: u32 = 3;
 /// A frame's first word and its length.
 const HEAD: usize = 8;
@@ -65,14 +65,13 @@ pub(super) fn open(openings: &[Opening<'_>]) -> Bytes {
     out.freeze()
 }
 
-/// Opens both streams to a port.
-pub(super) fn open_port(port: u16) -> Bytes {
-    let port = port.to_string();
-    let headers = |kind| vec![("streamtype", kind), ("port", &*port), ("requestid", "0")];
-    open(&[
+/// Both streams to a port.
+pub(super) fn port(port: &str) -> [Opening<'_>; 2] {
+    let headers = |kind| vec![("streamtype", kind), ("port", port), ("requestid", "0")];
+    [
         Opening { stream: ERROR, is_silent: true, headers: headers("error") },
         Opening { stream: DATA, is_silent: false, headers: headers("data") },
-    ])
+    ]
 }
 
 /// Bytes of the port.

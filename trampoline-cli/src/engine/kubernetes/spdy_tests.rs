@@ -80,7 +80,7 @@ fn what_is_no_spdy_is_told() {
 /// Go's reader takes the two blocks for one stream of zlib's without a dictionary; byte for byte what it read.
 #[test]
 fn both_streams_are_opened() {
-    let frames = open_port(2222);
+    let frames = open(&port("2222"));
     let block = |kind: &str| {
         let mut text = vec![0, 0, 0, 3];
         for word in ["streamtype", kind, "port", "2222", "requestid", "0"] {

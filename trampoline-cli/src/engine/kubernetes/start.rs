@@ -10,15 +10,15 @@ use kube::api::AttachParams;
 use kube::core::Request;
 use tokio::sync::mpsc;
 
-use super::cause::Cause;
 use super::channel::{self, HalfClose};
 use super::client::Cluster;
 use super::exec::RESIZE;
 use super::liveness::Lost;
 use super::pod_of;
-use super::streams::{self, Streams};
+use super::streams::Streams;
 use super::target::Target;
 use super::upgrade::Socket;
+use super::wire::{self, Way};
 use crate::error::{CliError, Result};
 
 /// From here on an API server translates the fifth version.
@@ -48,22 +48,6 @@ impl Incoming {
     }
 }
 
-/// Whether it may be the protocol that somebody does not let through, who has not started anything then. Silence and broken connections are
-/// none: the server may just be away, and a WebSocket's command may begin without anybody at its end.
-fn refuses_spdy(error: &kube::Error) -> bool {
-    match error {
-        kube::Error::Api(status) => {
-            status.code != 404 && matches!(Cause::of(&status.message), Cause::Unknown)
-        }
-        error => matches!(error, kube::Error::UpgradeConnection(_)),
-    }
-}
-
-enum Connection {
-    Spdy(Socket),
-    Channels(Box<kube::client::Connection>),
-}
-
 impl Target {
     /// A command whose streams are channels.
     pub(super) async fn start(
@@ -80,29 +64,18 @@ impl Target {
             let argv = argv.iter().copied();
             Request::new(url.as_str()).exec(&pod, argv, &params).map_err(kube::Error::BuildRequest)
         };
-        let open = || async {
-            let spdy = cluster.passes_spdy();
-            if spdy {
-                match streams::connect(client, request()?).await {
-                    Ok(socket) => return Ok(Connection::Spdy(socket)),
-                    Err(error) if !refuses_spdy(&error) => return Err(error),
-                    Err(_) => {}
-                }
-            }
-            let connection = client.connect(request()?).await?;
-            if spdy {
-                cluster.stops_spdy();
-            }
-            Ok(Connection::Channels(Box::new(connection)))
+        let open = || {
+            let web_socket = || async { client.connect(request()?).await.map(Box::new) };
+            wire::or(cluster, wire::COMMAND, &request, web_socket)
         };
-        let connection = self.reach(cluster, &format!("cannot run a command in pod {pod}"), open).await?;
-        let connection = match connection {
-            Connection::Spdy(socket) => {
+        let way = self.reach(cluster, &format!("cannot run a command in pod {pod}"), open).await?;
+        let connection = match way {
+            Way::Spdy(socket) => {
                 let opened = Streams::open(socket, &params, self.alive(cluster)).await;
                 let (streams, input) = opened.map_err(|lost| self.lost(&lost))?;
                 return Ok((Incoming::Spdy(streams), input));
             }
-            Connection::Channels(connection) => connection,
+            Way::WebSocket(connection) => connection,
         };
         if params.stdin && !connection.supports_stream_close() {
             return Err(CliError::new(
@@ -114,21 +87,5 @@ impl Target {
         let (incoming, input) =
             channel::split(connection.into_stream(), HalfClose::Told, self.alive(cluster));
         Ok((Incoming::Channels(incoming), input))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_refusal_of_the_protocol_is_tried_again_without_it() {
-        let refused = |code, words: &str| {
-            refuses_spdy(&kube::Error::Api(kube::core::Status::failure(words, "").with_code(code).boxed()))
-        };
-        assert!(refused(400, "Upgrade request required"));
-        assert!(refused(403, "pods \"x\" is forbidden: User \"bob\" cannot create resource \"pods/exec\""));
-        assert!(!refused(500, "unable to upgrade connection: container not found (\"user\")"));
-        assert!(!refused(404, "pods \"trampoline-x-0\" not found"));
     }
 }

@@ -1,4 +1,4 @@
-use tokio::io::DuplexStream;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
 use super::*;
 use crate::engine::kubernetes::channel::frame;

@@ -1,0 +1,298 @@
+//! A connection in SPDY/3.1, as kubectl's long were, without a WebSocket around it. API server and kubelet pass its bytes on as they are,
+//! where in a WebSocket each message has to be unmasked and copied first, by one thread after the other.
+//!
+//! What we write goes on one stream, [`DATA`]; all that comes is told as it comes.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::{Bytes, BytesMut};
+use http::header::{HeaderName, UPGRADE};
+use http::{Method, Request};
+use kube::client::UpgradeConnectionError;
+use kube::{Client, Error, Result};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinHandle;
+
+use super::cause::Cause;
+use super::channel::{HalfClose, LINGER};
+use super::client::Cluster;
+use super::liveness::{Alive, Liveness, Lost, QUIET};
+use super::spdy::{self, DATA, Event, Opening, Reader};
+use super::upgrade::{Socket, says, upgrade};
+
+/// What the streams of a connection are.
+pub(super) const COMMAND: &str = "v4.channel.k8s.io";
+/// See [`COMMAND`].
+pub(super) const PORT: &str = "portforward.k8s.io";
+const SPDY: &str = "SPDY/3.1";
+const PROTOCOL: HeaderName = HeaderName::from_static("x-stream-protocol-version");
+/// What waits in a pipe or a socket for a program that does not read it, bytes.
+const FITS: u64 = 64 << 10;
+/// Messages on their way to the socket.
+const OUT: usize = 8;
+/// Written at once, bytes.
+const BATCH: usize = 256 << 10;
+/// Read at once.
+const PART: usize = 64 << 10;
+
+/// How something travels.
+pub(super) enum Way<T> {
+    Spdy(Socket),
+    WebSocket(T),
+}
+
+/// Asks for it in SPDY, and, where something in between does not let that through, in a WebSocket from then on.
+pub(super) async fn or<T, F: Future<Output = Result<T>>>(
+    cluster: &Cluster,
+    protocol: &str,
+    request: impl Fn() -> Result<Request<Vec<u8>>>,
+    web_socket: impl FnOnce() -> F,
+) -> Result<Way<T>> {
+    let spdy = cluster.passes_spdy();
+    if spdy {
+        match connect(&cluster.client, request()?, protocol).await {
+            Ok(socket) => return Ok(Way::Spdy(socket)),
+            Err(error) if !refused(&error) => return Err(error),
+            Err(_) => {}
+        }
+    }
+    let connection = web_socket().await?;
+    if spdy {
+        cluster.stops_spdy();
+    }
+    Ok(Way::WebSocket(connection))
+}
+
+async fn connect(client: &Client, request: Request<Vec<u8>>, protocol: &str) -> Result<Socket> {
+    let (mut parts, body) = request.into_parts();
+    parts.method = Method::POST;
+    let request = Request::from_parts(parts, body);
+    let (answer, socket) = upgrade(client, request, &[(UPGRADE, SPDY), (PROTOCOL, protocol)]).await?;
+    if says(&answer, &UPGRADE, SPDY) && says(&answer, &PROTOCOL, protocol) {
+        Ok(socket)
+    } else {
+        Err(Error::UpgradeConnection(UpgradeConnectionError::SecWebSocketProtocolMismatch))
+    }
+}
+
+/// Whether it may be the protocol that somebody does not let through, who has not started anything then. Silence and broken connections are
+/// none: the server may just be away, and a WebSocket's command may begin without anybody at its end.
+fn refused(error: &Error) -> bool {
+    match error {
+        Error::Api(status) => status.code != 404 && matches!(Cause::of(&status.message), Cause::Unknown),
+        error => matches!(error, Error::UpgradeConnection(_)),
+    }
+}
+
+/// What both directions know of each other.
+#[derive(Debug, Default)]
+struct Shared {
+    /// Bytes of input that went to the socket.
+    written: AtomicU64,
+    /// Nobody reads our input any more.
+    left: Notify,
+    /// Our input has ended, and the other end is not told.
+    ended: Notify,
+}
+
+/// What comes.
+pub(super) struct Wire<S = Socket> {
+    socket: ReadHalf<S>,
+    reader: Reader,
+    orders: mpsc::Sender<Bytes>,
+    shared: Arc<Shared>,
+    liveness: Liveness,
+    /// The last ping and what was written before it.
+    asked: (u32, u64),
+    lingering: bool,
+    writer: JoinHandle<()>,
+}
+
+impl<S> Wire<S>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    /// Opens these streams. If [`DATA`] is one of them, what is sent on it goes as [`super::channel::frame`]s of channel 0, and nothing may
+    /// be before it was taken: it would be lost.
+    pub(super) async fn open(
+        socket: S,
+        openings: &[Opening<'_>],
+        half_close: HalfClose,
+        alive: Alive,
+    ) -> std::result::Result<(Self, mpsc::Sender<Bytes>), Lost> {
+        let (socket, mut write) = tokio::io::split(socket);
+        write.write_all(&spdy::open(openings)).await?;
+        write.flush().await?;
+        let (input, frames) = mpsc::channel(OUT);
+        let (orders, control) = mpsc::channel(OUT);
+        let shared = Arc::new(Shared::default());
+        let frames = openings.iter().any(|opening| opening.stream == DATA).then_some(frames);
+        let writer = tokio::spawn(carry(write, frames, control, half_close, Arc::clone(&shared)));
+        let wire = Self {
+            socket,
+            reader: Reader::default(),
+            orders,
+            shared,
+            liveness: Liveness::new(alive),
+            asked: (1, 0),
+            lingering: false,
+            writer,
+        };
+        Ok((wire, input))
+    }
+
+    /// The next that is none of its own signs of life; none when the connection has ended in good order. May be dropped at any time.
+    pub(super) async fn event(&mut self) -> std::result::Result<Option<Event>, Lost> {
+        loop {
+            while let Some(event) = self.reader.next()? {
+                match event {
+                    Event::Ping(id) if id % 2 == 0 => drop(self.orders.try_send(spdy::ping(id))),
+                    // It answers also while a program leaves more than that unread, and at some time not any more.
+                    Event::Ping(id) if id == self.asked.0 && self.asked.1 <= FITS => {
+                        self.liveness.took(self.asked.1);
+                    }
+                    Event::Ping(_) => {}
+                    event => return Ok(Some(event)),
+                }
+            }
+            let tick = if self.lingering { LINGER } else { QUIET };
+            let mut part = BytesMut::with_capacity(PART);
+            tokio::select! {
+                read = self.socket.read_buf(&mut part) => {
+                    if read? == 0 {
+                        return Ok(None);
+                    }
+                    self.liveness.heard();
+                    self.reader.push(part.freeze());
+                }
+                () = self.shared.ended.notified(), if !self.lingering => self.lingering = true,
+                () = tokio::time::sleep(tick) => {
+                    if self.lingering {
+                        return Ok(None);
+                    }
+                    self.quiet().await?;
+                }
+            }
+        }
+    }
+
+    async fn quiet(&mut self) -> std::result::Result<(), Lost> {
+        let written = self.shared.written.load(Ordering::Relaxed);
+        let id = self.asked.0 + 2;
+        // A full queue: the socket takes nothing, and what was sent before will be answered first.
+        if self.orders.try_send(spdy::ping(id)).is_ok() {
+            self.asked = (id, written);
+        }
+        self.liveness.quiet(written).await
+    }
+
+    /// Sends frames besides the input.
+    pub(super) async fn send(&mut self, frames: Bytes) {
+        // A connection that is lost is told by `event`.
+        let _ = self.orders.send(frames).await;
+    }
+
+    /// Nobody reads our input any more: it ends, whatever is left of it.
+    pub(super) fn leave(&self) {
+        self.shared.left.notify_one();
+    }
+}
+
+impl<S> Drop for Wire<S> {
+    fn drop(&mut self) {
+        // Nobody waits for what would have been read.
+        self.writer.abort();
+    }
+}
+
+async fn carry<S>(
+    mut socket: WriteHalf<S>,
+    mut frames: Option<mpsc::Receiver<Bytes>>,
+    mut orders: mpsc::Receiver<Bytes>,
+    half_close: HalfClose,
+    shared: Arc<Shared>,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let mut out = BytesMut::new();
+    let mut is_left = false;
+    loop {
+        out.clear();
+        if is_left && frames.take().is_some() {
+            spdy::put_end(&mut out, DATA);
+        } else {
+            tokio::select! {
+                order = orders.recv() => match order {
+                    Some(order) => out.extend_from_slice(&order),
+                    None => return,
+                },
+                () = shared.left.notified(), if !is_left => is_left = true,
+                first = next(&mut frames), if frames.is_some() => {
+                    let mut frame = first;
+                    while let Some(bytes) = frame {
+                        spdy::put(&mut out, DATA, bytes.get(1..).unwrap_or_default());
+                        frame = frames.as_mut().filter(|_| out.len() < BATCH).and_then(|frames| frames.try_recv().ok());
+                    }
+                    shared.written.fetch_add(out.len() as u64, Ordering::Relaxed);
+                    if out.is_empty() {
+                        frames = None;
+                        match half_close {
+                            HalfClose::Told => spdy::put_end(&mut out, DATA),
+                            HalfClose::Untold => shared.ended.notify_one(),
+                        }
+                    }
+                }
+            }
+        }
+        let mut write = pin!(async {
+            socket.write_all(&out).await?;
+            socket.flush().await
+        });
+        let written = loop {
+            tokio::select! {
+                written = &mut write => break written,
+                // Nobody sends more meanwhile; a frame that was begun is written to its end all the same.
+                () = shared.left.notified(), if !is_left => {
+                    is_left = true;
+                    if let Some(frames) = &mut frames {
+                        frames.close();
+                    }
+                }
+            }
+        };
+        // The reading side says why.
+        if written.is_err() {
+            return;
+        }
+    }
+}
+
+async fn next(frames: &mut Option<mpsc::Receiver<Bytes>>) -> Option<Bytes> {
+    match frames {
+        Some(frames) => frames.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_refusal_of_the_protocol_is_tried_again_without_it() {
+        let is_refused = |code, words: &str| {
+            refused(&Error::Api(kube::core::Status::failure(words, "").with_code(code).boxed()))
+        };
+        assert!(is_refused(400, "Upgrade request required"));
+        assert!(is_refused(
+            403,
+            "pods \"x\" is forbidden: User \"bob\" cannot create resource \"pods/exec\""
+        ));
+        assert!(!is_refused(500, "unable to upgrade connection: container not found (\"user\")"));
+        assert!(!is_refused(404, "pods \"trampoline-x-0\" not found"));
+    }
+}
