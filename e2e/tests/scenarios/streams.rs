@@ -9,6 +9,7 @@ crate::scenarios! {
     Any: [
         a_command_gets_and_gives_every_byte,
         a_command_that_leaves_its_input_ends,
+        a_command_that_reads_late_gets_every_byte,
         ssh_gets_and_gives_every_byte,
     ],
 }
@@ -18,6 +19,9 @@ crate::scenarios! {
 const MIB: u64 = 64;
 /// Seconds for a MiB on a busy machine, and for all that is not bytes.
 const SECONDS: (u64, u64) = (1, 120);
+/// Seconds that a command leaves its input alone: longer than a connection goes without a word. `E2E_LATE_SECONDS` asks for more than
+/// the patience of what is in between.
+const LATE: u64 = 12;
 /// Lines of a length that no buffer's size is a multiple of: a piece that is lost or comes twice shows.
 const GIVE: &str = "yes 0123456789abcdefghi | head -c";
 
@@ -65,4 +69,14 @@ fn a_command_that_leaves_its_input_ends() {
         let line = "head -c $BYTES /dev/zero | $CLI shell -- sh -c 'head -c 10 | wc -c; exit 7'; exit ${PIPESTATUS[1]}";
         assert_eq!(here(builder, line, 7), "10");
     }
+}
+
+fn a_command_that_reads_late_gets_every_byte() {
+    let line = format!(
+        "head -c $BYTES /dev/zero | $CLI shell -- sh -c 'sleep {}; wc -c'; echo $BYTES",
+        number("E2E_LATE_SECONDS", LATE)
+    );
+    let told = here(shared::builder(), &line, 0);
+    let (got, sent) = told.split_once('\n').expect("two lines");
+    assert_eq!(got, sent);
 }

@@ -22,6 +22,7 @@ mod liveness;
 mod logs;
 mod observe;
 mod permissions;
+mod port;
 mod proxy_env;
 #[cfg(test)]
 mod rounds;
@@ -34,6 +35,7 @@ mod target;
 mod tunnel;
 mod upgrade;
 mod wait;
+mod way;
 mod wire;
 
 use std::ffi::OsString;

@@ -156,10 +156,13 @@ fn server_that_is_not_who_it_should_be() {
     );
 }
 
-/// Tunnels as an HTTP proxy makes them; the client's end of each so far.
+/// Whom the proxy lets through, as in its URL and as in a header (RFC 7617).
+const PROXY_USER: (&str, &str) = ("somebody:a%40b", "basic c29tzwjvzhk6yubi");
+
+/// Tunnels as an HTTP proxy makes them, for who says who it is; its address with that, and the client's end of each so far.
 pub(crate) fn proxy() -> (String, Arc<Mutex<Vec<TcpStream>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = listener.local_addr().expect("its address").to_string();
+    let address = format!("{}@{}", PROXY_USER.0, listener.local_addr().expect("its address"));
     let tunnels = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&tunnels);
     std::thread::spawn(move || {
@@ -180,6 +183,14 @@ fn tunnel(mut client: TcpStream, seen: &Mutex<Vec<TcpStream>>) -> Option<()> {
     }
     let head = String::from_utf8(head).ok()?;
     let target = head.strip_prefix("CONNECT ")?.split(' ').next()?.to_owned();
+    let user = head
+        .to_lowercase()
+        .lines()
+        .find_map(|line| line.strip_prefix("proxy-authorization: ").map(str::to_owned));
+    if user.as_deref() != Some(PROXY_USER.1) {
+        client.write_all(b"HTTP/1.1 407 Who are you\r\n\r\n").ok()?;
+        return None;
+    }
     let mut server = TcpStream::connect(target).ok()?;
     seen.lock().ok()?.push(client.try_clone().ok()?);
     client.write_all(b"HTTP/1.1 200 OK\r\n\r\n").ok()?;

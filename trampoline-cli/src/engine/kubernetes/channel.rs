@@ -13,6 +13,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tokio_tungstenite::WebSocketStream;
@@ -198,8 +199,11 @@ where
 
     async fn quiet(&mut self) -> Result<(), Lost> {
         let written = self.shared.written.load(Ordering::Relaxed);
+        let ping = Message::Ping(Bytes::copy_from_slice(&written.to_be_bytes()));
         // A full queue: the socket takes nothing, and what was sent before will be answered first.
-        let _ = self.control.try_send(Message::Ping(Bytes::copy_from_slice(&written.to_be_bytes())));
+        if let Err(TrySendError::Closed(_)) = self.control.try_send(ping) {
+            return Err(Lost::unwritten());
+        }
         self.liveness.quiet(written).await
     }
 

@@ -35,6 +35,11 @@ impl Lost {
     pub(super) fn in_the_middle() -> Self {
         Self("it ended in the middle".to_owned())
     }
+
+    /// Writing has failed, though nobody has heard of it by reading.
+    pub(super) fn unwritten() -> Self {
+        Self("it takes nothing any more".to_owned())
+    }
 }
 
 /// Asks by another way whether the other end can still be there.

@@ -18,7 +18,7 @@ use super::pod_of;
 use super::streams::Streams;
 use super::target::Target;
 use super::upgrade::Socket;
-use super::wire::{self, Way};
+use super::way::{self, Way};
 use crate::error::{CliError, Result};
 
 /// From here on an API server translates the fifth version.
@@ -66,7 +66,7 @@ impl Target {
         };
         let open = || {
             let web_socket = || async { client.connect(request()?).await.map(Box::new) };
-            wire::or(cluster, wire::COMMAND, &request, web_socket)
+            way::or(cluster, way::COMMAND, &request, web_socket)
         };
         let way = self.reach(cluster, &format!("cannot run a command in pod {pod}"), open).await?;
         let connection = match way {

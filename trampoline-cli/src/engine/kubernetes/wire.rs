@@ -3,33 +3,21 @@
 //!
 //! What we write goes on one stream, [`DATA`]; all that comes is told as it comes.
 
-use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::{Bytes, BytesMut};
-use http::header::{HeaderName, UPGRADE};
-use http::{Method, Request};
-use kube::client::UpgradeConnectionError;
-use kube::{Client, Error, Result};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 
-use super::cause::Cause;
 use super::channel::{HalfClose, LINGER};
-use super::client::Cluster;
 use super::liveness::{Alive, Liveness, Lost, QUIET};
 use super::spdy::{self, DATA, Event, Opening, Reader};
-use super::upgrade::{Socket, says, upgrade};
+use super::upgrade::Socket;
 
-/// What the streams of a connection are.
-pub(super) const COMMAND: &str = "v4.channel.k8s.io";
-/// See [`COMMAND`].
-pub(super) const PORT: &str = "portforward.k8s.io";
-const SPDY: &str = "SPDY/3.1";
-const PROTOCOL: HeaderName = HeaderName::from_static("x-stream-protocol-version");
 /// What waits in a pipe or a socket for a program that does not read it, bytes.
 const FITS: u64 = 64 << 10;
 /// Messages on their way to the socket.
@@ -38,55 +26,6 @@ const OUT: usize = 8;
 const BATCH: usize = 256 << 10;
 /// Read at once.
 const PART: usize = 64 << 10;
-
-/// How something travels.
-pub(super) enum Way<T> {
-    Spdy(Socket),
-    WebSocket(T),
-}
-
-/// Asks for it in SPDY, and, where something in between does not let that through, in a WebSocket from then on.
-pub(super) async fn or<T, F: Future<Output = Result<T>>>(
-    cluster: &Cluster,
-    protocol: &str,
-    request: impl Fn() -> Result<Request<Vec<u8>>>,
-    web_socket: impl FnOnce() -> F,
-) -> Result<Way<T>> {
-    let spdy = cluster.passes_spdy();
-    if spdy {
-        match connect(&cluster.client, request()?, protocol).await {
-            Ok(socket) => return Ok(Way::Spdy(socket)),
-            Err(error) if !refused(&error) => return Err(error),
-            Err(_) => {}
-        }
-    }
-    let connection = web_socket().await?;
-    if spdy {
-        cluster.stops_spdy();
-    }
-    Ok(Way::WebSocket(connection))
-}
-
-async fn connect(client: &Client, request: Request<Vec<u8>>, protocol: &str) -> Result<Socket> {
-    let (mut parts, body) = request.into_parts();
-    parts.method = Method::POST;
-    let request = Request::from_parts(parts, body);
-    let (answer, socket) = upgrade(client, request, &[(UPGRADE, SPDY), (PROTOCOL, protocol)]).await?;
-    if says(&answer, &UPGRADE, SPDY) && says(&answer, &PROTOCOL, protocol) {
-        Ok(socket)
-    } else {
-        Err(Error::UpgradeConnection(UpgradeConnectionError::SecWebSocketProtocolMismatch))
-    }
-}
-
-/// Whether it may be the protocol that somebody does not let through, who has not started anything then. Silence and broken connections are
-/// none: the server may just be away, and a WebSocket's command may begin without anybody at its end.
-fn refused(error: &Error) -> bool {
-    match error {
-        Error::Api(status) => status.code != 404 && matches!(Cause::of(&status.message), Cause::Unknown),
-        error => matches!(error, Error::UpgradeConnection(_)),
-    }
-}
 
 /// What both directions know of each other.
 #[derive(Debug, Default)]
@@ -123,7 +62,7 @@ where
         openings: &[Opening<'_>],
         half_close: HalfClose,
         alive: Alive,
-    ) -> std::result::Result<(Self, mpsc::Sender<Bytes>), Lost> {
+    ) -> Result<(Self, mpsc::Sender<Bytes>), Lost> {
         let (socket, mut write) = tokio::io::split(socket);
         write.write_all(&spdy::open(openings)).await?;
         write.flush().await?;
@@ -146,7 +85,7 @@ where
     }
 
     /// The next that is none of its own signs of life; none when the connection has ended in good order. May be dropped at any time.
-    pub(super) async fn event(&mut self) -> std::result::Result<Option<Event>, Lost> {
+    pub(super) async fn event(&mut self) -> Result<Option<Event>, Lost> {
         loop {
             while let Some(event) = self.reader.next()? {
                 match event {
@@ -180,12 +119,14 @@ where
         }
     }
 
-    async fn quiet(&mut self) -> std::result::Result<(), Lost> {
+    async fn quiet(&mut self) -> Result<(), Lost> {
         let written = self.shared.written.load(Ordering::Relaxed);
         let id = self.asked.0 + 2;
-        // A full queue: the socket takes nothing, and what was sent before will be answered first.
-        if self.orders.try_send(spdy::ping(id)).is_ok() {
-            self.asked = (id, written);
+        match self.orders.try_send(spdy::ping(id)) {
+            Ok(()) => self.asked = (id, written),
+            // The socket takes nothing, and what was sent before will be answered first.
+            Err(TrySendError::Full(_)) => {}
+            Err(TrySendError::Closed(_)) => return Err(Lost::unwritten()),
         }
         self.liveness.quiet(written).await
     }
@@ -280,19 +221,51 @@ async fn next(frames: &mut Option<mpsc::Receiver<Bytes>>) -> Option<Bytes> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::io;
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
 
-    #[test]
-    fn only_a_refusal_of_the_protocol_is_tried_again_without_it() {
-        let is_refused = |code, words: &str| {
-            refused(&Error::Api(kube::core::Status::failure(words, "").with_code(code).boxed()))
-        };
-        assert!(is_refused(400, "Upgrade request required"));
-        assert!(is_refused(
-            403,
-            "pods \"x\" is forbidden: User \"bob\" cannot create resource \"pods/exec\""
-        ));
-        assert!(!is_refused(500, "unable to upgrade connection: container not found (\"user\")"));
-        assert!(!is_refused(404, "pods \"trampoline-x-0\" not found"));
+    use tokio::io::ReadBuf;
+
+    use super::*;
+    use crate::engine::kubernetes::channel;
+    use crate::engine::kubernetes::liveness::always;
+
+    /// Takes so many writes, and says nothing.
+    struct Mute(usize);
+
+    impl AsyncRead for Mute {
+        fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    impl AsyncWrite for Mute {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            let left = self.0.checked_sub(1).ok_or(io::ErrorKind::TimedOut)?;
+            self.0 = left;
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn writing_that_fails_is_told_to_whoever_reads() {
+        let opened = Wire::open(Mute(1), &spdy::port("22"), HalfClose::Untold, always()).await;
+        let (mut wire, input) = opened.expect("it takes them");
+        input.send(channel::frame(0, b"ab")).await.expect("is taken");
+        let told = tokio::time::timeout(QUIET * 2, wire.event()).await;
+        assert_eq!(told.expect("at the next question"), Err(Lost::unwritten()));
     }
 }
