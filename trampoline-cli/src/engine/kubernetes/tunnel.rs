@@ -1,4 +1,4 @@
-//! How a forwarded port travels. In channels, the container runtime takes each message apart, byte by byte, in one thread; SPDY
+//! How a forwarded port travels in a WebSocket. In channels, the container runtime takes each message apart, byte by byte, in one thread; SPDY
 //! within the WebSocket only passes through, once the API server has taken it out. Kubernetes knows that since 1.30; a server
 //! that does not, takes the other of the two protocols that it is offered.
 
