@@ -37,11 +37,11 @@ impl Person {
         person
     }
 
-    /// With a key in the usual place.
+    /// With a key in the usual folder.
     #[must_use]
-    pub fn with_key() -> Self {
+    pub fn with_key(name: &str) -> Self {
         let person = Self::new();
-        let file = person.path("home/.ssh/id_ed25519");
+        let file = person.path("home/.ssh").join(name);
         person.call("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(file).run().ok();
         person
     }
@@ -92,7 +92,10 @@ impl Person {
         let builders = builders.into_iter().flatten().map(|entry| entry.expect("a folder of ours").path());
         let files =
             builders.flat_map(|builder| ["signing-key", "ssh/id_ed25519"].map(|file| builder.join(file)));
-        files.chain([self.path("home/.ssh/id_ed25519")]).filter(|file| file.is_file()).collect()
+        files
+            .chain(["id_ed25519", "id_work"].map(|key| self.path("home/.ssh").join(key)))
+            .filter(|file| file.is_file())
+            .collect()
     }
 
     /// What stands in those.

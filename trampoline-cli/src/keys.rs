@@ -12,6 +12,9 @@ use crate::ui::Ui;
 /// A key made for this builder, in the client's state.
 pub(crate) const OWN_KEY: &str = "ssh/id_ed25519";
 
+/// Names that OpenSSH looks for by itself.
+const USUAL: [&str; 5] = ["id_rsa", "id_ecdsa", "id_ecdsa_sk", "id_ed25519", "id_ed25519_sk"];
+
 /// What was found, one `authorized_keys` line each.
 pub(crate) struct Keys {
     /// The lines.
@@ -58,7 +61,7 @@ pub(crate) async fn find(state: &State, ui: Ui) -> Result<Keys> {
 }
 
 fn files() -> Vec<PathBuf> {
-    let Some(dir) = home().map(|home| home.join(".ssh")) else { return Vec::new() };
+    let Some(dir) = ssh_dir() else { return Vec::new() };
     let mut paths: Vec<PathBuf> = std::fs::read_dir(dir)
         .into_iter()
         .flatten()
@@ -71,6 +74,25 @@ fn files() -> Vec<PathBuf> {
         .collect();
     paths.sort();
     paths
+}
+
+/// What ssh is to offer, besides the agent's: the keys that are let in. By itself it looks for a few names alone, and not below `HOME` but
+/// where the password file says; and for none of these once another is named.
+pub(crate) fn identities(state: &State) -> Vec<PathBuf> {
+    let usual = ssh_dir().into_iter().flat_map(|dir| USUAL.map(|name| dir.join(name)));
+    let found = files().into_iter().map(|path| path.with_extension(""));
+    let mut identities = vec![state.path(OWN_KEY)];
+    for path in found.chain(usual) {
+        if !identities.contains(&path) {
+            identities.push(path);
+        }
+    }
+    identities.retain(|path| path.is_file());
+    identities
+}
+
+fn ssh_dir() -> Option<PathBuf> {
+    home().map(|home| home.join(".ssh"))
 }
 
 /// The person's home.

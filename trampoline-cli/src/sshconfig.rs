@@ -49,8 +49,11 @@ pub(crate) async fn refresh(context: &Context) -> Result<PathBuf> {
 pub(crate) fn block(context: &Context) -> Result<String> {
     let Context { name, state, .. } = context;
     let program = std::env::current_exe().on("cannot find", Path::new("this program"))?;
-    let own = state.path(keys::OWN_KEY);
-    let identity = if own.exists() { format!("    IdentityFile {}\n", quoted(&own)?) } else { String::new() };
+    let mut identities = String::new();
+    // One that OpenSSH cannot be given it would not find either.
+    for path in keys::identities(state).iter().filter_map(|path| quoted(path).ok()) {
+        identities += &format!("    IdentityFile {path}\n");
+    }
     // ssh is run in any folder, and the file that names the engine may not be there.
     let options: Result<Vec<String>> =
         context.options.iter().map(|option| shell_quoted(Path::new(option))).collect();
@@ -64,7 +67,7 @@ pub(crate) fn block(context: &Context) -> Result<String> {
          \x20   HostKeyAlias {alias}\n\
          \x20   User {USER}\n\
          \x20   ProxyCommand {program} {options} proxy {name}\n\
-         {identity}\
+         {identities}\
          \x20   UserKnownHostsFile {known}\n\
          \x20   GlobalKnownHostsFile /dev/null\n\
          \x20   StrictHostKeyChecking yes\n\

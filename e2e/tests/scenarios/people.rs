@@ -27,7 +27,7 @@ crate::scenarios! {
 
 fn somebody_else_is_asked_and_then_only_their_key_is_added() {
     let builder = shared::builder();
-    let other = builder.seen_by(Person::with_key());
+    let other = builder.seen_by(Person::with_key("id_ed25519"));
     let life = builder.status()["pod"]["life"].clone();
     other.cli(["setup"]).run().refused(Exit::Usage, builder.person().name());
     let added = other.cli(["setup", "--yes"]).run().ok();
@@ -38,8 +38,7 @@ fn somebody_else_is_asked_and_then_only_their_key_is_added() {
     let block = other.cli(["ssh-config", "--stdout"]).run().ok();
     let file = other.person.home().join("block");
     std::fs::write(&file, block.stdout).expect("a folder of ours");
-    let key = other.person.home().join(".ssh/id_ed25519");
-    let ssh = other.person.call("ssh").arg("-i").arg(key).arg("-F").arg(file);
+    let ssh = other.person.call("ssh").arg("-F").arg(file);
     assert_eq!(ssh.args([builder.name(), "--", "echo", "in"]).run().ok().text(), "in");
     // And the first person's still opens.
     builder.cli(["ssh", "--", "true"]).run().ok();

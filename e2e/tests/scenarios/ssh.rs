@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use contract::places::SSH_PORT;
 use e2e::builder::Builder;
 use e2e::call::Call;
+use e2e::person::Person;
 use e2e::setting::setting;
 
 use crate::shared;
@@ -16,7 +17,7 @@ crate::scenarios! {
     ],
     Root: [
         aborted_connections_lock_nobody_out,
-        clean_takes_the_ssh_entries_away,
+        key_of_any_name_is_offered_and_clean_takes_the_ssh_entries_away,
     ],
 }
 
@@ -103,8 +104,11 @@ fn aborted_connections_lock_nobody_out() {
     assert_eq!(ssh(builder, "echo in").run().ok().text(), "in");
 }
 
-fn clean_takes_the_ssh_entries_away() {
-    let builder = Builder::set_up(&[]);
+fn key_of_any_name_is_offered_and_clean_takes_the_ssh_entries_away() {
+    let builder = Builder::new(Person::with_key("id_work"), &[]);
+    builder.cli(["setup"]).run().ok();
+    builder.cli(["ssh", "--", "true"]).run().ok();
+    assert_eq!(ssh(&builder, "echo in").run().ok().text(), "in");
     let config = builder.person().ssh_config();
     std::fs::write(&config, "Host mine\n    HostName example.org\n").expect("a folder of ours");
     let file = block(&builder);

@@ -65,7 +65,7 @@ async fn open(cluster: &Cluster, target: &Target, number: u16) -> Result<Forward
         || Request::new(url.as_str()).portforward(&name, &[number]).map_err(kube::Error::BuildRequest);
     let open = || {
         let web_socket = || async { tunnel::connect(client, request()?).await };
-        way::or(cluster, way::PORT, &request, web_socket)
+        way::open(cluster, way::PORT, &request, web_socket)
     };
     let doing = format!("cannot reach port {number} of pod {name}");
     let way = target.reach(cluster, &doing, open).await?;

@@ -66,7 +66,7 @@ impl Target {
         };
         let open = || {
             let web_socket = || async { client.connect(request()?).await.map(Box::new) };
-            way::or(cluster, way::COMMAND, &request, web_socket)
+            way::open(cluster, way::COMMAND, &request, web_socket)
         };
         let way = self.reach(cluster, &format!("cannot run a command in pod {pod}"), open).await?;
         let connection = match way {

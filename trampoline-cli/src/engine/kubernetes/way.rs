@@ -25,7 +25,7 @@ pub(super) enum Way<T> {
 }
 
 /// Asks for it in SPDY, and, where something in between does not let that through, in a WebSocket from then on.
-pub(super) async fn or<T, F: Future<Output = Result<T>>>(
+pub(super) async fn open<T, F: Future<Output = Result<T>>>(
     cluster: &Cluster,
     protocol: &str,
     request: impl Fn() -> Result<Request<Vec<u8>>>,
