@@ -210,7 +210,7 @@ stage_unit() {
   need_nix
   need_sshd
   logged unit cargo test --no-fail-fast --workspace --exclude trampoline-cli --exclude e2e --exclude daemon-init
-  logged unit-daemon-init cargo test --no-fail-fast -p daemon-init --lib --bins
+  logged unit-daemon-init cargo test --no-fail-fast -p daemon-init --lib --bins --test listener --test roots
   logged layers cargo test --no-fail-fast -p e2e --lib --test layers
 }
 

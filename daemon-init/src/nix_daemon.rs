@@ -19,6 +19,8 @@ use nix::unistd::Pid;
 
 use crate::{build_dir, keys};
 
+/// Between bind(2), which is told, and listen(2), which is not, a connection is refused for a moment.
+const LISTENS: Duration = Duration::from_millis(20);
 /// For another listener beside one that serves.
 const REPLACE: Duration = Duration::from_secs(20);
 
@@ -161,8 +163,6 @@ fn await_listener(
         waiter.watch_dir(dir)?;
     }
     let deadline = Instant::now() + timeout;
-    // Between bind(2), which is told, and listen(2), which is not, a connection is refused for a moment.
-    let mut next = Instant::now();
     loop {
         let answer = if other.is_some() && inode(paths) == other {
             Err(io::Error::other("the socket is still that of the other listener"))
@@ -173,12 +173,11 @@ fn await_listener(
             Ok(version) => return Ok(version),
             Err(error) => error,
         };
-        next = if source.kind() == io::ErrorKind::ConnectionRefused {
-            Instant::now() + Duration::from_millis(20)
-        } else {
-            next.max(deadline)
+        let pause = match source.kind() {
+            io::ErrorKind::ConnectionRefused => LISTENS,
+            _ => ready::AGAIN,
         };
-        match waiter.wait(Some(next.min(deadline)))? {
+        match waiter.wait(Some(deadline.min(Instant::now() + pause)))? {
             Wake::Signals(seen) if seen.contains(&Signal::Terminate) => return Err(Error::Terminated),
             Wake::Signals(seen) if seen.contains(&Signal::Child) => {
                 if let Some((_, how)) = reap().into_iter().find(|(pid, _)| *pid == daemon) {

@@ -17,6 +17,10 @@ use crate::wait::{Waiter, Wake};
 /// A daemon that accepted a connection and says nothing for so long is not well.
 const ANSWER: Duration = Duration::from_secs(10);
 
+/// A daemon that takes a connection and ends it may be unable to fork for a moment: its processes are as many as they may be, or, under
+/// rootless podman, all of that user's. Nothing tells when it can, so it is asked again after so long.
+pub const AGAIN: Duration = Duration::from_secs(1);
+
 /// The wait ended without a daemon.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -65,19 +69,74 @@ pub fn wait_ready(
 ) -> Result<Ready, Error> {
     let daemon_dir = paths.run_dir(Container::Daemon);
     waiter.watch_dir(&paths.run)?;
+    let mut told = false;
     loop {
+        let mut next = deadline;
         // The daemon's folder may come later than we do.
         waiter.watch_dir_if_there(&daemon_dir)?;
         if let Some(ready) = published(paths, life) {
             match ask_daemon(paths) {
                 Ok(_) => return Ok(ready),
-                Err(error) => tracing::warn!(error = %error, "published as ready, but it does not answer"),
+                Err(error) => {
+                    if !std::mem::replace(&mut told, true) {
+                        tracing::warn!(error = %error, "published as ready, but it does not answer");
+                    }
+                    next = deadline.min(Instant::now() + AGAIN);
+                }
             }
         }
-        match waiter.wait(Some(deadline))? {
+        match waiter.wait(Some(next))? {
             Wake::Signals(seen) if seen.contains(&Signal::Terminate) => return Err(Error::Terminated),
-            Wake::Deadline => return Err(Error::Deadline),
+            Wake::Deadline if Instant::now() >= deadline => return Err(Error::Deadline),
             _ => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+    use crate::signals::Signals;
+
+    #[test]
+    fn a_daemon_that_ends_the_connection_is_asked_again() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let paths = Paths::scratch(dir.path());
+        let folder = paths.run_dir(Container::Daemon);
+        let socket = paths.daemon_socket();
+        for made in [folder.as_path(), socket.parent().expect("it has one")] {
+            std::fs::create_dir_all(made).expect("a folder");
+        }
+        let listener = UnixListener::bind(&socket).expect("a socket");
+        let asked = Arc::new(AtomicU32::new(0));
+        let count = Arc::clone(&asked);
+        std::thread::spawn(move || {
+            for connection in listener.incoming() {
+                drop(connection);
+                count.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        let life = crate::life::current(&paths).expect("we live");
+        let me = proc::ourselves(&paths.proc).expect("we live");
+        let ready = Ready {
+            life: life.clone(),
+            pid: me.pid,
+            start_time: me.start_time,
+            store_id: String::new(),
+            nix_version: String::new(),
+            image: String::new(),
+            isolation: None,
+            at: 0,
+        };
+        files::write_json(&folder, file::READY, &ready).expect("a folder of ours");
+        let signals = Signals::install().expect("signals");
+        let mut waiter = Waiter::new(&signals).expect("inotify");
+        let deadline = Instant::now() + AGAIN * 3 / 2;
+        assert!(matches!(wait_ready(&paths, &life, &mut waiter, deadline), Err(Error::Deadline)));
+        assert!(asked.load(Ordering::Relaxed) > 1);
     }
 }

@@ -33,7 +33,8 @@ const GROW: &str = "x=xxxxxxxxxxxxxxxx; while :; do x=$x$x; done";
 const FORK: &str = "f() { f & f & wait; }; f";
 
 fn builder_whose_builds_fork_without_end_builds_again() {
-    let builder = Builder::set_up(&[("daemon.max-processes", "200"), ("daemon.nix.timeout", "10")]);
+    // More than all roots of a rootless podman's containers, whom the kernel counts together.
+    let builder = Builder::set_up(&[("daemon.max-processes", "600"), ("daemon.nix.timeout", "10")]);
     let tree = builder.pushed("fork", &[("default.nix", &*derivation("t-fork", FORK))]);
     let mut bomb = tree.cli(["build"]).start();
     bomb.line("t-fork");
