@@ -1,5 +1,4 @@
 //! A listener that cannot serve yet. In a program of its own: whoever waits takes the statuses of all children.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
 use std::os::unix::net::UnixListener;
