@@ -10,6 +10,9 @@ use crate::volume::Mount;
 /// The unprivileged user of the rootless engine.
 pub const ROOTLESS_USER: &str = "trampoline-test";
 
+/// As often in a row nobody removes something just then.
+const LISTINGS: u32 = 9;
+
 const CONTAINERS: [&str; 4] = ["daemon", "user", "maintenance", "shutdown-monitor"];
 
 /// podman on this machine.
@@ -20,6 +23,14 @@ pub(super) struct Podman {
 }
 
 impl Podman {
+    /// What it lists. podman fails as a whole if another scenario removes something between its reading of the names and its look at each.
+    fn listed(&self, args: &[&str]) -> String {
+        let list = || self.podman().args(args).run();
+        let goes = |output: &Output| output.code != 0 && output.stderr.contains("no such");
+        let again = (0..LISTINGS).map(|_| list()).find(|output| !goes(output));
+        again.unwrap_or_else(list).ok().stdout
+    }
+
     fn podman(&self) -> Call {
         self.as_its_user(Path::new("podman")).in_dir("/")
     }
@@ -149,7 +160,7 @@ impl Engine for Podman {
     }
 
     fn left(&self, builder: &str) -> Vec<String> {
-        let of = |args: &[&str]| self.podman().args(args).run().ok().stdout;
+        let of = |args: &[&str]| self.listed(args);
         let mut names = of(&["pod", "ps", "--format", "{{.Name}}"]);
         names += &of(&["ps", "-a", "--format", "{{.Names}}"]);
         names += &of(&["volume", "ls", "--format", "{{.Name}}"]);
