@@ -91,7 +91,8 @@ pub(crate) fn identities(state: &State) -> Vec<PathBuf> {
     identities
 }
 
-fn ssh_dir() -> Option<PathBuf> {
+/// `~/.ssh`.
+pub(crate) fn ssh_dir() -> Option<PathBuf> {
     home().map(|home| home.join(".ssh"))
 }
 

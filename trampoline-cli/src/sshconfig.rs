@@ -105,7 +105,7 @@ fn utf8(path: &Path) -> Result<&str> {
 }
 
 fn ssh_dir() -> Result<PathBuf> {
-    keys::home().map(|home| home.join(".ssh")).ok_or_else(|| {
+    keys::ssh_dir().ok_or_else(|| {
         CliError::new(Exit::Config, "HOME is not set").hint("`ssh-config --stdout` prints the block")
     })
 }

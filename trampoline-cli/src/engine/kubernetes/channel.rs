@@ -7,7 +7,6 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use futures_util::stream::{SplitSink, SplitStream};
@@ -19,10 +18,8 @@ use tokio::task::JoinHandle;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-use super::liveness::{Alive, Liveness, Lost, QUIET};
+use super::liveness::{Alive, LINGER, Liveness, Lost, QUIET};
 
-/// What the other end may still say when we have ended ours and cannot tell it.
-pub(super) const LINGER: Duration = Duration::from_secs(5);
 /// Payload of one message. The server copies in pieces of 32 KiB: larger ones are cut, smaller ones cost a system call each.
 pub(super) const FRAME: usize = 32 << 10;
 /// Messages on their way to the socket.

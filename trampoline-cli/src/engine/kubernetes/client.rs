@@ -80,7 +80,7 @@ impl Cluster {
         })
     }
 
-    /// Whether a command's streams may travel in SPDY, as far as is known.
+    /// Whether commands and ports may travel in SPDY, as far as is known.
     pub(super) fn passes_spdy(&self) -> bool {
         !self.no_spdy.load(Ordering::Relaxed)
     }

@@ -71,10 +71,11 @@ async fn open(cluster: &Cluster, target: &Target, number: u16) -> Result<Forward
     let way = target.reach(cluster, &doing, open).await?;
     let (feed, output) = Output::new();
     let alive = target.alive(cluster);
+    let text = number.to_string();
+    let streams = spdy::port(&text);
     let input = match way {
         Way::Spdy(socket) => {
-            let text = number.to_string();
-            let opened = Wire::open(socket, &spdy::port(&text), HalfClose::Untold, alive).await;
+            let opened = Wire::open(socket, &streams, HalfClose::Untold, alive).await;
             let (wire, input) = opened.map_err(|lost| target.lost(&lost))?;
             tokio::spawn(port::carry(Frames::new(wire), feed));
             Input::new(input)
@@ -84,7 +85,7 @@ async fn open(cluster: &Cluster, target: &Target, number: u16) -> Result<Forward
             match carrier {
                 Carrier::Spdy => {
                     // A connection that is lost is told by whoever reads.
-                    let _ = input.send(spdy::open(&spdy::port(&number.to_string()))).await;
+                    let _ = input.send(spdy::open(&streams)).await;
                     tokio::spawn(port::carry(Frames::new(Tunnel::new(incoming)), feed));
                     Input::wrapped(input, spdy::data)
                 }

@@ -10,6 +10,8 @@ use std::time::Duration;
 pub(super) const QUIET: Duration = Duration::from_secs(10);
 /// After so long without one, ask others.
 pub(super) const SILENT: Duration = Duration::from_secs(30);
+/// What the other end may still say when we have ended ours and cannot tell it.
+pub(super) const LINGER: Duration = Duration::from_secs(5);
 
 /// Why a connection carries nothing any more, in words.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -13,8 +13,8 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 
-use super::channel::{HalfClose, LINGER};
-use super::liveness::{Alive, Liveness, Lost, QUIET};
+use super::channel::HalfClose;
+use super::liveness::{Alive, LINGER, Liveness, Lost, QUIET};
 use super::spdy::{self, DATA, Event, Opening, Reader};
 use super::upgrade::Socket;
 
