@@ -9,7 +9,7 @@
 #   seeding    the store volume under kills, power cuts and full disks, and collections beside what runs; as root,
 #              without containers
 #   cli        the client against recorded engines; the flake against stand-ins for its inputs
-#   podman     scenarios that drive trampoline-cli against podman, rootful and, where it works, rootless
+#   podman     scenarios that drive trampoline-cli against podman, rootful, on another machine and, where it works, rootless
 #   kubernetes the same scenarios against a cluster: that of KUBECONFIG_FOR_TESTS, else minikube's where it is
 #              installed, else one of the tests' own, as root (e2e/cluster)
 #   soak       seeding, podman and kubernetes at full length; hours rather than minutes
@@ -35,6 +35,8 @@ image=${TRAMPOLINE_TEST_IMAGE:-localhost/trampoline-test:current}
 rootless_user=trampoline-test
 # What is tried in a cluster with privilege as well; all of it at full length, since podman's pods have it.
 privileged_parts='attack sandbox'
+# What is tried with a podman on another machine; all of it at full length.
+remote_parts='story:: stops:: ssh:: pushes:: streams::'
 passed=0 failed=0 skipped=0
 seven=(lint supply unit seeding cli podman kubernetes) wanted=()
 # What has made clusters that must be ended, their numbers, and what brings an image of podman's to nodes: LOADER load IMAGE.
@@ -150,11 +152,22 @@ stage_lint() {
   else
     skip 'cargo clippy is not installed'
   fi
+  client_for_macos
   local scripts
   mapfile -t scripts < <(git ls-files | while read -r file; do
     if [[ -f $file ]] && head -n 1 "$file" | grep -qE '^#(!.*\b(ba)?sh$|!/usr/bin/env (ba)?sh| shellcheck shell=)'; then echo "$file"; fi
   done)
   checked shellcheck shellcheck -x "${scripts[@]}"
+}
+
+# Nothing is linked, so that the C of its libraries may be left out.
+client_for_macos() {
+  local target=aarch64-apple-darwin
+  if [[ -d $(rustc --print sysroot)/lib/rustlib/$target/lib ]]; then
+    checked client-for-macos env "CC_${target//-/_}=true" "AR_${target//-/_}=true" cargo check --target "$target" -p trampoline-cli
+  else
+    skip "the client for macOS: rustup target add $target"
+  fi
 }
 
 # cargo-deny, built once and kept, where the machine has none; not optimised, as it runs for seconds.
@@ -266,9 +279,29 @@ stage_podman() {
   need jq:jq
   checked sbom scripts/test-sbom "$image"
   scenarios podman podman "$CARGO_TARGET_DIR/release/trampoline-cli" -- -- --test-threads "$podman_threads"
+  remote
   rootless
   leftovers
   podman rmi -f "$image" >/dev/null 2>&1 || true
+}
+
+# The same for a client to whom podman is on another machine, as it is on every Mac.
+remote() {
+  local folder socket part
+  folder=$(mktemp -d /tmp/t-podman-XXXXXX)
+  socket=unix://$folder/socket
+  podman system service --time 0 "$socket" >"$logs/podman-service.log" 2>&1 7>&- 8>&- </dev/null &
+  pids[podman-service]=$!
+  # shellcheck disable=SC2016 # for the inner shell
+  built podman-service timeout 30 bash -c 'until podman --url "$0" version; do :; done' "$socket"
+  for part in $remote_parts; do
+    scenarios "podman-remote-${part%::}" podman-remote "$CARGO_TARGET_DIR/release/trampoline-cli" TRAMPOLINE_TEST_PODMAN="$socket" \
+      -- -- --test-threads "$podman_threads" "$part"
+  done
+  kill "${pids[podman-service]}"
+  wait "${pids[podman-service]}" || true
+  unset 'pids[podman-service]'
+  rm -rf "$folder"
 }
 
 # with_tun COMMAND...: where an ordinary user may open /dev/net/tun, as on most machines; else only the command sees
@@ -429,7 +462,7 @@ stage_soak() {
   export E2E_HISTORIES
   export TRAMPOLINE_SILENT_BUILD_SECONDS=1200
   TRAMPOLINE_HISTORIES=1000000 logged histories cargo test --no-fail-fast --release -p shutdown-monitor --test histories
-  scenarios_seconds=7200 privileged_parts='attack sandbox collections'
+  scenarios_seconds=7200 privileged_parts='attack sandbox collections' remote_parts=::
   stage_seeding
   stage_podman
   stage_kubernetes

@@ -105,6 +105,11 @@ pub trait Engine: Debug + Sync {
     /// What all containers of a builder's pod have said, as far as the engine has it, by one command.
     fn logs(&self, builder: &str) -> Output;
 
+    /// Whether all that a command in the pod says arrives.
+    fn loses_nothing(&self) -> bool {
+        true
+    }
+
     /// Whether the logs of a stopped builder can still be read.
     fn keeps_logs(&self) -> bool {
         true
@@ -120,16 +125,17 @@ pub trait Engine: Debug + Sync {
     fn remove_volume(&self, builder: &str, which: &str);
 }
 
-/// By its name in the environment: `podman`, `podman-rootless` or `kubernetes`.
+/// By its name in the environment: `podman`, `podman-rootless`, `podman-remote` or `kubernetes`.
 ///
 /// # Errors
 /// Which names there are, or what else has to be set.
 pub fn named(name: &str) -> Result<&'static dyn Engine, String> {
     match name {
-        "podman" => Ok(&podman::Podman { rootless: false }),
-        "podman-rootless" => Ok(&podman::Podman { rootless: true }),
+        "podman" => Ok(&podman::Podman::Own),
+        "podman-rootless" => Ok(&podman::Podman::Rootless),
+        "podman-remote" => podman::Podman::remote(),
         "kubernetes" => kubernetes::Cluster::from_environment(),
-        _ => Err(format!("{name} is none of podman, podman-rootless and kubernetes")),
+        _ => Err(format!("{name} is none of podman, podman-rootless, podman-remote and kubernetes")),
     }
 }
 

@@ -9,7 +9,7 @@ use crate::engine::{self, Engine};
 pub const CLI: &str = "TRAMPOLINE_CLI";
 /// Name of the image of the builders.
 pub const IMAGE: &str = "TRAMPOLINE_IMAGE";
-/// `podman`, `podman-rootless` or `kubernetes`.
+/// `podman`, `podman-rootless`, `podman-remote` or `kubernetes`.
 pub const ENGINE: &str = "TRAMPOLINE_ENGINE";
 /// Folder for the logs of builders whose scenario failed; not set: `target/e2e-logs` of the current folder.
 pub const LOGS: &str = "TRAMPOLINE_E2E_LOGS";

@@ -59,8 +59,12 @@ pub fn run(place: &Place, asked: Asked) -> Result<u8> {
     let caught = Caught::install().map_err(io_error("catch signals for", &dir))?;
     let request = Request::Session { kind: asked.kind, command: told(&words) };
     let (mut client, _) = match Client::ask(&place.paths.control_socket(), &request, say) {
-        // Whoever waits for more knows by this, and says what comes of that.
-        Err(Error::Stopping(_)) if asked.begun.is_some() => return Ok(Exit::Stopping.code()),
+        Err(Error::Stopping(why)) => {
+            let Some(begun) = asked.begun else { return Err(Error::Stopping(why)) };
+            // Whoever waits for more knows by this, and says what comes of that.
+            begun.tell_of_refusal();
+            return Ok(Exit::Stopping.code());
+        }
         admitted => admitted?,
     };
     if let Some(begun) = asked.begun {

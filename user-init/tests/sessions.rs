@@ -217,7 +217,7 @@ fn whoever_is_let_in_says_so_by_a_descriptor_that_its_command_has_not() {
     assert_eq!(fs::read(&told).unwrap().len(), 0, "it has not run");
     assert_eq!(world.run(&["session", "--begun-fd", "77", "--", "true"]).status.code(), Some(64));
     let refused = world.run(&["session", "--begun-word", "<begun>", "--", "true"]);
-    assert_eq!((refused.status.code(), refused.stderr), (stopping(), Vec::new()));
+    assert_eq!((refused.status.code(), refused.stderr), (stopping(), b"<refused: begun>".to_vec()));
 }
 
 #[test]

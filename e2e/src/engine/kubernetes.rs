@@ -171,13 +171,13 @@ impl Engine for Cluster {
     }
 
     fn derive_image(&self, name: &str, from: &str, line: &str) {
-        super::podman::Podman { rootless: false }.derive_image(name, from, line);
+        super::podman::Podman::Own.derive_image(name, from, line);
         let load = variable(LOAD).unwrap_or_else(|problem| panic!("{problem}"));
         Call::new(load).args(["load", name]).run().ok();
     }
 
     fn remove_image(&self, name: &str) {
-        super::podman::Podman { rootless: false }.remove_image(name);
+        super::podman::Podman::Own.remove_image(name);
     }
 
     fn left(&self, builder: &str) -> Vec<String> {

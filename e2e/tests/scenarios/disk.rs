@@ -41,13 +41,21 @@ impl Small {
         said.text().trim().parse().expect("a number")
     }
 
-    /// Adds so many kilobytes, to which nothing refers but what `then` makes of it.
-    fn add(&self, kilobytes: u64, then: &str) -> String {
-        let line = format!(
-            "set -e; head -c {kilobytes}K /dev/urandom >added; path=$(nix-store --add added); rm added; {then}; echo $path"
-        );
-        let said = self.0.shell(&line).ok();
-        said.text().lines().last().expect("its path").to_owned()
+    /// Adds so many kilobytes, to which nothing refers.
+    fn litter(&self, kilobytes: u64) -> String {
+        self.add(kilobytes, "nix-store --add added")
+    }
+
+    /// Adds so many kilobytes, to which `held` in the home refers. By one connection: what nobody refers to in between may be collected.
+    fn hold(&self, kilobytes: u64) -> String {
+        let add = "nix --extra-experimental-features nix-command build --impure --out-link held --print-out-paths \
+                   --expr '\"${builtins.path { path = /home/nix/added; name = \"added\"; }}\"'";
+        self.add(kilobytes, add)
+    }
+
+    fn add(&self, kilobytes: u64, how: &str) -> String {
+        let line = format!("set -e; cd; head -c {kilobytes}K /dev/urandom >added; {how}; rm added");
+        self.0.shell(&line).ok().text().to_owned()
     }
 }
 
@@ -56,12 +64,11 @@ fn full_volume_refuses_builds_until_something_goes() {
     let builder = &small.0;
     let tree = builder.pushed("full", &[("default.nix", &*quick("t-full", "built"))]);
     // All but 20 MiB, which somebody holds.
-    let held =
-        small.add(small.free("avail") - (20 << 10), "nix-store --realise $path --add-root held --indirect");
+    let held = small.hold(small.free("avail") - (20 << 10));
     tree.cli(["build"]).run().refused(Exit::NoRoom, "below `refuse-below` (5%)");
     builder.shell("echo a shell is there for a repair").ok();
     builder.says("builds are refused");
-    builder.shell(&format!("[ -e {held} ] && rm held")).ok();
+    builder.shell(&format!("[ -e {held} ] && rm ~/held")).ok();
     builder.cli(["maintenance", "--older-than", "0s"]).run().ok();
     assert!(small.free("avail") > 100 << 10, "what went from the roots is still there");
     tree.cli(["build"]).run().ok();
@@ -73,7 +80,7 @@ fn build_that_meets_the_end_of_the_volume_is_told_what_was_freed() {
                 while printf %s \"$blob\"; do :; done >$out; exit 1";
     let tree = small.0.pushed("fills", &[("default.nix", &*derivation("t-fills", fill))]);
     // Enough stays free for nothing to be collected before.
-    let litter = small.add(100 << 10, ":");
+    let litter = small.litter(100 << 10);
     let built = tree.cli(["build"]).run();
     assert_ne!(built.code, 0, "{built}");
     assert!(built.stderr.contains("the disk was full, 100."), "{built}");

@@ -138,14 +138,21 @@ fn command_that_is_killed_before_it_is_let_in_runs_after_all() {
     let builder = Builder::set_up(&[]);
     let (name, engine) = (builder.name(), setting().engine);
     builder.shell("echo run >>runs; kill -9 $$").ended(137);
+    assert_eq!(builder.shell("cat runs").ok().text(), "run");
     engine.signal(name, "user", "STOP");
     let call = builder.cli(["shell", "--", "sh", "-c", "echo run >>runs; echo in"]).start();
     // Its session asks by then, and is not answered.
     engine.inside(name, "user", "until cat /proc/[0-9]*/cmdline | grep -q 'echo [i]n'; do :; done").ok();
     engine.crash(name, "user");
-    let ended = call.output().ok();
-    assert_eq!(ended.text(), "in", "{ended}");
-    assert_eq!(builder.shell("cat runs").ok().text(), "run\nrun");
+    let ended = call.output();
+    let mut runs = "run\nrun";
+    if !engine.loses_nothing() && matches!(ended.code, 75 | 137) {
+        // It said nothing, and that may have been lost: what may have run is not run again.
+        runs = "run";
+    } else {
+        assert_eq!(ended.ok().text(), "in");
+    }
+    assert_eq!(builder.shell("cat runs").ok().text(), runs);
 }
 
 fn down_now_ends_the_build_and_says_why() {

@@ -59,7 +59,7 @@ impl Shell {
         }
         let tty = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
         let context = &context;
-        let attached = wake::session(context, &id, |entry| {
+        let attached = wake::session(context, &id, tty, |entry| {
             let mut words: Vec<OsString> =
                 [USER_INIT, "session", "--kind", "exec", "--id", &id].map(OsString::from).to_vec();
             words.extend(entry.options());

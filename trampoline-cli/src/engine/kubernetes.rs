@@ -261,7 +261,7 @@ impl Engine for Kubernetes {
         attach::attach(self.cluster().await?, &target, argv, tty, entry).await
     }
 
-    fn carries_output(&self) -> bool {
+    fn hears(&self, _tty: bool) -> bool {
         true
     }
 

@@ -17,7 +17,7 @@ use contract::handshake::{Isolation, LastStop};
 use contract::places::Container;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-pub(crate) use entry::Entry;
+pub(crate) use entry::{Entry, Word, may_be_a_refusal};
 pub(crate) use handed::handed;
 pub(crate) use kubernetes::Target;
 pub(crate) use observed::{ContainerState, Observed, Place, PodPhase, Published};
@@ -316,9 +316,8 @@ pub(crate) trait Engine: Send + Sync {
         entry: Entry,
     ) -> Result<i32>;
 
-    /// Whether the output of [`Self::attach`] goes through our hands. It fails then where a command was not started, so that each
-    /// code is the command's.
-    fn carries_output(&self) -> bool;
+    /// Whether [`Self::attach`] hears a [`Word`]. It may fail as stopping as well, where a command was certainly not let in.
+    fn hears(&self, tty: bool) -> bool;
 
     /// Runs a command to its end.
     async fn exec(&self, builder: &str, container: Container, argv: &[&str], input: &[u8]) -> Result<Output>;

@@ -152,13 +152,12 @@ impl Engine for Podman {
         tty: bool,
         entry: Entry,
     ) -> Result<i32> {
-        // Its output is podman's to carry.
-        let file = if let Entry::File(file) = entry { Some(file) } else { None };
-        exec::attach(self.ui, &container_name(builder, container), argv, tty, file).await
+        exec::attach(self.ui, builder, container, argv, tty, entry).await
     }
 
-    fn carries_output(&self) -> bool {
-        false
+    fn hears(&self, tty: bool) -> bool {
+        // On a terminal all of it is podman's to carry.
+        !tty && !self.hands_over_files()
     }
 
     async fn exec(&self, builder: &str, container: Container, argv: &[&str], input: &[u8]) -> Result<Output> {
@@ -176,9 +175,8 @@ impl Engine for Podman {
     }
 
     fn hands_over_files(&self) -> bool {
-        // `podman exec --preserve-fds` needs the pod on this kernel; a remote podman, as it always is elsewhere, refuses the option.
-        let remote = |name| std::env::var_os(name).is_some();
-        cfg!(target_os = "linux") && !remote("CONTAINER_HOST") && !remote("CONTAINER_CONNECTION")
+        // `podman exec --preserve-fds` needs the pod on this kernel.
+        !command::is_remote()
     }
 
     async fn connect(&self, observed: &Observed) -> Result<Box<dyn Duplex>> {

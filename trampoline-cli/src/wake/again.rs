@@ -8,7 +8,7 @@ use contract::places::Container;
 
 use super::{absent, ready, running, start, status};
 use crate::context::Context;
-use crate::engine::{Observed, Output, PodPhase};
+use crate::engine::{Observed, Output, PodPhase, may_be_a_refusal};
 use crate::error::{CliError, Result};
 
 /// A container that has ended and yet is said to run is looked at so often.
@@ -115,12 +115,6 @@ async fn after_the_stop(context: &Context) -> Result<()> {
     start(context, observed, &lock).await.map(drop)
 }
 
-/// Whether a code may be that of somebody who did not let a command run: `Stopping`, podman's own for a container that does not
-/// run, or the kernel's, which kills whatever is still there when a container's first process ends.
-pub(super) fn may_be_a_refusal(code: i32) -> bool {
-    code == i32::from(Exit::Stopping.code()) || matches!(code, 125 | 137 | 255)
-}
-
 /// Whether a command of ours that ended with this code only came too early or too late; if so, the builder serves now. For
 /// commands that do no harm if they are done twice.
 pub(crate) async fn again(context: &Context, code: i32) -> Result<bool> {
@@ -186,11 +180,5 @@ mod tests {
         assert_eq!(with("stop", stop("ask", "leave")), "Serves", "whoever asks now waits inside");
         assert_eq!(with("stop", stop("final", "leave")), "Leaves");
         assert_eq!(with("stop", stop("final", "await-signal")), "Undecided");
-    }
-
-    #[test]
-    fn few_codes_may_be_a_refusal() {
-        let codes: Vec<i32> = (0..256).filter(|code| may_be_a_refusal(*code)).collect();
-        assert_eq!(codes, [75, 125, 137, 255]);
     }
 }

@@ -13,9 +13,9 @@ use rustix::fs::FileType;
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe::Receiver;
 
-use super::again::{Way, back, look, may_be_a_refusal};
+use super::again::{Way, back, look};
 use crate::context::Context;
-use crate::engine::{Entry, handed};
+use crate::engine::{Entry, Word, handed, may_be_a_refusal};
 use crate::error::{CliError, Result, While};
 
 /// Lines at the end of user-init's log, among which it names whom it has refused.
@@ -25,12 +25,17 @@ const LET_GO: Duration = Duration::from_secs(5);
 
 /// Runs `user-init session --id ID`, with the options of the entry, to its end; again, once, where it certainly has not run and its
 /// input is still there.
-pub(crate) async fn session<F>(context: &Context, id: &str, mut run: impl FnMut(Entry) -> F) -> Result<i32>
+pub(crate) async fn session<F>(
+    context: &Context,
+    id: &str,
+    tty: bool,
+    mut run: impl FnMut(Entry) -> F,
+) -> Result<i32>
 where
     F: Future<Output = Result<i32>>,
 {
     let input = Input::now();
-    if let Attempt::Ended { code, own } = attempt(context, id, &mut run).await? {
+    if let Attempt::Ended { code, own } = attempt(context, id, tty, &mut run).await? {
         return told(context, code, own).await;
     }
     let refused = |what: &str| {
@@ -44,7 +49,7 @@ where
         return Err(refused(", whose input is gone"));
     }
     back(context).await?;
-    match attempt(context, id, &mut run).await? {
+    match attempt(context, id, tty, &mut run).await? {
         Attempt::Ended { code, own } => told(context, code, own).await,
         Attempt::Refused => Err(refused(", twice")),
     }
@@ -58,18 +63,22 @@ enum Attempt {
     Ended { code: i32, own: bool },
 }
 
-async fn attempt<F>(context: &Context, id: &str, run: &mut impl FnMut(Entry) -> F) -> Result<Attempt>
+async fn attempt<F>(
+    context: &Context,
+    id: &str,
+    tty: bool,
+    run: &mut impl FnMut(Entry) -> F,
+) -> Result<Attempt>
 where
     F: Future<Output = Result<i32>>,
 {
-    let mut pipe = None;
-    let carried = context.engine.carries_output();
+    let (mut pipe, mut word) = (None, None);
     let entry = if context.engine.hands_over_files() {
         let (begun, file) = Begun::new().during("cannot make a pipe")?;
         pipe = Some(begun);
         Entry::File(file)
-    } else if carried {
-        Entry::Word(format!("<session {id} has begun>"))
+    } else if context.engine.hears(tty) {
+        Entry::Word(word.insert(Word::of(id)).clone())
     } else {
         Entry::Unasked
     };
@@ -78,13 +87,13 @@ where
         Err(error) if error.exit == Exit::Stopping => return Ok(Attempt::Refused),
         ended => ended?,
     };
-    if carried || !may_be_a_refusal(code) {
+    if !may_be_a_refusal(code) {
         return Ok(Attempt::Ended { code, own: true });
     }
-    let begun = match pipe {
-        Some(begun) => begun.was_told().await,
-        None if code == i32::from(Exit::Stopping.code()) && logged(context, id).await => Some(false),
-        None => None,
+    let begun = match (pipe, word.and_then(|word| word.heard())) {
+        (Some(begun), _) => begun.was_told().await,
+        (None, None) if code == i32::from(Exit::Stopping.code()) && logged(context, id).await => Some(false),
+        (None, heard) => heard,
     };
     Ok(match begun {
         Some(false) => Attempt::Refused,

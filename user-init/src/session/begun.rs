@@ -5,6 +5,8 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::RawFd;
 
+use contract::session::turned_away;
+
 /// How a client learns that the session was let in, so that its command may have run.
 #[derive(Debug)]
 pub enum Begun {
@@ -31,5 +33,12 @@ impl Begun {
             Self::File(mut file) => file.write_all(&[1]),
             Self::Word(word) => io::stderr().write_all(word.as_bytes()),
         };
+    }
+
+    /// That it was not let in. Who waits for a byte knows by its absence; of a stream a part may be lost on its way.
+    pub(super) fn tell_of_refusal(&self) {
+        if let Self::Word(word) = self {
+            let _ = io::stderr().write_all(turned_away(word).as_bytes());
+        }
     }
 }

@@ -15,6 +15,13 @@ use crate::ui::Ui;
 /// The program, found on PATH.
 pub(super) const PROGRAM: &str = "podman";
 
+/// Whether containers run under another kernel than ours: in the machine of `podman machine` everywhere but on Linux, and on Linux where
+/// podman is told so by either variable (podman-remote(1)).
+pub(super) fn is_remote() -> bool {
+    let told = |name| std::env::var_os(name).is_some();
+    !cfg!(target_os = "linux") || told("CONTAINER_HOST") || told("CONTAINER_CONNECTION")
+}
+
 /// What podman writes to stderr though nothing is wrong.
 const CHATTER: [&str; 2] = ["failed to connect to syslog", "conmon"];
 
@@ -131,7 +138,7 @@ pub(super) fn failure(args: &[&str], output: &Output) -> CliError {
 
 /// Failures whose cause is known.
 fn advice(stderr: &str) -> Option<&'static str> {
-    const KNOWN: [(&str, &str); 8] = [
+    const KNOWN: [(&str, &str); 10] = [
         (
             "RLIMIT",
             "this machine does not let podman raise its limits: put `default_ulimits = [\"nofile=20000:20000\", \
@@ -162,6 +169,15 @@ fn advice(stderr: &str) -> Option<&'static str> {
         (
             "no space left on device",
             "free some space where podman keeps its volumes: `podman system df` shows it",
+        ),
+        (
+            "Cannot connect to Podman",
+            "where podman has a machine of its own, `podman machine start` starts it; else CONTAINER_HOST or CONTAINER_CONNECTION names a \
+             podman that does not answer",
+        ),
+        (
+            "with the remote podman client",
+            "this podman runs containers on another machine: name it by CONTAINER_HOST or CONTAINER_CONNECTION, so that it is known here too",
         ),
         (
             "newuidmap",

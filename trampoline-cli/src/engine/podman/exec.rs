@@ -1,46 +1,89 @@
 //! Commands in a running container, and its log.
 
 use std::ffi::{OsStr, OsString};
+use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::process::Stdio;
 
+use bytes::Bytes;
 use command_fds::CommandFdExt;
 use command_fds::FdMapping;
-use contract::places::{USER_UID, VOLUME};
+use contract::places::{Container, USER_UID, VOLUME};
 use tokio::io::AsyncReadExt;
 use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::command;
-use crate::engine::{Output, Stream, Volume};
+use super::{command, container_name};
+use crate::engine::entry::Entrance;
+use crate::engine::{Entry, Output, Stream, Volume, Word};
 use crate::error::{CliError, Result, While};
 use crate::ui::Ui;
 
 /// Where a volume is while a file of it is read, and the most that is read of it, bytes.
 const KEPT_AT: &str = "/trampoline/kept";
 const KEPT: &str = "65536";
+/// What podman says where it starts nothing, since the container does not run.
+const NOT_RUNNING: [&str; 2] =
+    ["can only create exec sessions on running containers", "container state improper"];
+/// Bytes of stderr that are taken at a time.
+const PART: usize = 16 << 10;
 
-/// With our own streams.
+/// With our own streams; where a word is to be heard, its stderr goes through our hands.
 pub(super) async fn attach(
     ui: Ui,
-    container: &str,
+    builder: &str,
+    container: Container,
     argv: &[OsString],
     tty: bool,
-    file: Option<OwnedFd>,
+    entry: Entry,
 ) -> Result<i32> {
-    let mut command = interactive(ui, container, argv, tty, file)?;
+    let (file, word) = match entry {
+        Entry::File(file) => (Some(file), None),
+        Entry::Word(word) => (None, Some(word)),
+        Entry::Unasked => (None, None),
+    };
+    let mut command = interactive(ui, &container_name(builder, container), argv, tty, file)?;
+    let mut heard = None;
+    if let Some(word) = word {
+        let (reader, writer) = io::pipe().during("cannot make a pipe")?;
+        command.stderr(writer);
+        heard = Some(tokio::task::spawn_blocking(move || hear(word, reader)));
+    }
     // A key press reaches podman too, which passes it on; we stay to see how it ends.
     let mut interrupt = signal(SignalKind::interrupt()).during("cannot watch for signals")?;
     let mut quit = signal(SignalKind::quit()).during("cannot watch for signals")?;
     let mut child = command.spawn().map_err(|error| command::not_started(&error))?;
-    // Only the other end may hold the file now.
+    // Only the other end may hold the file, or the pipe, now.
     drop(command);
-    loop {
+    let status = loop {
         tokio::select! {
-            status = child.wait() => return Ok(command::code(status.during("cannot wait for podman")?)),
+            status = child.wait() => break status.during("cannot wait for podman")?,
             _ = interrupt.recv() => {}
             _ = quit.recv() => {}
         }
+    };
+    if let Some(heard) = heard {
+        // What came before the end is shown before anything is said about it.
+        let _ = heard.await;
+    }
+    Ok(command::code(status))
+}
+
+/// Shows what comes, without the word. A podman on another machine may lose the end of it when that is busy, so silence proves nothing.
+fn hear(word: Word, mut stderr: impl Read) {
+    let mut entrance = Entrance::new(Entry::Word(word.clone()));
+    let mut ours = io::stderr();
+    let (mut part, mut begin) = (vec![0; PART], Vec::new());
+    while let Ok(length @ 1..) = stderr.read(&mut part) {
+        if begin.len() < PART {
+            begin.extend_from_slice(&part[..length]);
+        }
+        // Nobody may be there to read it; the word is waited for all the same.
+        let _ = ours.write_all(&entrance.pass(Bytes::copy_from_slice(&part[..length])));
+    }
+    let _ = ours.write_all(&entrance.rest());
+    if NOT_RUNNING.iter().any(|words| String::from_utf8_lossy(&begin).contains(words)) {
+        word.not_let_in();
     }
 }
 

@@ -72,6 +72,10 @@ pub(super) struct Store {
     pub(super) graph_driver_name: String,
     #[serde(default)]
     pub(super) volume_path: String,
+    #[serde(default)]
+    pub(super) graph_root_allocated: u64,
+    #[serde(default)]
+    pub(super) graph_root_used: u64,
 }
 
 /// See [`Info`].
@@ -108,8 +112,20 @@ impl Info {
             memory: self.host.mem_total,
             cpus: self.host.cpus,
             limits,
-            volumes_free: free(&self.store.volume_path),
+            volumes_free: if command::is_remote() {
+                self.store.free()
+            } else {
+                free(&self.store.volume_path)
+            },
         }
+    }
+}
+
+impl Store {
+    /// Free bytes where images are kept, and volumes unless they were given another place. None where podman does not tell, as
+    /// before 4.1.
+    fn free(&self) -> Option<u64> {
+        Some(self.graph_root_allocated.saturating_sub(self.graph_root_used)).filter(|&free| free > 0)
     }
 }
 

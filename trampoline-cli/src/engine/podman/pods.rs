@@ -11,6 +11,9 @@ use crate::error::{CliError, Result};
 use crate::render::{Rendering, VolumeSpec};
 use crate::ui::Ui;
 
+/// Where a volume is while it is written by a copy into a container.
+const IMPORT_AT: &str = "/trampoline/import";
+
 /// For the infra container to follow the last of the others.
 const INFRA: Duration = Duration::from_secs(15);
 
@@ -83,8 +86,23 @@ async fn make_volume(ui: Ui, args: Vec<String>) -> Result<()> {
 /// An archive of the files, unpacked by podman into the volume: works rootless, and agents see the change.
 pub(super) async fn write_config(podman: &Podman, rendering: &Rendering) -> Result<()> {
     let archive = crate::render::archive(&rendering.files)?;
-    let args = ["volume", "import", &Volume::Config.of(&rendering.builder), "-"];
-    command::run(podman.ui, &args, Some(&archive)).await.map(drop)
+    let volume = Volume::Config.of(&rendering.builder);
+    if command::is_remote() {
+        return import_by_copy(podman, &volume, &rendering.image, &archive).await;
+    }
+    command::run(podman.ui, &["volume", "import", &volume, "-"], Some(&archive)).await.map(drop)
+}
+
+/// A podman on another machine imports no volumes (before 5.6), but copies into a container, which need not run.
+async fn import_by_copy(podman: &Podman, volume: &str, image: &str, archive: &[u8]) -> Result<()> {
+    let mount = format!("{volume}:{IMPORT_AT}");
+    let create = ["create", "--pull", "never", "--network", "none", "--volume", &mount, image, "true"];
+    let container = podman.run(&create).await?;
+    let container = String::from_utf8_lossy(&container).trim().to_owned();
+    let copied =
+        command::run(podman.ui, &["cp", "-", &format!("{container}:{IMPORT_AT}")], Some(archive)).await;
+    let removed = podman.run(&["rm", "--force", "--time", "0", &container]).await;
+    copied.and(removed).map(drop)
 }
 
 /// Brings up the containers of a pod that is there. One that the agents left a moment ago may yet have its infra container, which is

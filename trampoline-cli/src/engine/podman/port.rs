@@ -6,6 +6,7 @@ use std::time::Duration;
 use contract::exit::Exit;
 use tokio::net::TcpStream;
 
+use super::command;
 use crate::engine::Duplex;
 use crate::error::{CliError, Result};
 
@@ -20,7 +21,12 @@ pub(super) async fn connect(address: SocketAddr) -> Result<Box<dyn Duplex>> {
     // The pod runs, sshd does not yet, or no more: somebody else's start or stop.
     let not_there = |why: String| {
         CliError::new(Exit::Stopping, format!("cannot connect to the builder's sshd on {address}: {why}"))
-            .hint("`trampoline-cli logs user` shows what it is at")
+            .hint(if command::is_remote() {
+                "podman runs on another machine, of which this port has to be one of ours too, as `podman machine` makes it; `shell`, \
+                 `build` and `push-tarball` need no port"
+            } else {
+                "`trampoline-cli logs user` shows what it is at"
+            })
     };
     let stream = match tokio::time::timeout(CONNECT, TcpStream::connect(address)).await {
         Ok(stream) => stream.map_err(|error| not_there(error.to_string()))?,

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use contract::exit::Exit;
 
+use super::command;
 use super::machine::{IdMap, Info};
 use crate::error::{CliError, Result};
 use crate::ui::Ui;
@@ -25,10 +26,14 @@ pub(super) fn check(info: &Info, ui: Ui) -> Result<()> {
     if !info.host.security.rootless {
         return Ok(());
     }
-    program("newuidmap", "uidmap", "rootless podman cannot map ids without it")?;
     let mappings = info.host.id_mappings.as_ref();
     enough_ids("subuid", mappings.and_then(|m| m.uidmap.as_deref()).unwrap_or_default())?;
     enough_ids("subgid", mappings.and_then(|m| m.gidmap.as_deref()).unwrap_or_default())?;
+    if command::is_remote() {
+        // The programs of another machine cannot be looked for; `podman machine` brings them.
+        return Ok(());
+    }
+    program("newuidmap", "uidmap", "rootless podman cannot map ids without it")?;
     network(info)?;
     if find("catatonit").is_none() && !Path::new("/usr/libexec/podman/catatonit").exists() {
         return Err(missing("catatonit", "catatonit", "rootless podman keeps its namespace with it"));
@@ -51,11 +56,18 @@ fn enough_ids(file: &str, maps: &[IdMap]) -> Result<()> {
     if covered >= IDS {
         return Ok(());
     }
-    let user = crate::settings::user_name();
     let option = if file == "subuid" { "--add-subuids" } else { "--add-subgids" };
+    let (user, whose) = if command::is_remote() {
+        ("USER".to_owned(), "of the machine that runs podman gives its user".to_owned())
+    } else {
+        let user = crate::settings::user_name();
+        (user.clone(), format!("gives {user}"))
+    };
     Err(CliError::new(
         Exit::Unsupported,
-        format!("/etc/{file} gives {user} too few subordinate ids: {covered} of {IDS} that the builder's users need"),
+        format!(
+            "/etc/{file} {whose} too few subordinate ids: {covered} of {IDS} that the builder's users need"
+        ),
     )
     .hint(format!("sudo usermod {option} 100000-165535 {user} && podman system migrate")))
 }

@@ -39,7 +39,8 @@ struct Remembered {
 
 /// From memory where it holds and finds nothing wrong; what stands in a builder's way may be gone by now.
 pub(super) async fn info(ui: Ui) -> Result<machine::Info> {
-    let facts = facts();
+    // Nothing here changes with another machine.
+    let facts = if command::is_remote() { None } else { facts() };
     if let Some(info) = facts.as_deref().and_then(|facts| read(facts, ui)) {
         return Ok(info);
     }
@@ -76,7 +77,7 @@ fn is_good(info: &machine::Info, ui: Ui) -> bool {
         && preflight::check(info, ui).is_ok()
 }
 
-/// `None` where podman cannot be found, or runs on another machine than this kernel.
+/// `None` where podman cannot be found.
 fn facts() -> Option<String> {
     let program = std::env::split_paths(&std::env::var_os("PATH")?)
         .map(|dir| dir.join(command::PROGRAM))
