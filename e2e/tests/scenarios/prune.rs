@@ -1,4 +1,4 @@
-//! What a prune of the engine takes, in a storage where there is nothing else to take.
+//! What a prune of the engine, or a removal that was cut off, takes and leaves, in a storage where there is nothing else.
 
 use e2e::builder::Builder;
 use e2e::nix_files::quick;
@@ -8,6 +8,7 @@ use e2e::podman::Storage;
 crate::scenarios! {
     Podman: [
         pruned_builder_is_made_again_from_its_volumes,
+        pod_without_containers_is_cleaned_away,
     ],
 }
 
@@ -41,4 +42,20 @@ fn pruned_builder_is_made_again_from_its_volumes() {
     tree.cli(["push-tarball"]).run().ok();
     assert_eq!(tree.cli(["build"]).run().ok().stdout, path.stdout);
     builder.clean().ok();
+}
+
+fn pod_without_containers_is_cleaned_away() {
+    let storage = Storage::new();
+    let builder = Builder::new(Person::in_storage(&storage), &[]);
+    builder.cli(["setup", "--yes"]).run().ok();
+    let containers = storage.podman(["ps", "--format", "{{.Names}}"]).run().ok().stdout;
+    let own = containers.lines().filter(|name| !name.ends_with("-infra"));
+    let volumes = storage.podman(["volume", "ls", "-q"]).run().ok().stdout;
+    storage.podman(["rm", "-f", "-t", "0"].into_iter().chain(own)).run().ok();
+    storage.podman(["volume", "rm", "-f"].into_iter().chain(volumes.lines())).run().ok();
+
+    let cleaned = builder.clean().ok();
+    assert!(cleaned.stderr.contains("which has no containers"), "{cleaned}");
+    assert_eq!(storage.podman(["pod", "ps", "-q"]).run().ok().stdout, "");
+    assert!(builder.clean().ok().stderr.contains("nothing to remove"));
 }

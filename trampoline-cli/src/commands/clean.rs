@@ -37,8 +37,10 @@ impl Clean {
     pub(crate) async fn run(&self, global: &Global) -> Result<u8> {
         let context = Context::new(global)?;
         let ui = context.ui;
-        let observed = context.engine.observe(&context.name).await?;
-        let there = context.engine.belongings(&context.name).await?;
+        let (observed, there) = tokio::try_join!(
+            context.engine.observe(&context.name),
+            context.engine.belongings(&context.name)
+        )?;
         let nothing = !observed.exists() && observed.volumes.is_empty() && there.is_empty();
         if nothing && !context.state.dir().exists() && !sshconfig::exists(&context.state)? {
             ui.say(format!("there is no builder {}: nothing to remove", context.name));

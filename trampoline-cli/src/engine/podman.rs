@@ -21,7 +21,7 @@ use contract::exit::Exit;
 use contract::handshake::{Isolation, LastStop};
 use contract::places::Container;
 
-use super::{Capacity, Duplex, Engine, Entry, Isolated, Observed, Output, Stream, Volume};
+use super::{Belonging, Capacity, Duplex, Engine, Entry, Isolated, Observed, Output, Stream, Volume};
 use tokio::sync::{Mutex, OnceCell};
 
 use crate::error::{CliError, Result};
@@ -134,6 +134,10 @@ impl Engine for Podman {
 
     fn how_pods_go(&self) -> &'static str {
         "`podman system prune` removes stopped pods"
+    }
+
+    async fn belongings(&self, builder: &str) -> Result<Vec<Belonging>> {
+        pods::bare(self, builder).await
     }
 
     async fn delete_pod(&self, builder: &str) -> Result<()> {

@@ -6,7 +6,7 @@ use contract::places::Container;
 use tokio::task::JoinSet;
 
 use super::{Podman, command, container_name, observe};
-use crate::engine::{ContainerState, Engine, Observed, Volume, pod_name};
+use crate::engine::{Belonging, ContainerState, Engine, Observed, Volume, pod_name};
 use crate::error::{CliError, Result};
 use crate::render::{Rendering, VolumeSpec};
 use crate::ui::Ui;
@@ -240,6 +240,21 @@ pub(super) async fn delete(podman: &Podman, builder: &str) -> Result<()> {
         removed => removed,
     }
     .map(drop)
+}
+
+/// Its pod, where that has no container but the infra container, as a start or a removal leaves it that was cut off: no list of containers
+/// shows that it is the builder's.
+pub(super) async fn bare(podman: &Podman, builder: &str) -> Result<Vec<Belonging>> {
+    let format = "{{.Name}} {{.NumberOfContainers}}";
+    let args = ["pod", "ps", "--filter", &observe::labelled(builder), "--format", format];
+    let listed = command::listed(podman.ui, &args).await?;
+    let pods = String::from_utf8_lossy(&listed).into_owned();
+    let bare = pods
+        .lines()
+        .filter_map(|line| line.split_once(' '))
+        .filter(|(_, containers)| matches!(*containers, "0" | "1"));
+    let what = |(name, _)| Belonging { what: format!("pod {name}, which has no containers"), data: false };
+    Ok(bare.map(what).collect())
 }
 
 /// Only those that carry the builder's label.
