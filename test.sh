@@ -292,7 +292,8 @@ remote() {
   local folder socket part
   folder=$(mktemp -d /tmp/t-podman-XXXXXX)
   socket=unix://$folder/socket
-  podman system service --time 0 "$socket" >"$logs/podman-service.log" 2>&1 7>&- 8>&- </dev/null &
+  # One whose run was cut off ends by itself, an hour after its last client.
+  podman system service --time 3600 "$socket" >"$logs/podman-service.log" 2>&1 7>&- 8>&- </dev/null &
   pids[podman-service]=$!
   # shellcheck disable=SC2016 # for the inner shell
   built podman-service timeout 30 bash -c 'until podman --url "$0" version; do :; done' "$socket"
@@ -301,9 +302,9 @@ remote() {
       -- -- --test-threads "$podman_threads" "$part"
   done
   kill "${pids[podman-service]}"
+  # By the signal.
   wait "${pids[podman-service]}" || true
   unset 'pids[podman-service]'
-  rm -rf "$folder"
 }
 
 # with_tun COMMAND...: where an ordinary user may open /dev/net/tun, as on most machines; else only the command sees
@@ -481,6 +482,7 @@ gone() {
 # What an earlier run that was cut off has left, by names that only tests give.
 leftovers() {
   local name
+  rm -rf /tmp/t-podman-??????
   while read -r name; do
     if gone "$name"; then podman pod rm -f "$name"; fi
   done < <(podman pod ps --format '{{.Name}}' | grep -E '^trampoline-t-[0-9]+-[0-9]+$')

@@ -167,6 +167,14 @@ impl Builder {
         }
     }
 
+    /// What it says of being ready once that is another start's than `before`; also where it never is.
+    #[must_use]
+    pub fn ready_after(&self, before: &Value) -> Value {
+        let old = [&before["start_time"], &Value::Null];
+        let status = self.status_where(|status| !old.contains(&&status["pod"]["ready"]["start_time"]));
+        status["pod"]["ready"].clone()
+    }
+
     /// Runs a shell line in the builder.
     #[must_use]
     pub fn shell(&self, line: &str) -> Output {

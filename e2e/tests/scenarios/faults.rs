@@ -66,10 +66,7 @@ fn killed_daemon_container_comes_back() {
         }
         // The container alone has died: the life of the pod goes on, and with it what the dead one published.
         tree.cli(["build"]).run().ok();
-        let changed = |status: &Value| {
-            ![&before["start_time"], &Value::Null].contains(&&status["pod"]["ready"]["start_time"])
-        };
-        let after = builder.status_where(changed)["pod"]["ready"].clone();
+        let after = builder.ready_after(&before);
         assert_eq!(before["life"], after["life"], "{name}");
         assert_ne!(before["start_time"], after["start_time"], "{name}: {before} {after}");
     }

@@ -47,13 +47,13 @@ fn prompt_that_asks_all_the_time_keeps_no_builder() {
     let ask = |question: &[&str]| drop(builder.cli(question.iter().copied()).run());
     let (begun, mut asked) = (Instant::now(), 0);
     for question in questions.iter().cycle() {
-        if builder.state() == "stopped" {
+        let status = builder.status();
+        if status["state"] == "stopped" {
             break;
         }
+        assert!(begun.elapsed() < Duration::from_secs(90), "asked {asked} times, and kept: {status}");
         ask(question);
         asked += 1;
-        let status = builder.status();
-        assert!(begun.elapsed() < Duration::from_secs(90), "asked {asked} times, and kept: {status}");
     }
     assert!(asked > 1, "it was asked while it was idle");
     // Nor does it start one.

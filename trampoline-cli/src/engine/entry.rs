@@ -8,8 +8,6 @@ use bytes::Bytes;
 use contract::exit::Exit;
 use contract::session::{begun, turned_away};
 
-use crate::error::CliError;
-
 /// How whoever attaches to a session learns of it.
 #[derive(Debug)]
 pub(crate) enum Entry {
@@ -109,14 +107,12 @@ impl Entrance {
 
     /// Whether what ended with this code has certainly not been let in, where nothing of the stream is ever lost.
     pub(super) fn was_closed(&self, code: i32) -> bool {
-        let silent = || code == i32::from(Exit::Stopping.code()) || code == KILLED;
-        self.word.as_ref().is_some_and(|word| !word.heard().unwrap_or(!silent()))
+        match self.word.as_ref().map(Word::heard) {
+            None | Some(Some(true)) => false,
+            Some(Some(false)) => true,
+            Some(None) => code == i32::from(Exit::Stopping.code()) || code == KILLED,
+        }
     }
-}
-
-/// Of an engine that can tell.
-pub(super) fn not_let_in(builder: &str) -> CliError {
-    CliError::new(Exit::Stopping, format!("builder {builder} did not let a command in"))
 }
 
 #[cfg(test)]

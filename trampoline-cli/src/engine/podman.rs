@@ -156,7 +156,7 @@ impl Engine for Podman {
         tty: bool,
         entry: Entry,
     ) -> Result<i32> {
-        exec::attach(self.ui, builder, container, argv, tty, entry).await
+        exec::attach(self.ui, &container_name(builder, container), argv, tty, entry).await
     }
 
     fn hears(&self, tty: bool) -> bool {

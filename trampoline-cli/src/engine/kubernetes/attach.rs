@@ -16,7 +16,7 @@ use super::exec::{Ended, STATUS, STDERR, STDOUT};
 use super::liveness::Lost;
 use super::start::Incoming;
 use super::target::Target;
-use crate::engine::entry::{Entrance, Entry, not_let_in};
+use crate::engine::entry::{Entrance, Entry};
 use crate::error::{CliError, Result, While};
 
 /// Parts of the output on their way to the terminal.
@@ -57,7 +57,7 @@ pub(super) async fn attach(
     let _ = written.await;
     drop(raw);
     match end {
-        Ok(End::Command(Ended::Code(code))) if entrance.was_closed(code) => Err(not_let_in(&target.builder)),
+        Ok(End::Command(Ended::Code(code))) if entrance.was_closed(code) => Err(target.not_let_in()),
         Ok(End::Command(ended)) => target.code(cluster.ui, ended),
         Ok(End::Signal(number)) => Ok(BY_SIGNAL + number),
         Err(lost) => Err(target.lost(&lost)),

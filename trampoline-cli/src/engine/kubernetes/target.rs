@@ -52,6 +52,10 @@ impl Target {
         .hint("`trampoline-cli status` shows how the builder is")
     }
 
+    pub(super) fn not_let_in(&self) -> CliError {
+        CliError::new(Exit::Stopping, format!("builder {} did not let a command in", self.builder))
+    }
+
     pub(super) fn node_away(&self, words: &str) -> CliError {
         CliError::engine(format!("the API server does not reach the node of builder {}: {words}", self.builder))
             .hint("the node is down, its kubelet is, or a firewall is between them: `kubectl get nodes` shows its state")

@@ -8,12 +8,12 @@ use std::process::Stdio;
 use bytes::Bytes;
 use command_fds::CommandFdExt;
 use command_fds::FdMapping;
-use contract::places::{Container, USER_UID, VOLUME};
+use contract::places::{USER_UID, VOLUME};
 use tokio::io::AsyncReadExt;
 use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{command, container_name};
+use super::command;
 use crate::engine::entry::Entrance;
 use crate::engine::{Entry, Output, Stream, Volume, Word};
 use crate::error::{CliError, Result, While};
@@ -23,16 +23,14 @@ use crate::ui::Ui;
 const KEPT_AT: &str = "/trampoline/kept";
 const KEPT: &str = "65536";
 /// What podman says where it starts nothing, since the container does not run.
-const NOT_RUNNING: [&str; 2] =
-    ["can only create exec sessions on running containers", "container state improper"];
+const NOT_RUNNING: &str = "container state improper";
 /// Bytes of stderr that are taken at a time.
 const PART: usize = 16 << 10;
 
 /// With our own streams; where a word is to be heard, its stderr goes through our hands.
 pub(super) async fn attach(
     ui: Ui,
-    builder: &str,
-    container: Container,
+    container: &str,
     argv: &[OsString],
     tty: bool,
     entry: Entry,
@@ -42,7 +40,7 @@ pub(super) async fn attach(
         Entry::Word(word) => (None, Some(word)),
         Entry::Unasked => (None, None),
     };
-    let mut command = interactive(ui, &container_name(builder, container), argv, tty, file)?;
+    let mut command = interactive(ui, container, argv, tty, file)?;
     let mut heard = None;
     if let Some(word) = word {
         let (reader, writer) = io::pipe().during("cannot make a pipe")?;
@@ -82,7 +80,7 @@ fn hear(word: Word, mut stderr: impl Read) {
         let _ = ours.write_all(&entrance.pass(Bytes::copy_from_slice(&part[..length])));
     }
     let _ = ours.write_all(&entrance.rest());
-    if NOT_RUNNING.iter().any(|words| String::from_utf8_lossy(&begin).contains(words)) {
+    if String::from_utf8_lossy(&begin).contains(NOT_RUNNING) {
         word.not_let_in();
     }
 }

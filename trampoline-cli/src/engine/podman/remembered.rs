@@ -16,12 +16,10 @@ use crate::ui::Ui;
 /// Beside the builders' folder.
 const FILE: &str = "podman-info.json";
 /// What leads podman to other settings or another storage.
-const VARIABLES: [&str; 9] = [
+const VARIABLES: [&str; 7] = [
     "CONTAINERS_CONF",
     "CONTAINERS_CONF_OVERRIDE",
     "CONTAINERS_STORAGE_CONF",
-    "CONTAINER_CONNECTION",
-    "CONTAINER_HOST",
     "STORAGE_DRIVER",
     "XDG_CONFIG_HOME",
     "XDG_DATA_HOME",
